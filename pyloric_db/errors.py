@@ -1,0 +1,35 @@
+"""What can go wrong, as a user meets it.
+
+Every error that bad input or a damaged database can cause is a `PyloricDBError`
+whose text is one sentence for a person: what was expected, what came, where.
+The command line prints that sentence and exits with 2. Anything else that is
+raised is a fault of this package.
+"""
+
+
+class PyloricDBError(Exception):
+    """Base of all errors that a user can cause and mend."""
+
+
+class ConfigError(PyloricDBError, ValueError):
+    """A recipe, protocol, circuit or argument is not valid."""
+
+
+class QueryError(PyloricDBError, ValueError):
+    """A query names an unknown column or is not a boolean expression over columns."""
+
+
+class DatabaseError(PyloricDBError):
+    """A directory is not a database, is damaged, or belongs to another recipe."""
+
+
+class ShardError(PyloricDBError):
+    """A shard could not be made."""
+
+
+def nearest(name: str, allowed: "list[str] | tuple[str, ...]") -> str:
+    """A hint `; did you mean 'x'?` for a misspelt name, or an empty string."""
+    from difflib import get_close_matches
+
+    match = get_close_matches(name, list(allowed), n=1, cutoff=0.5)
+    return f"; did you mean {match[0]!r}?" if match else ""

@@ -1,0 +1,393 @@
+"""Batches of circuits through epochs: step, find spikes, keep voltage statistics.
+
+An epoch is one compiled program per batch width. What it does to a circuit does not depend on
+the other circuits of the batch, its place there or the width: all operations are elementwise
+along the batch and each width is compiled from the same step (a test holds it to the bit).
+"""
+
+import os
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from pyloric_db.errors import ConfigError
+from pyloric_db.integrate.step import State, Stepper, make_stepper
+from pyloric_db.model.circuit import Circuit
+from pyloric_db.model.constants import REFERENCE_TEMPERATURE_K, Constants
+
+#: Batch widths that are compiled; a batch is padded to the next one.
+WIDTHS = (32, 128, 512)
+#: Spikes are looked for at this spacing: fine enough for parabolic interpolation to place a
+#: spike within 0.02 ms, coarse enough to cost a few per cent.
+SAMPLE_MS = 0.2
+#: Samples in a slot, which keeps one spike per cell: 2 ms, under any interval between spikes.
+SAMPLES_PER_SLOT = 10
+#: Outside these a run is reported as out of range.
+RANGE_V_mV = 250.0
+RANGE_CA_uM = (0.0, 1e5)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A batch of circuits between epochs: everything with the batch as its last axis.
+
+    `V_before` is V one sample before the present one, +inf at the start of a run.
+    """
+
+    state: State
+    V_before: Any  # (cell, batch) mV
+    parameters: tuple[Any, Any, Any]
+
+    def __len__(self) -> int:
+        return int(self.V_before.shape[-1])
+
+    def _arrays(self) -> list[np.ndarray]:
+        return [np.asarray(a) for a in (*self.state, self.V_before, *self.parameters)]
+
+    def _rebuild(self, arrays: list[np.ndarray]) -> "Batch":
+        n = len(self.state)
+        return Batch(tuple(arrays[:n]), arrays[n], tuple(arrays[n + 1 :]))  # type: ignore[arg-type]
+
+    def take(self, index: np.ndarray) -> "Batch":
+        """The circuits at these places."""
+        return self._rebuild([a[..., index] for a in self._arrays()])
+
+    def join(self, other: "Batch") -> "Batch":
+        """This batch's circuits, then the other's."""
+        pairs = zip(self._arrays(), other._arrays(), strict=True)
+        return self._rebuild([np.concatenate(pair, axis=-1) for pair in pairs])
+
+    def padded(self, width: int) -> "Batch":
+        """Filled up with copies of the last circuit."""
+        return self.take(np.minimum(np.arange(width), len(self) - 1))
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What an epoch found; NumPy arrays, batch first.
+
+    `spike_ms` (total) holds the spikes of (circuit, cell) pairs one after the other, ms from the
+    start of the epoch, `n_spikes` (batch, cell) how many each has. `crowded`, `nonfinite` and
+    `out_of_range` (batch,) say what went wrong.
+    """
+
+    spike_ms: np.ndarray
+    n_spikes: np.ndarray
+    V_min: np.ndarray  # (batch, cell) mV
+    V_max: np.ndarray
+    V_mean: np.ndarray
+    crowded: np.ndarray
+    nonfinite: np.ndarray
+    out_of_range: np.ndarray
+
+
+def width_for(n: int) -> int:
+    """The smallest compiled batch width that holds n circuits, or the largest there is."""
+    return next((w for w in WIDTHS if w >= n), WIDTHS[-1])
+
+
+@cache
+def _start_jax() -> None:
+    """Start JAX's CPU backend with one thread, where it has not been started yet.
+
+    A step is too short to be shared between threads: with two, XLA takes twice the processor
+    time for the same rate. The pool's size can only be given through this variable, before the
+    first computation; a value that is already set is left alone.
+    """
+    given = os.environ.get("NPROC")
+    os.environ["NPROC"] = given or "1"
+    try:
+        jax.devices()
+    finally:
+        if given is None:
+            del os.environ["NPROC"]
+
+
+def _find_maxima(V_0: Any, V_1: Any, V_2: Any, threshold: Any) -> tuple[Any, Any]:
+    """Whether the middle of three samples is a maximum above threshold, and its time.
+
+    Returns:
+        mask, and the parabola's vertex in samples from the middle one (-1/2 ... 1/2).
+    """
+    curvature = V_0 - 2 * V_1 + V_2
+    slope = 0.5 * (V_2 - V_0)
+    is_maximum = (V_1 >= V_0) & (V_1 > V_2)
+    vertex = jnp.where(is_maximum, -slope / jnp.where(is_maximum, curvature, -1), 0)
+    height = V_1 + 0.5 * slope * vertex
+    return is_maximum & (height > threshold), vertex
+
+
+class Engine:
+    """Runs batches of one circuit's parameter sets.
+
+    Args:
+        circuit: the topology.
+        dt_ms, scheme, dtype, constants, temperature_K: see `step.make_stepper`.
+        epoch_ms: length of an epoch; a multiple of dt.
+        spike_threshold_mV: a spike is a local maximum of V above it.
+
+    Raises:
+        ConfigError: epoch_ms is not a multiple of dt_ms.
+    """
+
+    def __init__(
+        self,
+        circuit: Circuit,
+        *,
+        dt_ms: float,
+        epoch_ms: float,
+        scheme: str = "gates_first",
+        dtype: str = "float32",
+        constants: Constants | None = None,
+        temperature_K: float = REFERENCE_TEMPERATURE_K,
+        spike_threshold_mV: float = 0.0,
+    ):
+        _start_jax()
+        n_steps = round(epoch_ms / dt_ms)
+        if abs(n_steps * dt_ms - epoch_ms) > 1e-6 * epoch_ms or n_steps < 1:
+            raise ConfigError(f"epoch_ms ({epoch_ms:g}) must be a multiple of dt_ms ({dt_ms:g})")
+        self.circuit = circuit
+        self.dt_ms = dt_ms
+        self.epoch_ms = epoch_ms
+        self.dtype = dtype
+        self.stepper = make_stepper(
+            circuit,
+            dt=dt_ms,
+            scheme=scheme,
+            dtype=dtype,
+            constants=constants,
+            temperature_K=temperature_K,
+        )
+        #: steps from one sample to the next
+        self.stride = _largest_divisor(n_steps, int(SAMPLE_MS / dt_ms + 1e-9))
+        n_samples = n_steps // self.stride
+        samples = _largest_divisor(n_samples, SAMPLES_PER_SLOT)
+        self._shape = {
+            "sample_ms": self.stride * dt_ms,
+            "threshold_mV": spike_threshold_mV,
+            "samples": samples,
+            "slots": n_samples // samples,
+        }
+        self._n_samples = n_samples
+        self._run = jax.jit(_program(self.stepper, **self._shape))
+        self._advance = jax.jit(self._advance_program)
+        self._recorders: dict[tuple[int, tuple[int, ...]], Any] = {}
+
+    def _precision(self) -> AbstractContextManager[Any]:
+        return jax.enable_x64(True) if self.dtype == "float64" else nullcontext()
+
+    def start(
+        self,
+        state: dict[str, np.ndarray],
+        gbar: np.ndarray,
+        gsyn: np.ndarray,
+        i_ext_nA: np.ndarray | None = None,
+    ) -> Batch:
+        """A batch at the start of a run.
+
+        Args:
+            state: V (batch, cell) mV, Ca (batch, cell) uM, m (batch, cell, 7),
+                h (batch, cell, 4), s (batch, source).
+            gbar: (batch, cell, channel) mS/cm2.
+            gsyn: (batch, synapse) nS.
+            i_ext_nA: (batch, cell); None for none.
+        """
+        packed = self.stepper.pack(state)
+        if i_ext_nA is None:
+            i_ext_nA = np.zeros(gbar.shape[:2])
+        V = packed[0][0]
+        return Batch(
+            packed, np.full_like(V, np.inf), self.stepper.parameters(gbar, gsyn, i_ext_nA)
+        )
+
+    def epoch(self, batch: Batch) -> tuple[Batch, Epoch]:
+        """Run one epoch.
+
+        Returns:
+            the batch at the end, and what was found.
+        """
+        (state, V_before), (statistics, slots) = self._execute(self._run, batch, self.stride)
+        return Batch(state, V_before, batch.parameters), self._found(state, statistics, slots)
+
+    def record(
+        self, batch: Batch, variables: tuple[str, ...], every: int
+    ) -> tuple[Batch, Epoch, dict[str, np.ndarray]]:
+        """Run one epoch and record state variables.
+
+        The steps are the same as those of `epoch`, and so are the spikes.
+
+        Args:
+            batch: circuits to run.
+            variables: of V, Ca, m, h, s.
+            every: steps from one record to the next; divides the steps of an epoch.
+
+        Returns:
+            the batch at the end, what was found, and the variables (batch, ..., time), the first
+            one `every` steps after the start.
+        """
+        length = int(np.gcd(every, self.stride))
+        arrays = self._arrays_of(variables)
+        key = (self.stride // length, arrays)
+        if key not in self._recorders:
+            self._recorders[key] = jax.jit(
+                _program(self.stepper, **self._shape, parts=key[0], record=arrays)
+            )
+        (state, V_before), (statistics, (slots, trace)) = self._execute(
+            self._recorders[key], batch, length
+        )
+        rows = {}
+        for i, values in zip(arrays, trace, strict=True):
+            # (slot, sample, part, rows..., batch) -> (rows..., time, batch)
+            flat = values.reshape(-1, *values.shape[3:])[every // length - 1 :: every // length]
+            rows[i] = np.moveaxis(flat, 0, -2)
+        n_times = next(iter(rows.values())).shape[-2]
+        folded = tuple(
+            rows[i].reshape(*rows[i].shape[:-2], -1)
+            if i in rows
+            else np.zeros((*batch.state[i].shape[:-1], n_times * len(batch)))
+            for i in range(len(batch.state))
+        )
+        stored = self.stepper.unpack(folded)
+        recorded = {
+            name: np.moveaxis(stored[name].reshape(n_times, len(batch), *stored[name].shape[1:]), 0, -1)
+            for name in variables
+        }
+        end = Batch(state, V_before, batch.parameters)
+        return end, self._found(state, statistics, slots), recorded
+
+    def advance(self, batch: Batch, n_steps: np.ndarray) -> State:
+        """The state of each circuit after its own number of steps (batch,)."""
+        width = width_for(len(batch))
+        padded = batch.padded(width)
+        counts = np.resize(n_steps, width).astype(np.int32)
+        counts[len(n_steps) :] = 0
+        with self._precision():
+            state = self._advance(padded.state, padded.parameters, counts)
+        return tuple(np.asarray(a)[..., : len(batch)] for a in state)
+
+    def _advance_program(self, state: State, parameters: Any, n_steps: Any) -> State:
+        def body(i: Any, x: State) -> State:
+            stepped = self.stepper.step(x, parameters)
+            return jax.tree.map(lambda a, b: jnp.where(i < n_steps, a, b), stepped, x)
+
+        return lax.fori_loop(0, n_steps.max(), body, state)
+
+    def _execute(self, program: Any, batch: Batch, stride: int) -> Any:
+        """Run a program on a padded batch; NumPy arrays without the padding."""
+        n = len(batch)
+        padded = batch.padded(width_for(n))
+        with self._precision():
+            out = program((padded.state, padded.V_before), padded.parameters, stride)
+        return jax.tree.map(lambda a: np.asarray(a)[..., :n], out)
+
+    def _found(self, state: State, statistics: np.ndarray, slots: np.ndarray) -> Epoch:
+        times = slots.transpose(2, 1, 0)  # batch, cell, slot
+        spiked = ~np.isnan(times)
+        V_min, V_max, V_sum = (a.T for a in statistics)
+        V, Ca = state[0]
+        finite = np.isfinite(V).all(axis=0) & np.isfinite(Ca).all(axis=0)
+        for array in state[1:]:
+            finite &= np.isfinite(array).reshape(-1, array.shape[-1]).all(axis=0)
+        beyond = (np.abs(statistics[:2]) > RANGE_V_mV).any(axis=(0, 1))
+        beyond |= ((Ca < RANGE_CA_uM[0]) | (Ca > RANGE_CA_uM[1])).any(axis=0)
+        return Epoch(
+            spike_ms=times[spiked].astype(float),
+            n_spikes=spiked.sum(axis=2),
+            V_min=V_min,
+            V_max=V_max,
+            V_mean=V_sum / self._n_samples,
+            crowded=np.isinf(times).any(axis=(1, 2)),
+            nonfinite=~finite,
+            out_of_range=finite & beyond,
+        )
+
+    def _arrays_of(self, variables: tuple[str, ...]) -> tuple[int, ...]:
+        """Indices of the state's arrays that hold these variables."""
+        where = {"V": {0}, "Ca": {0}, "s": {1}, "m": set(), "h": set()}
+        for i, group in enumerate(self.stepper.groups, start=2):
+            for which, _ in group.keys:
+                where[which].add(i)
+        return tuple(sorted(set().union(*(where[v] for v in variables))))
+
+
+def _largest_divisor(n: int, at_most: int) -> int:
+    return max(k for k in range(1, max(1, at_most) + 1) if n % k == 0)
+
+
+def _program(
+    stepper: Stepper,
+    *,
+    sample_ms: float,
+    threshold_mV: float,
+    samples: int,
+    slots: int,
+    parts: int = 1,
+    record: tuple[int, ...] = (),
+) -> Any:
+    """An epoch as `slots` of `samples` of `parts` of `stride` steps.
+
+    A slot keeps at most one spike per cell, so spikes leave the loop as one dense row per slot;
+    a scatter into lists of spikes would cost a quarter of the rate. A second spike in a slot
+    turns its time into +inf. The arrays of the state whose indices are in `record` are
+    recorded after every part.
+    """
+    f = stepper.arithmetic.constant
+
+    def run(carry: Any, parameters: Any, stride: Any) -> Any:
+        def part(state: Any) -> Any:
+            # a traced trip count keeps XLA from unrolling short loops
+            return lax.fori_loop(0, stride, lambda _, x: stepper.step(x, parameters), state)
+
+        def look(j: Any, k: Any, V_2: Any, found: Any) -> Any:
+            V_0, V_1, low, high, total, spike_ms = found
+            spike_ms = jnp.where(k == 0, jnp.nan, spike_ms)
+            spike, vertex = _find_maxima(V_0, V_1, V_2, f(threshold_mV))
+            time = ((j * samples + k).astype(V_1.dtype) + vertex) * f(sample_ms)
+            time = jnp.where(jnp.isnan(spike_ms), time, jnp.inf)
+            return jnp.stack(
+                [
+                    V_1,
+                    V_2,
+                    jnp.minimum(low, V_2),
+                    jnp.maximum(high, V_2),
+                    total + V_2,
+                    jnp.where(spike, time, spike_ms),
+                ]
+            )
+
+        def slot(c: Any, j: Any) -> Any:
+            def sample(k: Any, c: Any) -> Any:
+                state, found = c
+                state = part(state)
+                return state, look(j, k, state[0][0], found)
+
+            state, found = lax.fori_loop(0, samples, sample, c)
+            return (state, found), found[5]
+
+        def recorded_slot(c: Any, j: Any) -> Any:
+            def recorded_part(state: Any, _: None) -> Any:
+                state = part(state)
+                return state, [state[k] for k in record]
+
+            def sample(c: Any, k: Any) -> Any:
+                state, found = c
+                state, trace = lax.scan(recorded_part, state, length=parts)
+                return (state, look(j, k, state[0][0], found)), trace
+
+            (state, found), trace = lax.scan(sample, c, jnp.arange(samples))
+            return (state, found), (found[5], trace)
+
+        state, V_0 = carry
+        V = state[0][0]
+        found = jnp.stack([V_0, V, V + jnp.inf, V - jnp.inf, V * 0, V * jnp.nan])
+        body = recorded_slot if record else slot
+        (state, found), out = lax.scan(body, (state, found), jnp.arange(slots))
+        return (state, found[0]), (found[2:5], out)
+
+    return run

@@ -1,0 +1,149 @@
+"""Membrane channels as tables: steady states and time constants of every gate.
+
+Every gate relaxes to a sigmoid of the membrane potential with a time constant of one of three
+shapes. Both are kept as tables of constants whose methods take one function, `e`, that gives
+exp((V - V_half) / slope) at the present voltage. The plain equations pass NumPy's exponential;
+the engine passes its own and stacks the tables of like-shaped gates into arrays, so no
+equation is written twice.
+
+Source: kinetics of Liu, Golowasch, Marder & Abbott 1998, J Neurosci 18:2309, as modified by
+Prinz, Billimoria & Marder 2003, J Neurophysiol 90:3998, table 1. Units: mV, ms.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+#: exp((V - V_half) / slope) at the present V; arrays or tracers of V's shape.
+Boltzmann = Callable[[Any, Any], Any]
+
+
+@dataclass(frozen=True)
+class Sigmoid:
+    """1 / (1 + exp((V - V_half) / slope)); an activation has a negative slope. Units: mV."""
+
+    V_half: Any
+    slope: Any
+
+    def denominator(self, e: Boltzmann) -> Any:
+        """1 / (steady state), dimensionless."""
+        return 1 + e(self.V_half, self.slope)
+
+
+@dataclass(frozen=True)
+class SigmoidTau:
+    """tau = base - drop / (1 + exp((V - V_half) / slope)), ms."""
+
+    base: Any
+    drop: Any
+    V_half: Any
+    slope: Any
+
+    def rate(self, e: Boltzmann) -> tuple[Any, Any]:
+        """1/tau as a numerator and a denominator (ms), so that callers can merge divisions."""
+        E = e(self.V_half, self.slope)
+        return 1 + E, (self.base - self.drop) + self.base * E
+
+
+@dataclass(frozen=True)
+class BellTau:
+    """tau = base + scale / (exp((V - V_1) / slope_1) + exp((V - V_2) / slope_2)), ms."""
+
+    base: Any
+    scale: Any
+    V_1: Any
+    slope_1: Any
+    V_2: Any
+    slope_2: Any
+
+    def rate(self, e: Boltzmann) -> tuple[Any, Any]:
+        """1/tau as a numerator and a denominator (ms)."""
+        W = e(self.V_1, self.slope_1) + e(self.V_2, self.slope_2)
+        return W, self.base * W + self.scale
+
+
+@dataclass(frozen=True)
+class ProductTau:
+    """tau = scale / (1 + exp((V - V_1) / slope_1)) * (offset + 1 / (1 + exp((V - V_2) / slope_2))), ms."""
+
+    scale: Any
+    V_1: Any
+    slope_1: Any
+    offset: Any
+    V_2: Any
+    slope_2: Any
+
+    def rate(self, e: Boltzmann) -> tuple[Any, Any]:
+        """1/tau as a numerator and a denominator (ms)."""
+        E_1 = e(self.V_1, self.slope_1)
+        E_2 = e(self.V_2, self.slope_2)
+        return (1 + E_1) * (1 + E_2), self.scale * ((self.offset + 1) + self.offset * E_2)
+
+
+Tau = SigmoidTau | BellTau | ProductTau
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One gating variable x: dx/dt = (x_inf - x) / tau.
+
+    With `half_Ca_uM`, x_inf is multiplied by [Ca] / ([Ca] + half_Ca_uM).
+    """
+
+    inf: Sigmoid
+    tau: Tau
+    half_Ca_uM: float | None = None
+
+
+@dataclass(frozen=True)
+class Channel:
+    """A membrane current g * m^power * h * (V - E_rev).
+
+    `E_rev` is in mV; None stands for the calcium reversal potential, which is computed. A channel
+    without gates is a leak.
+    """
+
+    name: str
+    E_rev: float | None
+    power: int = 0
+    m: Gate | None = None
+    h: Gate | None = None
+
+
+#: P03 table 1, in the order of `vocabulary.CHANNELS`.
+PRINZ_CHANNELS = (
+    Channel(
+        "Na", 50.0, 3,
+        m=Gate(Sigmoid(-25.5, -5.29), SigmoidTau(2.64, 2.52, -120.0, -25.0)),
+        h=Gate(Sigmoid(-48.9, 5.18), ProductTau(1.34, -62.9, -10.0, 1.5, -34.9, 3.6)),
+    ),
+    Channel(
+        "CaT", None, 3,
+        m=Gate(Sigmoid(-27.1, -7.2), SigmoidTau(43.4, 42.6, -68.1, -20.5)),
+        h=Gate(Sigmoid(-32.1, 5.5), SigmoidTau(210.0, 179.6, -55.0, -16.9)),
+    ),
+    Channel(
+        "CaS", None, 3,
+        m=Gate(Sigmoid(-33.0, -8.1), BellTau(2.8, 14.0, -27.0, 10.0, -70.0, -13.0)),
+        h=Gate(Sigmoid(-60.0, 6.2), BellTau(120.0, 300.0, -55.0, 9.0, -65.0, -16.0)),
+    ),
+    Channel(
+        "A", -80.0, 3,
+        m=Gate(Sigmoid(-27.2, -8.7), SigmoidTau(23.2, 20.8, -32.9, -15.2)),
+        h=Gate(Sigmoid(-56.9, 4.9), SigmoidTau(77.2, 58.4, -38.9, -26.5)),
+    ),
+    Channel(
+        "KCa", -80.0, 4,
+        m=Gate(Sigmoid(-28.3, -12.6), SigmoidTau(180.6, 150.2, -46.0, -22.7), half_Ca_uM=3.0),
+    ),
+    # tau_m of Kd is 14.4 - 12.8/(...) in P03 but 7.2 - 6.4/(...) in L98
+    Channel(
+        "Kd", -80.0, 4,
+        m=Gate(Sigmoid(-12.3, -11.8), SigmoidTau(14.4, 12.8, -28.3, -19.2)),
+    ),
+    Channel(
+        "H", -20.0, 1,
+        m=Gate(Sigmoid(-75.0, 5.5), BellTau(0.0, 2.0, -169.7, -11.6, 26.7, 14.3)),
+    ),
+    Channel("leak", -50.0),
+)  # fmt: skip

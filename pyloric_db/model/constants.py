@@ -1,0 +1,65 @@
+"""Biophysical constants of a cell and of its synapses, and how they depend on temperature."""
+
+from dataclasses import dataclass, field
+
+from pyloric_db.model.channels import PRINZ_CHANNELS, Channel, Sigmoid
+
+#: The temperature of the published conductances and time constants.
+REFERENCE_TEMPERATURE_K = 283.0
+
+
+@dataclass(frozen=True)
+class Transmitter:
+    """A chemical synapse's transmitter.
+
+    s_inf = 1 / (1 + exp((V_pre - V_half) / slope)); tau_s = (1 - s_inf) / k_minus.
+
+    Source: Abbott & Marder 1998; Prinz, Bucher & Marder 2004. k_minus is a rate, 1/ms.
+    """
+
+    name: str
+    E_rev: float
+    k_minus: float
+    inf: Sigmoid = Sigmoid(-35.0, -5.0)
+
+
+GLUTAMATE = Transmitter("glutamate", -70.0, 1 / 40)
+ACETYLCHOLINE = Transmitter("acetylcholine", -80.0, 1 / 100)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Constants:
+    """Every number of the model that is not a conductance.
+
+    The Q10 factors scale a conductance, or speed up a time constant, by
+    Q10 ** ((T - 283 K) / 10); at 283 K they have no effect. Their defaults of 1 leave
+    everything but the calcium reversal potential unscaled.
+
+    Source: Prinz, Billimoria & Marder 2003 (cell); temperature as in Deistler, Macke &
+    Goncalves 2022, PNAS 119:e2207632119.
+    """
+
+    area_cm2: float = 0.628e-3
+    C: float = 1.0  # uF/cm2
+    f: float = 14.96  # uM/nA, calcium concentration per whole-cell calcium current
+    Ca_rest: float = 0.05  # uM
+    Ca_out: float = 3000.0  # uM
+    tau_Ca: float = 200.0  # ms
+    RT_2F: float = 12.2  # mV at 283 K
+    channels: tuple[Channel, ...] = PRINZ_CHANNELS
+    transmitters: tuple[Transmitter, ...] = (GLUTAMATE, ACETYLCHOLINE)
+    Q10_gbar: tuple[float, ...] = (1.0,) * 8  # per channel
+    Q10_gsyn: dict[str, float] = field(default_factory=dict)  # per transmitter; else 1
+    Q10_tau_m: float = 1.0
+    Q10_tau_h: float = 1.0
+    Q10_tau_Ca: float = 1.0
+    Q10_tau_s: dict[str, float] = field(default_factory=dict)  # per transmitter; else 1
+
+    def __hash__(self) -> int:
+        # the dicts are the only unhashable fields; equality still compares all fields
+        return hash((self.area_cm2, self.C, self.f, self.tau_Ca, self.RT_2F, self.channels))
+
+
+def q10(factor: float, temperature_K: float) -> float:
+    """factor ** ((T - 283 K) / 10)."""
+    return float(factor ** ((temperature_K - REFERENCE_TEMPERATURE_K) / 10))

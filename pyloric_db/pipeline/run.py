@@ -1,0 +1,234 @@
+"""Parameter sets to features: the lanes in which circuits run until they are decided.
+
+A batch is a set of lanes. After each epoch the circuits that are decided leave, new ones take
+their lanes, and so the batch stays full while there is work. What comes out for a circuit
+does not depend on which others shared the batch.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from pyloric_db.integrate.engine import WIDTHS, Batch, Engine, Epoch
+from pyloric_db.model.circuit import Circuit
+from pyloric_db.model.constants import REFERENCE_TEMPERATURE_K, Constants
+from pyloric_db.pipeline.states import States
+from pyloric_db.protocol import Protocol
+from pyloric_db.rhythm.analyse import analyse
+from pyloric_db.rhythm.settle import settled
+from pyloric_db.rhythm.spikes import SpikeTrains, offsets_of
+from pyloric_db.vocabulary import feature_columns
+
+Columns = dict[str, np.ndarray]
+
+
+@lru_cache(maxsize=16)
+def engine_for(
+    circuit: Circuit,
+    *,
+    dt_ms: float,
+    epoch_ms: float,
+    scheme: str,
+    dtype: str,
+    spike_threshold_mV: float,
+    constants: Constants | None = None,
+    temperature_K: float = REFERENCE_TEMPERATURE_K,
+) -> Engine:
+    """The engine for these settings, made and compiled once per process."""
+    return Engine(
+        circuit,
+        dt_ms=dt_ms,
+        epoch_ms=epoch_ms,
+        scheme=scheme,
+        dtype=dtype,
+        spike_threshold_mV=spike_threshold_mV,
+        constants=constants,
+        temperature_K=temperature_K,
+    )
+
+
+def protocol_engine(circuit: Circuit, protocol: Protocol) -> Engine:
+    """The engine that runs a circuit under a protocol."""
+    return engine_for(
+        circuit,
+        dt_ms=protocol.dt_ms,
+        epoch_ms=protocol.epoch_ms,
+        scheme=protocol.scheme,
+        dtype=protocol.dtype,
+        spike_threshold_mV=protocol.spike_threshold_mV,
+    )
+
+
+@dataclass
+class _Lanes:
+    """The circuits that are running; arrays over lanes."""
+
+    batch: Batch
+    index: np.ndarray  # which circuit
+    epochs: np.ndarray  # epochs done
+    trains: SpikeTrains  # spikes since the transient, ms from the start of the run
+    V_min: np.ndarray  # (lane, cell), since the transient
+    V_max: np.ndarray
+    V_sum: np.ndarray  # of epoch means
+
+    def take(self, keep: np.ndarray) -> "_Lanes":
+        return _Lanes(
+            self.batch.take(keep),
+            self.index[keep],
+            self.epochs[keep],
+            self.trains.select(keep),
+            self.V_min[keep],
+            self.V_max[keep],
+            self.V_sum[keep],
+        )
+
+    def join(self, other: "_Lanes") -> "_Lanes":
+        counts = np.concatenate([self.trains.counts, other.trains.counts])
+        return _Lanes(
+            self.batch.join(other.batch),
+            np.concatenate([self.index, other.index]),
+            np.concatenate([self.epochs, other.epochs]),
+            SpikeTrains(
+                np.concatenate([self.trains.times, other.trains.times]),
+                offsets_of(counts),
+                len(counts),
+                self.trains.n_cells,
+            ),
+            np.concatenate([self.V_min, other.V_min]),
+            np.concatenate([self.V_max, other.V_max]),
+            np.concatenate([self.V_sum, other.V_sum]),
+        )
+
+
+def run_circuits(
+    gbar: np.ndarray,
+    gsyn: np.ndarray,
+    initial: States,
+    *,
+    circuit: Circuit,
+    protocol: Protocol,
+    on_done: Callable[[int], None] | None = None,
+) -> tuple[Columns, States]:
+    """Run circuits under a protocol and analyse their rhythms.
+
+    Args:
+        gbar: (circuit, cell, channel) mS/cm2.
+        gsyn: (circuit, synapse) nS.
+        initial: states at the start, circuit first.
+        circuit: the topology.
+        protocol: times, thresholds and tolerances.
+        on_done: called with the number of circuits finished since the last call.
+
+    Returns:
+        the feature and run columns, each (circuit,), and the states at the end of each
+        circuit's run. A circuit that failed has a status, null features and False flags.
+    """
+    engine = protocol_engine(circuit, protocol)
+    n, n_cells = len(gbar), len(circuit.cells)
+    transient = round(protocol.transient_ms / protocol.epoch_ms)
+    first, last = (round(t / protocol.epoch_ms) for t in (protocol.min_ms, protocol.max_ms))
+    columns: Columns = {}
+    states = {name: np.empty(a.shape, np.dtype(protocol.dtype)) for name, a in initial.items()}
+
+    def start(index: np.ndarray) -> _Lanes:
+        batch = engine.start({k: v[index] for k, v in initial.items()}, gbar[index], gsyn[index])
+        empty = np.zeros((len(index), n_cells))
+        return _Lanes(
+            batch,
+            index,
+            np.zeros(len(index), int),
+            SpikeTrains(np.zeros(0), offsets_of(empty.astype(int)), len(index), n_cells),
+            empty + np.inf,
+            empty - np.inf,
+            empty,
+        )
+
+    def finish(lanes: _Lanes, status: np.ndarray) -> None:
+        found = _columns(lanes, status, circuit, protocol)
+        for name, values in found.items():
+            if name not in columns:
+                columns[name] = np.empty(n, values.dtype)
+            columns[name][lanes.index] = values
+        for name, values in engine.stepper.unpack(lanes.batch.state).items():
+            states[name][lanes.index] = values
+
+    started = 0
+    lanes: _Lanes | None = None
+    while started < n or lanes is not None:
+        free = WIDTHS[-1] - (len(lanes.index) if lanes is not None else 0)
+        if free and started < n:
+            new = start(np.arange(started, min(started + free, n)))
+            started += len(new.index)
+            lanes = new if lanes is None else lanes.join(new)
+        assert lanes is not None
+        lanes.batch, epoch = engine.epoch(lanes.batch)
+        _collect(lanes, epoch, protocol, transient)
+        status = np.full(len(lanes.index), "ok", dtype=object)
+        for name, failed in (
+            ("event_overflow", epoch.crowded),
+            ("out_of_range", epoch.out_of_range),
+            ("nonfinite", epoch.nonfinite),
+        ):
+            status[failed] = name
+        done = (status != "ok") | (lanes.epochs >= last)
+        ask = np.flatnonzero(~done & (lanes.epochs >= first))
+        if ask.size:
+            now = lanes.epochs[ask] * protocol.epoch_ms
+            done[ask] = settled(lanes.trains.select(ask), protocol.transient_ms, now, protocol)
+        if done.any():
+            finish(lanes.take(np.flatnonzero(done)), status[done])
+            lanes = None if done.all() else lanes.take(np.flatnonzero(~done))
+            if on_done is not None:
+                on_done(int(done.sum()))
+    return columns, states
+
+
+def _collect(lanes: _Lanes, epoch: Epoch, protocol: Protocol, transient: int) -> None:
+    """Add what an epoch found to the lanes' records; nothing of the transient is kept."""
+    counted = lanes.epochs >= transient
+    counts = np.where(counted[:, None], epoch.n_spikes, 0)
+    per_lane = epoch.n_spikes.sum(axis=1)
+    begin = np.repeat(lanes.epochs * protocol.epoch_ms, per_lane)
+    times = (begin + epoch.spike_ms)[np.repeat(counted, per_lane)]
+    later = SpikeTrains(times, offsets_of(counts), len(counts), counts.shape[1])
+    lanes.trains = lanes.trains.append(later)
+    mask = counted[:, None]
+    lanes.V_min = np.where(mask, np.minimum(lanes.V_min, epoch.V_min), lanes.V_min)
+    lanes.V_max = np.where(mask, np.maximum(lanes.V_max, epoch.V_max), lanes.V_max)
+    lanes.V_sum = np.where(mask, lanes.V_sum + epoch.V_mean, lanes.V_sum)
+    lanes.epochs = lanes.epochs + 1
+
+
+def _columns(
+    lanes: _Lanes, status: np.ndarray, circuit: Circuit, protocol: Protocol
+) -> Columns:
+    """Feature and run columns of lanes that are done."""
+    n = len(lanes.index)
+    stop = np.maximum(lanes.epochs * protocol.epoch_ms, protocol.transient_ms + protocol.epoch_ms)
+    ok = status == "ok"
+    # the spikes of a failed run may be infinite; they are not looked at
+    trains = lanes.trains.select(np.flatnonzero(ok))
+    found = analyse(trains, circuit.cells, protocol.transient_ms, stop[ok], protocol)
+    columns: Columns = {}
+    for column in feature_columns(circuit.cells):
+        if column.kind == "category":
+            values = np.full(n, "", dtype=object)
+        elif column.kind == "bool":
+            values = np.zeros(n, bool)
+        else:
+            values = np.full(n, np.nan, np.float32)
+        values[ok] = found[column.name]
+        columns[column.name] = values
+    transient = round(protocol.transient_ms / protocol.epoch_ms)
+    epochs = np.maximum(lanes.epochs - transient, 1)[:, None]
+    for i, cell in enumerate(circuit.cells):
+        statistics = (lanes.V_min, lanes.V_max, lanes.V_sum / epochs)
+        for name, values in zip(("min", "max", "mean"), statistics, strict=True):
+            columns[f"v_{name}_{cell}_mV"] = np.where(ok, values[:, i], np.nan).astype(np.float32)
+    columns["t_simulated_ms"] = (lanes.epochs * protocol.epoch_ms).astype(np.float32)
+    columns["status"] = status
+    return columns
+
+

@@ -1,0 +1,115 @@
+"""States of circuits as plain arrays and as xarray: cold starts, and what users pass in."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from pyloric_db.errors import ConfigError
+from pyloric_db.model.circuit import Circuit
+from pyloric_db.vocabulary import (
+    CELL,
+    CIRCUIT,
+    H_GATE,
+    H_GATES,
+    M_GATE,
+    M_GATES,
+    SOURCE,
+    STATE_VARIABLES,
+)
+
+States = dict[str, np.ndarray]
+
+
+def lengths(circuit: Circuit) -> dict[str, int]:
+    """Length of each dimension of a circuit's state."""
+    return {
+        CELL: len(circuit.cells),
+        M_GATE: len(M_GATES),
+        H_GATE: len(H_GATES),
+        SOURCE: len(circuit.sources),
+    }
+
+
+def coordinates(circuit: Circuit) -> dict[str, tuple[str, ...]]:
+    """Labels of each dimension of a circuit's state."""
+    return {
+        CELL: circuit.cells,
+        M_GATE: M_GATES,
+        H_GATE: H_GATES,
+        SOURCE: circuit.source_names,
+    }
+
+
+def cold_states(n: int, circuit: Circuit) -> States:
+    """V = -50 mV, [Ca] = 0.05 uM, m = 0, h = 1, s = 0 for n circuits.
+
+    Source: Prinz, Billimoria & Marder 2003.
+    """
+    cold = {"V": -50.0, "Ca": 0.05, "m": 0.0, "h": 1.0, "s": 0.0}
+    size = lengths(circuit)
+    return {
+        name: np.full((n, *(size[d] for d in dims)), cold[name])
+        for name, (dims, _, _) in STATE_VARIABLES.items()
+    }
+
+
+def states_from(initial: xr.Dataset | Mapping[str, Any], n: int, circuit: Circuit) -> States:
+    """A user's initial states as arrays, circuit first.
+
+    Args:
+        initial: variables V, Ca, m, h, s with the dims of the contract, in any order; labelled
+            dims are aligned with the circuit's names.
+        n: number of circuits.
+        circuit: the topology.
+
+    Raises:
+        ConfigError: a variable or dim is missing, a length or label differs, or a value is
+            not finite.
+    """
+    dataset = initial if isinstance(initial, xr.Dataset) else xr.Dataset(initial)
+    size = {CIRCUIT: n, **lengths(circuit)}
+    states: States = {}
+    for name, (dims, _, _) in STATE_VARIABLES.items():
+        if name not in dataset:
+            raise ConfigError(
+                f"initial states lack the variable {name!r}; they need "
+                f"{', '.join(STATE_VARIABLES)}"
+            )
+        array = dataset[name]
+        wanted = (CIRCUIT, *dims)
+        if set(array.dims) != set(wanted):
+            raise ConfigError(
+                f"initial {name} has the dims {tuple(array.dims)}, but needs {wanted}"
+            )
+        for dim, labels in coordinates(circuit).items():
+            if dim in array.coords and dim in array.dims:
+                given = [str(v) for v in array[dim].values]
+                if sorted(given) != sorted(labels):
+                    raise ConfigError(
+                        f"initial {name} has the {dim} labels {', '.join(given)}, "
+                        f"but the circuit has {', '.join(labels)}"
+                    )
+                array = array.sel({dim: list(labels)})
+        values = np.asarray(array.transpose(*wanted).values, float)
+        for dim, length in zip(wanted, values.shape, strict=True):
+            if length != size[dim]:
+                raise ConfigError(
+                    f"initial {name} has {length} along {dim}, but {size[dim]} are needed"
+                )
+        if not np.isfinite(values).all():
+            raise ConfigError(f"initial {name} has values that are not finite")
+        states[name] = values
+    return states
+
+
+def states_dataset(states: States, circuit: Circuit) -> xr.Dataset:
+    """States as an xr.Dataset with the dims, labels and units of the contract."""
+    return xr.Dataset(
+        {
+            name: ((CIRCUIT, *dims), states[name], {"units": unit, "long_name": long_name})
+            for name, (dims, unit, long_name) in STATE_VARIABLES.items()
+        },
+        coords={dim: list(labels) for dim, labels in coordinates(circuit).items()},
+    )

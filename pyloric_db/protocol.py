@@ -1,0 +1,91 @@
+"""How a circuit is run and its rhythm analysed: one frozen, validated set of numbers."""
+
+import math
+from dataclasses import dataclass, fields
+from typing import Literal
+
+from pyloric_db.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """Times, thresholds and tolerances of a run and of its analysis.
+
+    A circuit runs `transient_ms`, which is discarded, and then epochs of `epoch_ms`. From
+    `min_ms` on, the spikes since the transient are analysed after every epoch, and the
+    circuit is done as soon as its rhythm is settled (every cell silent, tonic or bursting with
+    a cycle that repeats to `settled_cv`), when a cell has not fired at all for
+    `silent_ms`, or at `max_ms`. `min_ms = max_ms` gives a fixed protocol.
+
+    Source: epochs of 1 s after 3 s are those of Prinz, Bucher & Marder 2004, Nat Neurosci
+    7:1345; the decision rules are ours, and docs/engine.md says what each costs.
+    """
+
+    dt_ms: float = 0.05
+    scheme: Literal["gates_first", "old_state"] = "gates_first"
+    dtype: Literal["float32", "float64"] = "float32"
+    initial: Literal["thermal", "cold"] = "thermal"
+    transient_ms: float = 3_000.0
+    epoch_ms: float = 1_000.0
+    min_ms: float = 6_000.0  # first decision, counted from the start of the run
+    max_ms: float = 13_000.0  # end of the run, transient included
+    silent_ms: float = 3_000.0  # a cell silent for so long decides the circuit
+    settled_cv: float = 0.01  # spread of a cycle that is taken to repeat for good
+    settled_cycles: int = 3
+    spike_threshold_mV: float = 0.0
+    max_spikes_per_epoch: int = 256  # per cell; more is the status event_overflow
+    max_burst_gap_ms: float = 500.0  # cap of the adaptive inter-burst threshold
+    period_cv: float = 0.05  # spread of the period of a periodic rhythm
+    thermal_phase: float = 0.5  # where in its cycle a thermalised cell's state is taken
+    thermal_max_ms: float = 120_000.0
+
+    def __post_init__(self) -> None:
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if f.type is float or f.type == "float":
+                if isinstance(value, bool) or not isinstance(value, int | float):
+                    raise ConfigError(f"protocol {f.name} must be a number, not {value!r}")
+                if not math.isfinite(value):
+                    raise ConfigError(f"protocol {f.name} must be finite, not {value!r}")
+                object.__setattr__(self, f.name, float(value))
+            elif f.type is int or f.type == "int":
+                if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                    raise ConfigError(
+                        f"protocol {f.name} must be a whole number above 0, not {value!r}"
+                    )
+        if not 0 < self.dt_ms <= 0.2:
+            raise ConfigError(
+                f"protocol dt_ms must be above 0 and at most 0.2 ms, not {self.dt_ms:g}"
+            )
+        for name, allowed in (
+            ("scheme", ("gates_first", "old_state")),
+            ("dtype", ("float32", "float64")),
+            ("initial", ("thermal", "cold")),
+        ):
+            if getattr(self, name) not in allowed:
+                raise ConfigError(
+                    f"protocol {name} must be one of {', '.join(allowed)}, "
+                    f"not {getattr(self, name)!r}"
+                )
+        for name in ("epoch_ms", "silent_ms", "settled_cv", "period_cv", "max_burst_gap_ms",
+                     "thermal_max_ms"):
+            if getattr(self, name) <= 0:
+                raise ConfigError(f"protocol {name} must be above 0, not {getattr(self, name):g}")
+        if self.transient_ms < 0:
+            raise ConfigError(f"protocol transient_ms must not be negative, not {self.transient_ms:g}")
+        if not 0 <= self.thermal_phase < 1:
+            raise ConfigError(
+                f"protocol thermal_phase must be from 0 up to (not with) 1, not {self.thermal_phase:g}"
+            )
+        for name in ("transient_ms", "min_ms", "max_ms"):
+            epochs = getattr(self, name) / self.epoch_ms
+            if abs(epochs - round(epochs)) > 1e-9:
+                raise ConfigError(
+                    f"protocol {name} ({getattr(self, name):g}) must be a multiple of "
+                    f"epoch_ms ({self.epoch_ms:g})"
+                )
+        if not self.transient_ms < self.min_ms <= self.max_ms:
+            raise ConfigError(
+                "protocol times must satisfy transient_ms < min_ms <= max_ms, not "
+                f"{self.transient_ms:g}, {self.min_ms:g}, {self.max_ms:g}"
+            )

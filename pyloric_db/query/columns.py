@@ -1,0 +1,134 @@
+"""Columns of the feature table as NumPy arrays: read when asked for, and then kept."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pyloric_db.errors import DatabaseError, QueryError, nearest
+from pyloric_db.store.manifest import Manifest
+from pyloric_db.store.table import arrow_schema
+from pyloric_db.vocabulary import Column
+
+Array = npt.NDArray[Any]
+
+
+class Columns:
+    """The columns of the finished shards of a database, one array of all rows for each name."""
+
+    def __init__(self, manifest: Manifest, parts: Sequence[Path], n_rows: int) -> None:
+        self.manifest = manifest
+        self.parts = tuple(parts)
+        self.n_rows = n_rows
+        self._loaded: dict[str, Array] = {}
+
+    @property
+    def loaded(self) -> frozenset[str]:
+        """Names of the columns that have been read so far."""
+        return frozenset(self._loaded)
+
+    def load(self, name: str) -> Array:
+        """One column, (rows,), read-only, as `numpy_column` converts it.
+
+        Raises:
+            DatabaseError: a part file is damaged.
+        """
+        if name not in self._loaded:
+            column = self.manifest.column(name)
+            values = numpy_column(column, self._read(name))
+            values.flags.writeable = False  # everybody shares it
+            self._loaded[name] = values
+        return self._loaded[name]
+
+    def _read(self, name: str) -> Any:
+        import pyarrow as pa
+        import pyarrow.dataset as ds
+
+        options = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
+        dataset = ds.dataset(
+            [str(p) for p in self.parts],
+            schema=arrow_schema(self.manifest),
+            format=ds.ParquetFileFormat(default_fragment_scan_options=options),
+        )
+        try:
+            values = dataset.to_table(columns=[name])[name]
+        except (OSError, pa.ArrowException) as err:
+            raise DatabaseError(
+                f"column {name} of {self.parts[0].parent.parent} cannot be read "
+                f"({first_line(err)}): verify the database, and build it again to mend it"
+            ) from err
+        if len(values) != self.n_rows:
+            raise DatabaseError(
+                f"{self.parts[0].parent.parent} holds {len(values):,} rows of features, but its "
+                f"ledger says {self.n_rows:,}: verify it, and build it again to mend it"
+            )
+        return values
+
+
+def dtype_of(column: Column) -> np.dtype[Any]:
+    """What a column becomes in NumPy.
+
+    Nullable integers are float32 (int64: float64) with NaN, text is str objects with "".
+    """
+    if column.kind in ("string", "category"):
+        return np.dtype(object)
+    if column.nullable and column.kind not in ("float32", "float64"):
+        return np.dtype(np.float64 if column.kind == "int64" else np.float32)
+    return np.dtype(column.kind)
+
+
+def numpy_column(column: Column, values: Any) -> Array:
+    """An Arrow column as NumPy, in the dtype that `dtype_of` says."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    dtype = dtype_of(column)
+    if dtype.kind == "O":
+        return _text(values)
+    if not len(values):
+        return np.empty(0, dtype)
+    if dtype.kind == "f":
+        values = pc.cast(values, pa.from_numpy_dtype(dtype))
+    return np.array(values.to_numpy(), dtype=dtype)
+
+
+def _text(values: Any) -> Array:
+    """Text through its distinct values: few objects, however many rows."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    pieces = [np.empty(0, dtype=object)]
+    for chunk in values.chunks:
+        if not pa.types.is_dictionary(chunk.type):
+            chunk = pc.cast(chunk, pa.string()).dictionary_encode()
+        distinct = np.array([*chunk.dictionary.to_pylist(), ""], dtype=object)
+        codes = pc.fill_null(pc.cast(chunk.indices, pa.int64()), -1)
+        pieces.append(distinct[codes.to_numpy(zero_copy_only=False)])
+    return np.concatenate(pieces)
+
+
+def attributes(column: Column) -> dict[str, str]:
+    """Attributes of a column's variable in xarray."""
+    return {"units": column.unit, "long_name": column.long_name}
+
+
+def check_names(manifest: Manifest, names: Sequence[str]) -> None:
+    """Whether these are columns of the table.
+
+    Raises:
+        QueryError: one is not; it is named, and the nearest that exists.
+    """
+    known = [c.name for c in manifest.columns]
+    for name in names:
+        if name not in known:
+            raise QueryError(
+                f"unknown column {name!r}{nearest(str(name), known)}; the table has {len(known)} "
+                "columns, which `list(db.circuits.variables)` lists"
+            )
+
+
+def first_line(err: BaseException) -> str:
+    """The first line of a library's message."""
+    return (str(err).strip() or type(err).__name__).splitlines()[0]

@@ -1,0 +1,358 @@
+"""`open`: a database as lazy xarray, hypercube, states, expressions and SQL."""
+
+import warnings
+from collections.abc import Sequence
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy.typing as npt
+
+from pyloric_db.errors import DatabaseError, QueryError
+from pyloric_db.query.columns import Columns, attributes, check_names, dtype_of, numpy_column
+from pyloric_db.query.expression import quote_name, to_sql
+from pyloric_db.query.rows import Rows
+from pyloric_db.store.cells import CELL_COLUMNS, read_cells
+from pyloric_db.store.files import LEDGER_FILE, MANIFEST_FILE, STATES_DIR, difference
+from pyloric_db.store.ledger import Ledger, LedgerRows, files_of
+from pyloric_db.store.manifest import Manifest, read_manifest
+from pyloric_db.store.parameters import needed_columns, parameters_from_columns
+from pyloric_db.store.table import part_name
+from pyloric_db.store.template import coordinates
+from pyloric_db.vocabulary import CELL, CHANNEL, CHANNELS, CIRCUIT, SYNAPSE
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import xarray as xr
+
+    from pyloric_db.query.engine import Engine
+
+
+def open(path: str | Path) -> "Database":
+    """Opens a database; one that is still being built serves its finished shards.
+
+    Raises:
+        DatabaseError: there is none at `path`, it is damaged or copied in part, or it was
+            written by a newer pyloric-db.
+    """
+    path = Path(path).expanduser().absolute()
+    if not path.exists():
+        raise DatabaseError(f"{path} does not exist")
+    if not path.is_dir():
+        raise DatabaseError(f"{path} is not a directory")
+    if not any(path.iterdir()):
+        raise DatabaseError(f"{path} is empty: it holds no database")
+    if not (path / MANIFEST_FILE).exists():
+        raise DatabaseError(f"{path} holds no database: it has no {MANIFEST_FILE}")
+    manifest = read_manifest(path)
+    if not (path / LEDGER_FILE).exists():
+        raise DatabaseError(f"{path} has no {LEDGER_FILE}: it may have been copied in part")
+    rows = Ledger(path).read()
+    _check(path, manifest, rows)
+    return Database(path, manifest, rows)
+
+
+def _check(path: Path, manifest: Manifest, rows: LedgerRows) -> None:
+    if rows.header and rows.header["recipe_hash"] != manifest.recipe_hash:
+        raise DatabaseError(
+            f"{path}: {LEDGER_FILE} and {MANIFEST_FILE} belong to different recipes"
+        )
+    for shard, row in rows.shards.items():
+        fits = shard < manifest.n_shards and row["n_circuits"] == manifest.shard_size(shard)
+        parts = [f for f in files_of(row) if f.path == part_name(shard)]
+        if not fits or len(parts) != 1:
+            raise DatabaseError(f"{path}: the {LEDGER_FILE} row of shard {shard} is not valid")
+        wrong = difference(path, parts[0], contents=False)
+        if wrong:
+            raise DatabaseError(
+                f"{path / parts[0].path} {wrong}: the database is damaged or copied in part; "
+                "verify it, and copy it again or build it again to mend it"
+            )
+    if rows.damaged:
+        warnings.warn(
+            f"{path / LEDGER_FILE} is damaged in line {rows.damaged[0]}: what it recorded is "
+            "left out; build the database again to mend it",
+            stacklevel=3,
+        )
+
+
+class Database:
+    """A database that was opened with `open`. Reads only; its attributes are not to be set."""
+
+    def __init__(self, path: Path, manifest: Manifest, rows: LedgerRows) -> None:
+        self.path = path
+        self.manifest = manifest
+        self._ledger = rows
+        parts = [path / part_name(shard) for shard in sorted(rows.shards)]
+        count = sum(row["n_circuits"] for row in rows.shards.values())
+        self._table = Columns(manifest, parts, count)
+        self._rows = Rows(manifest, rows.shards, lambda: self._table.load("circuit_id"))
+
+    def __len__(self) -> int:
+        """Circuits available."""
+        return self._rows.count
+
+    @property
+    def complete(self) -> bool:
+        """Whether every shard is finished."""
+        return len(self._ledger.shards) == self.manifest.n_shards
+
+    def __repr__(self) -> str:
+        m, done = self.manifest, len(self._ledger.shards)
+        state = "complete" if self.complete else f"{done:,} of {m.n_shards:,} shards finished"
+        grid = ""
+        if m.axes is not None:
+            grid = f" of a grid of {' x '.join(str(len(a)) for a in m.axes)}"
+        return (
+            f"<pyloric_db.Database {m.name!r} in {self.path}: {len(self):,} circuits{grid}, "
+            f"{len(m.columns)} columns, {state}>"
+        )
+
+    @cached_property
+    def circuits(self) -> "xr.Dataset":
+        """All columns over dim `circuit`, each read when its values are first needed.
+
+        Null is NaN (int8 columns become float32), text is object with "" for null. Values are
+        read-only: copy before you change them.
+        """
+        import xarray as xr
+
+        from pyloric_db.query.lazy import lazy_variable
+
+        variables = {
+            c.name: lazy_variable(
+                (CIRCUIT,),
+                (len(self),),
+                dtype_of(c),
+                partial(self._table.load, c.name),
+                attributes(c),
+            )
+            for c in self.manifest.columns
+        }
+        coords = {"circuit_id": variables.pop("circuit_id")}
+        return xr.Dataset(variables, coords, {"name": self.manifest.name})
+
+    def cube(self, columns: Sequence[str] | None = None) -> "xr.Dataset":
+        """The circuits as a hypercube: one dim for each axis of the grid, with its values.
+
+        Args:
+            columns: which; all but the parameters on the axes if not said.
+
+        Where a sample or an unfinished build leaves places empty, numbers are NaN, text is "",
+        flags are False and the coordinate `circuit_id` is -1: divide counts of flags by
+        `(cube.circuit_id >= 0).sum()`.
+
+        Raises:
+            QueryError: the circuits are no grid, a column is unknown, or a grid that is not
+                complete has more than 50 million places.
+        """
+        from pyloric_db.query.cube import make_cube
+
+        return make_cube(self._table, self._rows.ids, columns)
+
+    def states(self, ids: npt.ArrayLike | None = None) -> "xr.Dataset":
+        """Stored states: V (circuit, cell) mV, Ca (circuit, cell) uM, m, h and s.
+
+        Args:
+            ids: circuit ids, in any order; without them all circuits, read lazily.
+
+        Raises:
+            QueryError: an id is not in the database.
+            DatabaseError: the files of the states are damaged or missing.
+        """
+        rows = self._rows.find(self._rows.ids if ids is None else ids)
+        stored = self._rows.in_states(rows)
+        if ids is None:
+            whole = len(stored) == stored[-1] + 1 if len(stored) else False
+            self._check_states(range(self.manifest.n_shards))
+            index: Any = slice(0, len(stored)) if whole else stored
+            chosen = self._states.isel({CIRCUIT: index})
+        else:
+            self._check_states((stored // self.manifest.shard_circuits).tolist())
+            try:
+                chosen = self._states.isel({CIRCUIT: stored}).load()
+            except Exception as err:
+                # codecs raise whatever they like on damaged bytes
+                raise DatabaseError(
+                    f"{self.path / STATES_DIR} cannot be read: verify the database, and build "
+                    "it again to mend it"
+                ) from err
+        circuit_id = (CIRCUIT, self._rows.ids[rows], {"units": "1", "long_name": "circuit id"})
+        return chosen.assign_coords(circuit_id=circuit_id)
+
+    def parameters(self, ids: npt.ArrayLike) -> "xr.Dataset":
+        """Conductances: gbar (circuit, cell, channel) mS/cm2, gsyn (circuit, synapse) nS.
+
+        Raises:
+            QueryError: an id is not in the database.
+        """
+        import xarray as xr
+
+        rows = self._rows.find(ids)
+        columns = {n: self._table.load(n)[rows] for n in needed_columns(self.manifest)}
+        columns["circuit_id"] = self._rows.ids[rows]
+        gbar, gsyn = parameters_from_columns(self.manifest, columns)
+        return xr.Dataset(
+            {
+                "gbar": (
+                    (CIRCUIT, CELL, CHANNEL), gbar,
+                    {"units": "mS/cm2", "long_name": "maximal conductance"},
+                ),
+                "gsyn": (
+                    (CIRCUIT, SYNAPSE), gsyn,
+                    {"units": "nS", "long_name": "maximal synaptic conductance"},
+                ),
+            },
+            {
+                "circuit_id": (CIRCUIT, columns["circuit_id"]),
+                CELL: list(self.manifest.cells),
+                CHANNEL: list(CHANNELS),
+                SYNAPSE: list(self.manifest.synapses),
+            },
+        )  # fmt: skip
+
+    def query(
+        self,
+        expr: str,
+        columns: Sequence[str] | None = None,
+        order_by: str | Sequence[str] | None = None,
+        limit: int | None = None,
+    ) -> "xr.Dataset":
+        """Circuits for which a boolean expression over the columns is true.
+
+        Args:
+            expr: such as `"pyloric and period_ms > 1200 and gsyn_lp_py_nS == 0"`; what may
+                stand in it, and what null does, is said in `pyloric_db.query.expression`.
+            columns: which to return; all if not said. `circuit_id` always comes along.
+            order_by: one column or several, descending with a "-" in front; null is last.
+                Without it, and between equals, circuits come in ascending `circuit_id`.
+            limit: most circuits to return.
+
+        Raises:
+            QueryError: the expression is not valid, or a column is unknown.
+        """
+        condition = to_sql(expr, self.manifest)
+        names = [c.name for c in self.manifest.columns] if columns is None else _several(columns)
+        check_names(self.manifest, names)
+        names = list(dict.fromkeys(["circuit_id", *names]))
+        text = f"SELECT {', '.join(quote_name(n) for n in names)} FROM circuits WHERE {condition}"
+        text += f" ORDER BY {self._order(order_by)}"
+        if limit is not None:
+            if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
+                raise QueryError(f"limit must be a whole number from 0, not {limit!r}")
+            text += f" LIMIT {min(limit, 2**62)}"
+        return self._dataset(names, self._engine.ask(text) if len(self) else None)
+
+    def sql(self, text: str) -> "pa.Table":
+        """The result of one SELECT statement of DuckDB over the view `circuits`.
+
+        Raises:
+            QueryError: it is not exactly one SELECT, reaches beyond the database, or fails.
+        """
+        if not len(self):
+            raise QueryError(f"{self.path} has no finished circuits yet")
+        return self._engine.ask(text)
+
+    def simulate(self, ids: npt.ArrayLike, *, duration_ms: float, **settings: Any) -> "xr.Dataset":
+        """Goes on from the stored states, as `pyloric_db.simulate` does.
+
+        Args:
+            ids: circuit ids.
+            duration_ms: how long.
+            settings: other arguments of `pyloric_db.simulate`; `dt_ms`, `scheme` and `dtype`
+                are those of the database if not given.
+
+        Raises:
+            QueryError: an id is not in the database.
+        """
+        import pyloric_db
+
+        stored = self.manifest.settings
+        defaults: dict[str, Any] = {
+            k: stored[k] for k in ("dt_ms", "scheme", "dtype") if k in stored
+        }
+        defaults["initial"] = self.states(ids)
+        defaults["circuit"] = pyloric_db.circuit_of(self.manifest)
+        parameters = self.parameters(ids)
+        traces: xr.Dataset = pyloric_db.simulate(
+            parameters.gbar.values,
+            parameters.gsyn.values,
+            duration_ms=duration_ms,
+            **defaults | settings,
+        )
+        return traces
+
+    def cells(self) -> "xr.Dataset":
+        """The thermalised cells: gbar_* mS/cm2, activity, period_ms, steady, V mV, Ca uM, m_*, h_*.
+
+        Raises:
+            DatabaseError: there are none yet, or their file is damaged.
+        """
+        import xarray as xr
+
+        variables = {}
+        for name, values in read_cells(self.path).items():
+            unit, long_name = CELL_COLUMNS[name]
+            variables[name] = ("thermalised", values, {"units": unit, "long_name": long_name})
+        cells: xr.Dataset = xr.Dataset(variables)
+        return cells
+
+    @cached_property
+    def _engine(self) -> "Engine":
+        from pyloric_db.query.engine import Engine
+
+        return Engine(self._table.parts)
+
+    @cached_property
+    def _states(self) -> "xr.Dataset":
+        import xarray as xr
+
+        self._check_header()
+        # chunks=None: plain lazy arrays, without Dask
+        stored = xr.open_zarr(self.path / STATES_DIR, chunks=None, consolidated=True)
+        labels = {dim: list(names) for dim, names in coordinates(self.manifest).items()}
+        return stored.drop_vars("circuit_id").assign_coords(labels).drop_attrs(deep=False)
+
+    def _check_header(self) -> None:
+        for file in files_of(self._ledger.header) if self._ledger.header else []:
+            wrong = difference(self.path, file)
+            if wrong:
+                raise DatabaseError(
+                    f"{self.path / file.path} {wrong}: verify the database, and build it again "
+                    "to mend it"
+                )
+
+    def _check_states(self, shards: Sequence[int]) -> None:
+        """A missing file would read as NaN without a word."""
+        for shard in sorted(set(shards) & set(self._ledger.shards)):
+            for file in files_of(self._ledger.shards[shard]):
+                wrong = difference(self.path, file, contents=False)
+                if wrong:
+                    raise DatabaseError(
+                        f"{self.path / file.path} {wrong}: the database is damaged or copied in "
+                        "part; verify it, and build it again to mend it"
+                    )
+
+    def _order(self, order_by: str | Sequence[str] | None) -> str:
+        terms = []
+        for term in _several(order_by or ()):
+            name = term.removeprefix("-")
+            check_names(self.manifest, [name])
+            terms.append(f"{quote_name(name)} {'DESC' if term != name else 'ASC'} NULLS LAST")
+        return ", ".join([*terms, "circuit_id"])
+
+    def _dataset(self, names: Sequence[str], table: "pa.Table | None") -> "xr.Dataset":
+        import pyarrow as pa
+        import xarray as xr
+
+        variables = {}
+        for name in names:
+            column = self.manifest.column(name)
+            values = pa.chunked_array([], pa.float32()) if table is None else table[name]
+            variables[name] = (CIRCUIT, numpy_column(column, values), attributes(column))
+        coords = {"circuit_id": variables.pop("circuit_id")}
+        return xr.Dataset(variables, coords, {"name": self.manifest.name})
+
+
+def _several(names: str | Sequence[str]) -> list[str]:
+    return [names] if isinstance(names, str) else list(names)

@@ -1,0 +1,70 @@
+"""DuckDB over the Parquet files of a database: read-only, and shut in with them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pyloric_db.errors import QueryError
+from pyloric_db.query.columns import first_line
+from pyloric_db.query.expression import quote_text
+
+#: What a query may not do, set after the view exists and then locked.
+_SHUT = (
+    "SET autoinstall_known_extensions = false",
+    "SET autoload_known_extensions = false",
+    "SET python_enable_replacements = false",  # Python variables of the caller
+    "SET temp_directory = ''",
+    "SET enable_external_access = false",
+    "SET lock_configuration = true",
+)
+
+
+class Engine:
+    """A DuckDB connection that sees the view `circuits` and nothing else."""
+
+    def __init__(self, parts: Sequence[Path]) -> None:
+        import duckdb
+
+        self._duckdb = duckdb
+        self._connection = duckdb.connect(":memory:")
+        files = [str(p) for p in parts]
+        patterns = [_literally(f) for f in files]
+        self._connection.execute(f"SET allowed_paths = {_list([*files, *patterns])}")
+        self._connection.execute(
+            f"CREATE VIEW circuits AS SELECT * FROM read_parquet({_list(patterns)})"
+        )
+        for statement in _SHUT:
+            self._connection.execute(statement)
+
+    def ask(self, text: str) -> Any:
+        """The `pyarrow.Table` of one SELECT statement.
+
+        Raises:
+            QueryError: it is none, is not the only one, or fails.
+        """
+        if not isinstance(text, str):
+            raise QueryError(f"SQL must be text, not {type(text).__name__}")
+        try:
+            statements = self._connection.extract_statements(text)
+        except (self._duckdb.Error, ValueError) as err:
+            raise QueryError(f"SQL cannot be read: {first_line(err)}") from err
+        if len(statements) != 1:
+            raise QueryError(f"SQL must be exactly one statement, not {len(statements)}")
+        if statements[0].type != self._duckdb.StatementType.SELECT:
+            raise QueryError(
+                f"SQL must be a SELECT statement, not {statements[0].type.name}: "
+                "a database is read-only"
+            )
+        try:
+            return self._connection.sql(text).to_arrow_table()
+        except (self._duckdb.Error, ValueError, RuntimeError) as err:
+            raise QueryError(f"SQL failed: {first_line(err)}") from err
+
+
+def _list(texts: Sequence[str]) -> str:
+    return "[" + ", ".join(map(quote_text, texts)) + "]"
+
+
+def _literally(path: str) -> str:
+    """A path in which DuckDB finds no wildcards."""
+    return "".join(f"[{c}]" if c in "*?[" else c for c in path)

@@ -1,0 +1,1 @@
+"""Spike times to bursts, rhythm features and class. NumPy only: nothing here loads JAX."""

@@ -1,0 +1,114 @@
+"""What each cell does: silent, tonic, bursting or irregular, and how well its bursts repeat."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from pyloric_db.protocol import Protocol
+from pyloric_db.rhythm.bursts import STOPPED_INTERVALS, Bursts
+from pyloric_db.rhythm.spikes import (
+    Floats,
+    Integers,
+    SpikeTrains,
+    offsets_of,
+    segment_count,
+    segment_reduce,
+)
+from pyloric_db.vocabulary import ACTIVITIES
+
+SILENT, TONIC, BURSTING, IRREGULAR = (
+    ACTIVITIES.index(name) for name in ("silent", "tonic", "bursting", "irregular")
+)
+
+#: Spread (SD over mean) of the intervals between burst starts up to which a cell is bursting and
+#: not irregular. Wider than `Protocol.period_cv`, which says when a rhythm is periodic:
+#: a burster whose period wanders is still a burster, and has a period to report.
+BURSTING_CV = 0.25
+
+#: A cell may also repeat only after two or three bursts (Prinz, Bucher & Marder 2004).
+LONGEST_PATTERN = 3
+
+
+@dataclass(frozen=True)
+class Cycles:
+    """Cycles of every segment: from burst start to burst start.
+
+    All (segment,): `n` cycles between starts that the window shows; their `mean_ms`, NaN without
+    a cycle; `cv`, their population SD over the mean, NaN with fewer than two.
+    """
+
+    n: Integers
+    mean_ms: Floats
+    cv: Floats
+
+
+def burst_cycles(bursts: Bursts, pattern: int = 1) -> Cycles:
+    """Cycles of `pattern` bursts, beginning at every burst that has begun in the window."""
+    counts = segment_count(bursts.begun, bursts.offsets)
+    starts = bursts.start_ms[bursts.begun]
+    to_go = np.repeat(offsets_of(counts)[1:], counts) - np.arange(starts.size)
+    first = np.flatnonzero(to_go > pattern)
+    lengths = starts[first + pattern] - starts[first]
+
+    n = np.maximum(counts - pattern, 0)
+    offsets = offsets_of(n)
+    divisor = np.where(n > 0, n, np.nan)
+    mean = segment_reduce(np.add, lengths, offsets, 0.0) / divisor
+    squares = (lengths - np.repeat(mean, n)) ** 2
+    variance = segment_reduce(np.add, squares, offsets, 0.0) / np.where(n > 1, n, np.nan)
+    return Cycles(n, mean, np.sqrt(variance) / mean)
+
+
+def activities(
+    trains: SpikeTrains,
+    bursts: Bursts,
+    cycles: Cycles,
+    stop_ms: ArrayLike,
+    protocol: Protocol,
+) -> NDArray[np.int8]:
+    """Activity of every cell (circuit, cell), as an index into `vocabulary.ACTIVITIES`.
+
+    - silent: no spike in the window;
+    - tonic: regular spikes, see `bursts`;
+    - bursting: at least two bursts, of which one has two spikes, or three one-spike bursts (those
+      are 500 ms or more apart by the burst rule; Prinz, Billimoria & Marder 2003 count
+      one-spike bursters from 200 ms). The intervals between burst starts spread by at most
+      `BURSTING_CV`, or repeat to `protocol.period_cv` after two or three bursts, or are too few to
+      tell. The last burst is not followed by a pause of twice the longest interval;
+    - irregular: everything else, also a cell that burst once, or stopped.
+
+    Args:
+        trains: spikes in the window.
+        bursts: their bursts.
+        cycles: `burst_cycles(bursts)`.
+        stop_ms: end of the window, scalar or (circuit,).
+        protocol: for `period_cv`.
+    """
+    counts, offsets = bursts.counts, bursts.offsets
+    filled = counts > 0
+    last = offsets[1:][filled] - 1
+    gaps = np.empty(bursts.start_ms.size)
+    gaps[:-1] = np.diff(bursts.start_ms)
+    gaps[last] = -np.inf
+    longest = segment_reduce(np.maximum, gaps, offsets, -np.inf)
+    stop = np.repeat(np.broadcast_to(stop_ms, trains.n_circuits), trains.n_cells)
+    pause = np.zeros(counts.size)
+    pause[filled] = stop[filled] - bursts.start_ms[last]
+    most_spikes = segment_reduce(np.maximum, bursts.n_spikes, offsets, 0.0)
+
+    recurs = (cycles.n < 2) | (cycles.cv <= BURSTING_CV)
+    for pattern in range(2, LONGEST_PATTERN + 1):
+        longer = burst_cycles(bursts, pattern)
+        recurs |= (longer.n > pattern) & (longer.cv <= protocol.period_cv)
+    bursting = (
+        (counts >= 2)
+        & ((most_spikes >= 2) | (counts >= 3))
+        & recurs
+        & (pause <= STOPPED_INTERVALS * longest)
+    )
+    codes = np.full(counts.size, IRREGULAR, dtype=np.int8)
+    codes[bursting] = BURSTING
+    codes[bursts.tonic] = TONIC
+    codes[trains.counts.ravel() == 0] = SILENT
+    return codes.reshape(trains.n_circuits, trains.n_cells)

@@ -1,0 +1,136 @@
+"""Spike trains to every rhythm column of the feature table."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from pyloric_db.errors import ConfigError
+from pyloric_db.protocol import Protocol
+from pyloric_db.rhythm.activity import activities, burst_cycles
+from pyloric_db.rhythm.bursts import find_bursts
+from pyloric_db.rhythm.classify import criteria_met, in_pyloric_order, periodic
+from pyloric_db.rhythm.features import between_cells, cell_features, period
+from pyloric_db.rhythm.spikes import SpikeTrains
+from pyloric_db.vocabulary import ACTIVITIES, CELLS, CRITERIA, feature_columns
+
+#: Circuits analysed at a time: their spikes and all intermediate arrays stay in the cache.
+BLOCK_CIRCUITS = 4096
+
+
+def analyse(
+    trains: SpikeTrains,
+    cells: Sequence[str],
+    start_ms: ArrayLike,
+    stop_ms: ArrayLike,
+    protocol: Protocol,
+) -> dict[str, NDArray[Any]]:
+    """Rhythm of every circuit: all columns of `vocabulary.feature_columns(cells)`.
+
+    The result of a circuit does not depend on the other circuits, to the last bit.
+
+    Args:
+        trains: spike times, ms; spikes outside the window do not count.
+        cells: names of the cells; bursts of the first delimit the cycles.
+        start_ms: begin of the window, scalar or (circuit,).
+        stop_ms: end of the window, scalar or (circuit,); a spike at it is outside.
+        protocol: for `max_burst_gap_ms` and `period_cv`.
+
+    Returns:
+        One array (circuit,) per column, in the order of the vocabulary: float32 with NaN for
+        null (`n_criteria_met` too), bool, or strings of `vocabulary.ACTIVITIES`. A period needs
+        a bursting first cell with two cycles; a cell's duration and spikes per burst need that
+        it bursts; a duty cycle needs both; gaps, delays and phases need `triphasic`.
+
+    Raises:
+        ConfigError: `cells` does not fit the trains, names a cell twice, or has AB/PD, LP and PY
+            but not AB/PD first; a window does not end after it begins.
+
+    Source: Prinz, Bucher & Marder 2004, Nat Neurosci 7:1345; see `bursts` for differences.
+    """
+    names = tuple(cells)
+    _check_cells(names, trains)
+    n = trains.n_circuits
+    start = np.broadcast_to(np.asarray(start_ms, dtype=np.float64), n)
+    stop = np.broadcast_to(np.asarray(stop_ms, dtype=np.float64), n)
+    wrong = np.flatnonzero(~(stop > start))
+    if wrong.size:
+        i = wrong[0]
+        raise ConfigError(
+            f"a window must end after it begins, not {start[i]:g} to {stop[i]:g} ms (circuit {i})"
+        )
+    edges = [*range(0, n, BLOCK_CIRCUITS), n] if n else [0, 0]
+    blocks = [
+        _analyse_block(trains.block(a, b), names, start[a:b], stop[a:b], protocol)
+        for a, b in zip(edges[:-1], edges[1:], strict=True)
+    ]
+    return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+
+
+def _check_cells(cells: tuple[str, ...], trains: SpikeTrains) -> None:
+    if len(cells) != trains.n_cells:
+        raise ConfigError(
+            f"expected one name for each of the {trains.n_cells} cells, not {len(cells)} "
+            f"({', '.join(cells)})"
+        )
+    if len(set(cells)) != len(cells):
+        raise ConfigError(f"cell names must differ, not {', '.join(cells)}")
+    if set(CELLS) <= set(cells) and cells[0] != CELLS[0]:
+        raise ConfigError(
+            f"{CELLS[0]} must be the first cell, because its bursts delimit the cycles, "
+            f"not {cells[0]}"
+        )
+
+
+def _analyse_block(
+    trains: SpikeTrains,
+    cells: tuple[str, ...],
+    start: NDArray[np.float64],
+    stop: NDArray[np.float64],
+    protocol: Protocol,
+) -> dict[str, NDArray[Any]]:
+    trains = trains.window(start, stop)
+    bursts = find_bursts(trains, start, stop, protocol)
+    cycles = burst_cycles(bursts)
+    activity = activities(trains, bursts, cycles, stop, protocol)
+    per_cell = cell_features(bursts, activity)
+    period_ms, period_cv = period(cycles, activity)
+    rate = trains.counts / ((stop - start) / 1000.0)[:, None]
+
+    values: dict[str, NDArray[Any]] = {"period_ms": period_ms, "period_cv": period_cv}
+    for i, cell in enumerate(cells):
+        values[f"burst_duration_{cell}_ms"] = per_cell.duration_ms[:, i]
+        values[f"duty_cycle_{cell}"] = per_cell.duration_ms[:, i] / period_ms
+        values[f"spikes_per_burst_{cell}"] = per_cell.spikes_per_burst[:, i]
+        values[f"spike_rate_{cell}_Hz"] = rate[:, i]
+        values[f"activity_{cell}"] = np.array(ACTIVITIES)[activity[:, i]]
+    values["periodic"] = periodic(cycles.n[:: len(cells)], period_cv, protocol)
+
+    if set(CELLS) <= set(cells):
+        abpd, lp, py = (cells.index(cell) for cell in CELLS)
+        between = between_cells(bursts, activity, abpd, lp, py)
+        values["triphasic"] = between.triphasic
+        values["delay_abpd_lp_ms"] = between.delay_abpd_lp_ms
+        values["delay_abpd_py_ms"] = between.delay_abpd_py_ms
+        values["gap_abpd_lp_ms"] = between.gap_abpd_lp_ms
+        values["gap_lp_py_ms"] = between.gap_lp_py_ms
+        values["phase_gap_abpd_lp"] = between.gap_abpd_lp_ms / period_ms
+        values["phase_gap_lp_py"] = between.gap_lp_py_ms / period_ms
+        for cell in ("lp", "py"):
+            delay, duration = values[f"delay_abpd_{cell}_ms"], values[f"burst_duration_{cell}_ms"]
+            values[f"phase_start_{cell}"] = delay / period_ms
+            values[f"phase_end_{cell}"] = (delay + duration) / period_ms
+        values["pyloric_like"] = values["periodic"] & values["triphasic"] & in_pyloric_order(values)
+        # counted on the numbers as they are stored, so that anyone can count again
+        stored = {c.column: values[c.column].astype(np.float32) for c in CRITERIA}
+        values["n_criteria_met"] = criteria_met(stored)
+        values["pyloric"] = values["pyloric_like"] & (values["n_criteria_met"] == len(CRITERIA))
+
+    columns = feature_columns(cells)
+    return {
+        column.name: values[column.name].astype(np.float32)
+        if column.kind == "float32"
+        else values[column.name]
+        for column in columns
+    }

@@ -1,0 +1,135 @@
+"""The rhythm analysis for anybody's spike times."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import ArrayLike
+
+from pyloric_db.errors import ConfigError
+from pyloric_db.protocol import Protocol
+from pyloric_db.rhythm.analyse import analyse
+from pyloric_db.rhythm.spikes import Floats, SpikeTrains, segment_reduce
+from pyloric_db.vocabulary import CELL, CELLS, CIRCUIT, SPIKE, feature_columns
+
+
+def features_from_spikes(
+    spike_times_ms: ArrayLike | xr.DataArray | Sequence[Any],
+    *,
+    cells: Sequence[str] = CELLS,
+    window_ms: tuple[float, float] | None = None,
+    protocol: Protocol = Protocol(),
+) -> xr.Dataset:
+    """Bursts, rhythm features and class of recorded or simulated spike times.
+
+    Args:
+        spike_times_ms: spike times in ms, ascending in each cell; for one circuit or many:
+            an array (circuit, cell, spike) or (cell, spike), padded with NaN at the end of each
+            row; an xr.DataArray with these dimensions, in any order (with cell names as a
+            coordinate, the cells are taken by name); or nested sequences, one sequence of
+            times per cell, a sequence of cells per circuit.
+        cells: names of the cells. Bursts of the first delimit the cycles; the features between
+            cells and the labels need `abpd`, `lp` and `py`.
+        window_ms: (start, stop) of the recording, for all circuits; a spike at `stop` is
+            outside. None: each circuit's recording extends from its first to its last
+            spike of any cell, so that the bursts there count as cut by the edges.
+        protocol: for `max_burst_gap_ms` and `period_cv`.
+
+    Returns:
+        The columns of `vocabulary.feature_columns(cells)` over the dimension `circuit`, with
+        `units` and `long_name`; null is NaN. A spike rate is null where the extent of the
+        recording is unknown, a single spike without `window_ms`.
+
+    Raises:
+        ConfigError: no circuit, no cell, a wrong number of cells, cell names twice, times that
+            are not numbers, not finite or not ascending, NaN before a time, or an empty window.
+
+    Source: Prinz, Bucher & Marder 2004, Nat Neurosci 7:1345; see `rhythm.bursts`.
+    """
+    names = tuple(cells)
+    if not names:
+        raise ConfigError("cells must name at least one cell, not none")
+    circuit_coord = None
+    if isinstance(spike_times_ms, xr.DataArray):
+        array = _with_dims(spike_times_ms, names)
+        circuit_coord = array.coords[CIRCUIT] if CIRCUIT in array.coords else None
+        trains = SpikeTrains.from_padded(array.values, names)
+    else:
+        trains = _trains(spike_times_ms, names)
+    if trains.n_circuits == 0:
+        raise ConfigError("spike times must hold at least one circuit, not none")
+
+    start, stop, known = _extent(trains) if window_ms is None else (*_window(window_ms), True)
+    columns = analyse(trains, names, start, stop, protocol)
+    for cell in names:
+        rate = f"spike_rate_{cell}_Hz"
+        columns[rate] = np.where(known, columns[rate], np.float32(np.nan))
+    dataset = xr.Dataset(
+        {
+            c.name: (CIRCUIT, columns[c.name], {"units": c.unit, "long_name": c.long_name})
+            for c in feature_columns(names)
+        }
+    )
+    return dataset if circuit_coord is None else dataset.assign_coords({CIRCUIT: circuit_coord})
+
+
+def _with_dims(array: xr.DataArray, cells: tuple[str, ...]) -> xr.DataArray:
+    dims = set(array.dims)
+    if not {CELL, SPIKE} <= dims <= {CIRCUIT, CELL, SPIKE}:
+        raise ConfigError(
+            f"spike times must have the dimensions circuit, cell and spike, not "
+            f"{', '.join(str(d) for d in array.dims)}"
+        )
+    if CELL in array.coords:
+        present = [str(name) for name in array[CELL].values]
+        missing = [name for name in cells if name not in present]
+        if missing:
+            raise ConfigError(
+                f"cell {missing[0]!r} is not among the cells of the spike times: "
+                f"{', '.join(present)}"
+            )
+        array = array.sel({CELL: list(cells)})
+    if CIRCUIT not in dims:
+        array = array.expand_dims(CIRCUIT)
+    return array.transpose(CIRCUIT, CELL, SPIKE)
+
+
+def _trains(spike_times: Any, cells: tuple[str, ...]) -> SpikeTrains:
+    try:
+        if isinstance(spike_times, np.ndarray) and spike_times.dtype != object:
+            padded = np.asarray(spike_times, dtype=np.float64)
+            return SpikeTrains.from_padded(padded[None] if padded.ndim == 2 else padded, cells)
+        circuits = list(spike_times)
+        if circuits and all(_is_row(item) for item in circuits):
+            circuits = [circuits]  # one circuit, given as its cells
+        return SpikeTrains.from_lists(circuits, cells)
+    except (TypeError, ValueError) as err:
+        if isinstance(err, ConfigError):
+            raise
+        raise ConfigError(
+            "spike times must be numbers: an array (circuit, cell, spike) or, for each circuit "
+            f"and cell, a sequence of times ({err})"
+        ) from err
+
+
+def _is_row(item: Any) -> bool:
+    """A sequence of times, not of cells."""
+    return len(item) == 0 or not hasattr(item[0], "__len__")
+
+
+def _window(window_ms: tuple[float, float]) -> tuple[float, float]:
+    try:
+        start, stop = (float(edge) for edge in window_ms)
+    except (TypeError, ValueError) as err:
+        raise ConfigError(f"window_ms must be (start, stop) in ms, not {window_ms!r}") from err
+    return start, stop
+
+
+def _extent(trains: SpikeTrains) -> tuple[Floats, Floats, Any]:
+    """First and just past the last spike (circuit,), and whether they are two."""
+    offsets = trains.offsets[:: trains.n_cells]
+    first = segment_reduce(np.minimum, trains.times, offsets, 0.0)
+    last = segment_reduce(np.maximum, trains.times, offsets, 1.0)
+    silent = offsets[1:] == offsets[:-1]
+    return first, np.nextafter(last, np.inf), silent | (last > first)

@@ -1,0 +1,104 @@
+"""`cells.parquet`: the thermalised cells, computed once per distinct gbar vector."""
+
+import io
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pyloric_db.errors import DatabaseError
+from pyloric_db.store.files import (
+    CELLS_FILE,
+    difference,
+    remove_partials,
+    sum_file,
+    write_atomically,
+)
+from pyloric_db.store.ledger import Ledger, files_of
+from pyloric_db.vocabulary import CHANNELS, H_GATES, M_GATES
+
+Array = npt.NDArray[Any]
+
+#: Columns of the table: name -> (unit, long name). `activity` is text, `steady` bool.
+CELL_COLUMNS: dict[str, tuple[str, str]] = {
+    **{f"gbar_{c}": ("mS/cm2", f"maximal conductance of {c}") for c in CHANNELS},
+    "activity": ("1", "activity of the isolated cell"),
+    "period_ms": ("ms", "burst start (tonic: spike) to next, NaN if silent"),
+    "steady": ("1", "the rhythm recurs"),
+    "V": ("mV", "membrane potential"),
+    "Ca": ("uM", "intracellular calcium concentration"),
+    **{f"m_{g}": ("1", f"activation of {g}") for g in M_GATES},
+    **{f"h_{g}": ("1", f"inactivation of {g}") for g in H_GATES},
+}
+
+
+def write_cells(path: str | Path, columns: Mapping[str, Array]) -> None:
+    """Stores the thermalised cells, each column (n,), and their row in the ledger.
+
+    NaN in `period_ms` is stored as null. The same columns give the same bytes.
+
+    Raises:
+        ValueError: the columns are not those of `CELL_COLUMNS`, or differ in length.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if set(columns) != set(CELL_COLUMNS):
+        wrong = sorted(set(columns) ^ set(CELL_COLUMNS))
+        raise ValueError(f"column {wrong[0]} of the cells is missing or unknown")
+    if len({np.shape(v) for v in columns.values()}) != 1:
+        raise ValueError("columns of the cells differ in length")
+    fields, arrays = [], []
+    for name, (unit, long_name) in CELL_COLUMNS.items():
+        values = np.asarray(columns[name])
+        if name == "activity":
+            array = pa.array(values.astype(object), pa.string())
+        elif name == "steady":
+            array = pa.array(values.astype(bool))
+        else:
+            array = pa.array(values.astype(np.float64), from_pandas=name == "period_ms")
+        arrays.append(array)
+        fields.append(pa.field(name, array.type, metadata={"units": unit, "long_name": long_name}))
+    sink = io.BytesIO()
+    table = pa.Table.from_arrays(arrays, schema=pa.schema(fields))
+    pq.write_table(table, sink, compression="zstd", use_dictionary=False, write_page_checksum=True)
+    path = Path(path)
+    remove_partials(path, f"{CELLS_FILE}.*")
+    write_atomically(path / CELLS_FILE, sink.getvalue())
+    Ledger(path).append(
+        {
+            "kind": "cells",
+            "n_cells": table.num_rows,
+            "files": [sum_file(path, path / CELLS_FILE).to_text()],
+            "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+    )
+
+
+def cells_intact(path: str | Path) -> bool:
+    """Whether there are thermalised cells that match their checksum."""
+    row = Ledger(path).read().cells
+    return row is not None and not any(difference(Path(path), f) for f in files_of(row))
+
+
+def read_cells(path: str | Path) -> dict[str, Array]:
+    """The thermalised cells, each column (n,); `period_ms` is NaN for silent cells.
+
+    Raises:
+        DatabaseError: there are none yet, or the file is damaged.
+    """
+    import pyarrow.parquet as pq
+
+    path = Path(path)
+    row = Ledger(path).read().cells
+    if row is None:
+        raise DatabaseError(f"{path} has no thermalised cells yet")
+    for file in files_of(row):
+        wrong = difference(path, file)
+        if wrong:
+            raise DatabaseError(f"{path / file.path} {wrong}: build again to mend it")
+    table = pq.read_table(path / CELLS_FILE, partitioning=None)
+    return {name: table[name].to_numpy() for name in CELL_COLUMNS}

@@ -1,0 +1,202 @@
+"""The ledger: one sealed row per finished shard, and the rows of shards set aside.
+
+Data first, then its row: a shard without a row does not exist, whatever files there are. Later
+rows of a shard replace earlier ones. Only the process that holds the build lock appends.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pyloric_db.errors import DatabaseError
+from pyloric_db.store.files import FAILURES_FILE, LEDGER_FILE, FileSum, fsync_path, is_file_sum
+from pyloric_db.store.receipt import Receipt
+from pyloric_db.store.sealed import (
+    Row,
+    append_sealed,
+    read_sealed,
+    rewrite_sealed,
+    seal,
+    unseal,
+)
+
+#: How `Ledger.record` begins a line, so that a million shards are listed without decoding.
+_SHARD_LINE = re.compile(rb'\{"kind":"shard","shard":(\d{1,12}),')
+
+
+class ShardRows(Mapping[int, Row]):
+    """The latest row of each finished shard, decoded when it is looked at.
+
+    Looking at a row that carries a checksum but was not written by this package raises
+    `DatabaseError`.
+    """
+
+    def __init__(self, lines: dict[int, bytes]) -> None:
+        self.lines = lines
+        self._rows: dict[int, Row] = {}
+
+    def __getitem__(self, shard: int) -> Row:
+        if shard not in self._rows:
+            self._rows[shard] = _decode(self.lines[shard])
+        return self._rows[shard]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.lines)
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+
+@dataclass(frozen=True)
+class LedgerRows:
+    """What a ledger says.
+
+    `header` names the files that exist from the start, `cells` the thermalised cells; either
+    may be None. `damaged` holds line numbers from 1; `torn` says that the last line was being
+    written when its writer died.
+    """
+
+    header: Row | None = None
+    cells: Row | None = None
+    shards: ShardRows = field(default_factory=lambda: ShardRows({}))
+    damaged: tuple[int, ...] = ()
+    torn: bool = False
+
+    def files(self) -> list[FileSum]:
+        """Every file that the ledger vouches for."""
+        rows = [self.header, self.cells, *self.shards.values()]
+        return [file for row in rows if row is not None for file in files_of(row)]
+
+
+def files_of(row: Row) -> list[FileSum]:
+    """The files of a row."""
+    return [FileSum.from_text(text) for text in row["files"]]
+
+
+class Ledger:
+    """The ledger of the database in directory `path`."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.file = Path(path) / LEDGER_FILE
+
+    def read(self) -> LedgerRows:
+        """All that is intact; damaged lines are listed, a torn last line is ignored.
+
+        Raises:
+            DatabaseError: a line carries a checksum but is no row of a ledger.
+        """
+        header = cells = None
+        content = read_sealed(self.file)
+        lines: dict[int, bytes] = {}
+        for line in content.lines:
+            match = _SHARD_LINE.match(line)
+            if match:
+                lines[int(match[1])] = line
+                continue
+            row = _decode(line)
+            if row["kind"] == "cells":
+                cells = row
+            else:
+                header = row
+        return LedgerRows(header, cells, ShardRows(lines), content.damaged, content.torn)
+
+    def append(self, row: Row) -> None:
+        """Adds a row durably (fsync); its `sum` is added here."""
+        if not _is_valid(row):
+            raise ValueError(f"not a row of a ledger: {row!r}")
+        append_sealed(self.file, row)
+
+    def record(self, receipt: Receipt) -> None:
+        """Makes a shard exist."""
+        self.append(
+            {
+                "kind": "shard",
+                "shard": receipt.shard,
+                "n_circuits": receipt.n_circuits,
+                "first_id": receipt.first_id,
+                "last_id": receipt.last_id,
+                "files": [f.to_text() for f in receipt.files],
+                "counts": receipt.counts,
+                "seconds": round(receipt.seconds, 3),
+                "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            }
+        )
+
+    def done_shards(self) -> set[int]:
+        return set(self.read().shards)
+
+    def compact(self) -> None:
+        """Rewrites the ledger without damaged, torn and outdated rows, shards ascending.
+
+        After it, the ledgers of two builds of one recipe differ in times only.
+        """
+        rows = self.read()
+        lines = [seal(row)[:-1] for row in (rows.header, rows.cells) if row is not None]
+        lines += [rows.shards.lines[shard] for shard in sorted(rows.shards)]
+        rewrite_sealed(self.file, lines)
+
+
+def _decode(line: bytes) -> Row:
+    try:
+        row = unseal(line)
+    except ValueError:
+        row = {}
+    if not _is_valid(row):
+        raise DatabaseError(f"{LEDGER_FILE} has a row that is not pyloric-db's: {line[:60]!r}")
+    return row
+
+
+def _is_valid(row: Row) -> bool:
+    """Whether readers can rely on a row's shape."""
+    files = row.get("files")
+    if not isinstance(files, list) or not all(map(is_file_sum, files)):
+        return False
+    if row.get("kind") == "database":
+        return isinstance(row.get("recipe_hash"), str)
+    if row.get("kind") != "shard":
+        return row.get("kind") == "cells"
+    numbers = [row.get(k) for k in ("shard", "n_circuits", "first_id", "last_id")]
+    return (
+        all(type(n) is int and n >= 0 for n in numbers)
+        and isinstance(row.get("counts"), dict)
+        and all(type(n) is int for n in row["counts"].values())
+        and isinstance(row.get("seconds"), int | float)
+    )
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A shard set aside: its number, the error that it ended with, and how often it was tried."""
+
+    shard: int
+    error: str
+    attempts: int
+
+
+def record_failure(path: str | Path, shard: int, error: str, attempts: int) -> None:
+    """Notes that a shard was set aside."""
+    file = Path(path) / FAILURES_FILE
+    append_sealed(file, {"shard": shard, "error": str(error), "attempts": attempts})
+
+
+def failures(path: str | Path) -> list[Failure]:
+    """Shards set aside, each once with its latest error, ascending; damaged rows are left out."""
+    latest = {}
+    for line in read_sealed(Path(path) / FAILURES_FILE).lines:
+        try:
+            row = unseal(line)
+            failure = Failure(int(row["shard"]), str(row["error"]), int(row["attempts"]))
+        except (ValueError, KeyError, TypeError) as err:
+            raise DatabaseError(f"{FAILURES_FILE} has a row that is not pyloric-db's") from err
+        latest[failure.shard] = failure
+    return [latest[shard] for shard in sorted(latest)]
+
+
+def clear_failures(path: str | Path) -> None:
+    """Forgets the failures, before the shards are tried again."""
+    file = Path(path) / FAILURES_FILE
+    if file.exists():
+        file.unlink()
+        fsync_path(file.parent)

@@ -1,0 +1,67 @@
+"""One build of a database at a time."""
+
+import fcntl
+import os
+import re
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pyloric_db.errors import DatabaseError
+from pyloric_db.store.files import LOCK_FILE
+
+
+@contextmanager
+def build_lock(path: str | Path) -> Iterator[None]:
+    """Holds the build lock of the database in directory `path`, which must exist.
+
+    The lock dies with its process, so a killed build leaves none behind.
+
+    Raises:
+        DatabaseError: another process holds it, or the directory cannot be written.
+    """
+    file = Path(path) / LOCK_FILE
+    try:
+        fd = _acquire(file)
+    except BlockingIOError as err:
+        raise DatabaseError(f"{path} is being built by {_holder(file)}") from err
+    except OSError as err:
+        raise DatabaseError(f"{path} cannot be written ({err.strerror})") from err
+    try:
+        os.ftruncate(fd, 0)
+        os.write(fd, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+        yield
+    finally:
+        # while still locked, so that nobody locks a file that is about to go
+        file.unlink(missing_ok=True)
+        os.close(fd)
+
+
+def _acquire(file: Path) -> int:
+    while True:
+        fd = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_same(fd, file):
+                return fd
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)  # its holder removed it between our open and our lock
+
+
+def _is_same(fd: int, file: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), file.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _holder(file: Path) -> str:
+    try:
+        text = file.read_text(errors="replace").strip()
+    except OSError:
+        text = ""
+    # only what this module writes: the file may hold anything
+    return text if re.fullmatch(r"process \d+ on [\w.-]+", text) else "another process"

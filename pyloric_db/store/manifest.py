@@ -1,0 +1,291 @@
+"""`database.json`: what a database holds and which recipe it belongs to."""
+
+import hashlib
+import json
+import math
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pyloric_db.errors import DatabaseError
+from pyloric_db.store.files import MANIFEST_FILE
+from pyloric_db.vocabulary import CHANNELS, Column
+
+FORMAT = "pyloric-db"
+SCHEMA_VERSION = 1
+KINDS = (
+    "float32", "float64", "int64", "int8", "uint8", "uint16", "bool", "string", "category",
+)  # fmt: skip
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+_MOST_CIRCUITS = 10**12
+_KEYS = (
+    "format", "schema_version", "name", "recipe", "selection", "n_circuits", "shard_circuits",
+    "chunk_circuits", "cells", "synapses", "sources", "axes", "columns", "settings", "versions",
+    "recipe_hash",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One axis of a parameter grid.
+
+    A `cell` axis (its name is a cell) holds labels and, for each, a gbar vector of 8 in mS/cm2
+    in channel order; a `value` axis (its name is a parameter column) holds ascending numbers.
+    """
+
+    name: str
+    kind: Literal["cell", "value"]
+    values: tuple[float, ...] = ()
+    labels: tuple[str, ...] = ()
+    gbar: tuple[tuple[float, ...], ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.labels) if self.kind == "cell" else len(self.values)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything that readers of a database need to know before its data.
+
+    `axes` is None where circuits are no product grid. `recipe`, `selection`, `settings` and
+    `versions` are plain JSON objects; the first three and `shard_circuits` make up the
+    recipe hash.
+    """
+
+    name: str
+    recipe: dict[str, Any]
+    selection: dict[str, Any]
+    n_circuits: int
+    shard_circuits: int
+    chunk_circuits: int
+    cells: tuple[str, ...]
+    synapses: tuple[str, ...]
+    sources: tuple[str, ...]
+    axes: tuple[Axis, ...] | None
+    columns: tuple[Column, ...]
+    settings: dict[str, Any]
+    versions: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        # as it would come back from the file, so that a written and a read manifest are equal
+        for key in ("recipe", "selection", "settings", "versions"):
+            value = json.loads(json.dumps(getattr(self, key), allow_nan=False))
+            object.__setattr__(self, key, value)
+        problem = _problem(self)
+        if problem:
+            raise ValueError(f"manifest {problem}")
+
+    @property
+    def recipe_hash(self) -> str:
+        """SHA-256 (hex) over what decides a database's contents."""
+        content = {
+            "recipe": self.recipe,
+            "selection": self.selection,
+            "settings": self.settings,
+            "shard_circuits": self.shard_circuits,
+        }
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    @property
+    def n_shards(self) -> int:
+        return -(-self.n_circuits // self.shard_circuits)
+
+    @property
+    def grid_size(self) -> int | None:
+        """Circuits of the full grid, whatever was selected of it; None without axes."""
+        return None if self.axes is None else math.prod(map(len, self.axes))
+
+    def shard_size(self, shard: int) -> int:
+        """Circuits in one shard; the last one may have fewer."""
+        return min(self.shard_circuits, self.n_circuits - shard * self.shard_circuits)
+
+    def column(self, name: str) -> Column:
+        """The column called `name`; KeyError if there is none."""
+        for column in self.columns:
+            if column.name == name:
+                return column
+        raise KeyError(name)
+
+    def to_json(self) -> str:
+        """The text of `database.json`: sorted, indented, the same for equal manifests."""
+        content = {
+            "format": FORMAT,
+            "schema_version": SCHEMA_VERSION,
+            "recipe_hash": self.recipe_hash,
+            **asdict(self),
+            "axes": None if self.axes is None else [_axis_json(a) for a in self.axes],
+        }
+        return json.dumps(content, sort_keys=True, indent=2, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, where: str | Path) -> "Manifest":
+        """Reads what `to_json` wrote.
+
+        Raises:
+            DatabaseError: no JSON, not a manifest, of a newer schema, incomplete, or with
+                values that cannot be; `where` names the file in the message.
+        """
+        try:
+            content = json.loads(text, parse_constant=_refuse)
+        except (ValueError, RecursionError) as err:
+            raise DatabaseError(f"{where} is damaged: it is not JSON ({err})") from err
+        if not isinstance(content, dict) or content.get("format") != FORMAT:
+            raise DatabaseError(f"{where} is not the manifest of a pyloric-db database")
+        version: Any = content.get("schema_version")
+        if not _whole(version) or version < 1:
+            raise DatabaseError(f"{where} is damaged: schema_version is {version!r}")
+        if version > SCHEMA_VERSION:
+            raise DatabaseError(
+                f"{where} was written by a newer pyloric-db (schema {version}; this one reads "
+                f"up to {SCHEMA_VERSION}): update pyloric-db to open it"
+            )
+        if set(content) != set(_KEYS):
+            wrong = sorted(set(content) ^ set(_KEYS))
+            kind = "missing" if wrong[0] in _KEYS else "unknown"
+            raise DatabaseError(f"{where} is damaged: the key {wrong[0]!r} is {kind}")
+        try:
+            manifest = cls(
+                name=content["name"],
+                recipe=content["recipe"],
+                selection=content["selection"],
+                n_circuits=content["n_circuits"],
+                shard_circuits=content["shard_circuits"],
+                chunk_circuits=content["chunk_circuits"],
+                cells=tuple(content["cells"]),
+                synapses=tuple(content["synapses"]),
+                sources=tuple(content["sources"]),
+                axes=None if content["axes"] is None else tuple(map(_axis, content["axes"])),
+                columns=tuple(map(_column, content["columns"])),
+                settings=content["settings"],
+                versions=content["versions"],
+            )
+        except (TypeError, KeyError, AttributeError, ValueError, OverflowError) as err:
+            raise DatabaseError(f"{where} is damaged: {err}") from err
+        if manifest.recipe_hash != content["recipe_hash"]:
+            raise DatabaseError(f"{where} is damaged: its recipe does not match its recipe_hash")
+        return manifest
+
+
+def read_manifest(path: str | Path) -> Manifest:
+    """The manifest of the database in directory `path`.
+
+    Raises:
+        DatabaseError: there is no readable `database.json`, or it is not a valid manifest.
+    """
+    file = Path(path) / MANIFEST_FILE
+    try:
+        text = file.read_bytes().decode()
+    except OSError as err:
+        raise DatabaseError(f"{file} cannot be read ({err.strerror})") from err
+    except UnicodeDecodeError as err:
+        raise DatabaseError(f"{file} is damaged: it is not text") from err
+    return Manifest.from_json(text, file)
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not a number")
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _axis_json(axis: Axis) -> dict[str, Any]:
+    if axis.kind == "cell":
+        return {"name": axis.name, "kind": "cell", "labels": axis.labels, "gbar": axis.gbar}
+    return {"name": axis.name, "kind": "value", "values": axis.values}
+
+
+def _axis(content: Any) -> Axis:
+    return Axis(
+        name=content["name"],
+        kind=content["kind"],
+        values=tuple(content.get("values", ())),
+        labels=tuple(content.get("labels", ())),
+        gbar=tuple(map(tuple, content.get("gbar", ()))),
+    )
+
+
+def _column(content: Any) -> Column:
+    return Column(**{**content, "categories": tuple(content["categories"])})
+
+
+def _problem(m: Manifest) -> str | None:
+    """What is wrong with a manifest's values, as the end of a sentence; None if nothing is."""
+    if not isinstance(m.name, str):
+        return "name must be text"
+    for key in ("recipe", "selection", "settings", "versions"):
+        if not isinstance(getattr(m, key), dict):
+            return f"{key} must be an object"
+    for key in ("n_circuits", "shard_circuits", "chunk_circuits"):
+        size = getattr(m, key)
+        if not _whole(size) or not 1 <= size <= _MOST_CIRCUITS:
+            return f"{key} must be a whole number from 1 to {_MOST_CIRCUITS:,}, not {size!r}"
+    if m.shard_circuits % m.chunk_circuits:
+        return f"shard_circuits must be a multiple of chunk_circuits ({m.chunk_circuits})"
+    for key in ("cells", "synapses", "sources"):
+        names = getattr(m, key)
+        if not all(isinstance(n, str) and _NAME.match(n) for n in names):
+            return f"{key} must be names of letters, digits and _"
+        if len(set(names)) != len(names):
+            return f"{key} must differ from each other"
+    if not m.cells:
+        return "cells must not be empty"
+    return _axes_problem(m) or _columns_problem(m.columns)
+
+
+def _axes_problem(m: Manifest) -> str | None:
+    if m.axes is None:
+        return None
+    if not m.axes or len({a.name for a in m.axes}) != len(m.axes):
+        return "axes must be there and differ from each other"
+    for a in m.axes:
+        if not isinstance(a.name, str) or not _NAME.match(a.name):
+            return f"axis name {a.name!r} must be letters, digits and _"
+        if a.kind not in ("cell", "value"):
+            return f"axis {a.name} must be of kind cell or value, not {a.kind!r}"
+        if not 1 <= len(a) <= 65_536:
+            return f"axis {a.name} must have from 1 to 65536 values, not {len(a)}"
+        if a.kind == "value" and not all(map(_number, a.values)):
+            return f"axis {a.name} must hold finite numbers"
+        if a.kind == "cell":
+            if a.name not in m.cells:
+                return f"axis {a.name} must be named after a cell"
+            if not all(isinstance(label, str) for label in a.labels):
+                return f"axis {a.name} must have labels that are text"
+            if len(a.gbar) != len(a.labels) or not all(
+                len(v) == len(CHANNELS) and all(map(_number, v)) for v in a.gbar
+            ):
+                return f"axis {a.name} must have {len(CHANNELS)} finite gbar for each label"
+    size = m.grid_size
+    if size is not None and m.n_circuits > size:
+        return f"n_circuits ({m.n_circuits:,}) must not exceed the grid ({size:,})"
+    return None
+
+
+def _columns_problem(columns: tuple[Column, ...]) -> str | None:
+    if not columns or columns[0].name != "circuit_id" or columns[0].kind != "int64":
+        return "columns must begin with circuit_id (int64)"
+    if len({c.name for c in columns}) != len(columns):
+        return "columns must differ from each other"
+    for c in columns:
+        if not isinstance(c.name, str) or not _NAME.match(c.name):
+            return f"column name {c.name!r} must be letters, digits and _"
+        if c.kind not in KINDS:
+            return f"column {c.name} is of an unknown kind {c.kind!r}"
+        if not isinstance(c.unit, str) or not isinstance(c.long_name, str):
+            return f"column {c.name} must have a unit and a long_name"
+        if not isinstance(c.nullable, bool):
+            return f"column {c.name} must be nullable or not"
+        if bool(c.categories) != (c.kind == "category") or not all(
+            isinstance(v, str) and v for v in c.categories
+        ):
+            return f"column {c.name} must have categories exactly if it is a category"
+    return None

@@ -1,0 +1,169 @@
+"""The one table of names: cells, channels, gates, synapses, dimensions, columns, units.
+
+Every name that reaches a file, an array or a user is spelt here once. Units are part of
+a column's name (`_ms`, `_mV`, `_Hz`, `_nS`) and repeated in its metadata.
+"""
+
+from dataclasses import dataclass
+
+CELLS = ("abpd", "lp", "py")
+CELL_LABELS = {"abpd": "AB/PD", "lp": "LP", "py": "PY"}
+CHANNELS = ("Na", "CaT", "CaS", "A", "KCa", "Kd", "H", "leak")
+M_GATES = ("Na", "CaT", "CaS", "A", "KCa", "Kd", "H")
+H_GATES = ("Na", "CaT", "CaS", "A")
+SYNAPSES = ("ab_lp", "pd_lp", "ab_py", "pd_py", "lp_abpd", "lp_py", "py_lp")
+SOURCES = ("ab", "pd", "lp", "py")
+
+# dimensions
+CIRCUIT, CELL, CHANNEL, SYNAPSE = "circuit", "cell", "channel", "synapse"
+M_GATE, H_GATE, SOURCE, TIME, SPIKE = "m_gate", "h_gate", "source", "time", "spike"
+
+ACTIVITIES = ("silent", "tonic", "bursting", "irregular")
+STATUSES = ("ok", "nonfinite", "event_overflow", "out_of_range")
+
+#: State variables in stored order: name -> (dims after `circuit`, unit, long name).
+STATE_VARIABLES: dict[str, tuple[tuple[str, ...], str, str]] = {
+    "V": ((CELL,), "mV", "membrane potential"),
+    "Ca": ((CELL,), "uM", "intracellular calcium concentration"),
+    "m": ((CELL, M_GATE), "1", "activation of each channel"),
+    "h": ((CELL, H_GATE), "1", "inactivation of each channel"),
+    "s": ((SOURCE,), "1", "activation of each synaptic source"),
+}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of the feature table.
+
+    `kind` is one of `float32`, `float64`, `int64`, `int8`, `uint8`, `bool`, `string` (free) or
+    `category` (one of `categories`). A nullable column is null where it has no meaning; in
+    xarray null is NaN (float32 for int8), and the empty string for text.
+    """
+
+    name: str
+    kind: str
+    unit: str
+    long_name: str
+    nullable: bool = False
+    categories: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """One of the fifteen criteria of a pyloric rhythm: accepted is mean ± 2 SD."""
+
+    column: str
+    mean: float
+    sd: float
+    long_name: str
+
+    @property
+    def low(self) -> float:
+        return self.mean - 2 * self.sd
+
+    @property
+    def high(self) -> float:
+        return self.mean + 2 * self.sd
+
+    @property
+    def unit(self) -> str:
+        return "ms" if self.column.endswith("_ms") else "1"
+
+
+#: Mean and SD over 99 lobsters: Prinz, Bucher & Marder 2004, Nat Neurosci 7:1345, table 1.
+CRITERIA = (
+    Criterion("period_ms", 1509.0, 279.0, "AB/PD burst start to next start"),
+    Criterion("burst_duration_abpd_ms", 582.0, 133.0, "AB/PD burst duration"),
+    Criterion("burst_duration_lp_ms", 399.0, 113.0, "LP burst duration"),
+    Criterion("burst_duration_py_ms", 530.0, 150.0, "PY burst duration"),
+    Criterion("gap_abpd_lp_ms", 221.0, 109.0, "AB/PD burst end to LP burst start"),
+    Criterion("gap_lp_py_ms", -61.0, 60.0, "LP burst end to PY burst start"),
+    Criterion("delay_abpd_lp_ms", 803.0, 169.0, "AB/PD burst start to LP burst start"),
+    Criterion("delay_abpd_py_ms", 1141.0, 216.0, "AB/PD burst start to PY burst start"),
+    Criterion("duty_cycle_abpd", 0.385, 0.040, "AB/PD burst duration over period"),
+    Criterion("duty_cycle_lp", 0.264, 0.059, "LP burst duration over period"),
+    Criterion("duty_cycle_py", 0.348, 0.054, "PY burst duration over period"),
+    Criterion("phase_gap_abpd_lp", 0.148, 0.065, "AB/PD end to LP start, over period"),
+    Criterion("phase_gap_lp_py", -0.040, 0.034, "LP end to PY start, over period"),
+    Criterion("phase_start_lp", 0.533, 0.054, "phase of LP burst start in the AB/PD cycle"),
+    Criterion("phase_start_py", 0.758, 0.060, "phase of PY burst start in the AB/PD cycle"),
+)
+
+
+def label(cell: str) -> str:
+    """A cell's name as people print it: `abpd` is AB/PD; others in capitals."""
+    return CELL_LABELS.get(cell, cell.upper())
+
+
+def feature_columns(cells: tuple[str, ...] = CELLS) -> tuple[Column, ...]:
+    """Columns that the rhythm analysis fills, for a circuit with these cells.
+
+    The first cell is the pacemaker whose burst starts delimit cycles. The columns that
+    compare AB/PD, LP and PY exist only for circuits that have all three.
+    """
+    columns = [
+        Column("period_ms", "float32", "ms", f"{label(cells[0])} burst start to next start", True)
+    ]
+    columns += [
+        Column(f"burst_duration_{c}_ms", "float32", "ms", f"{label(c)} burst duration", True)
+        for c in cells
+    ]
+    triphasic = set(CELLS) <= set(cells)
+    known = {c.column for c in CRITERIA}
+    duties = [f"duty_cycle_{c}" for c in cells]
+    if triphasic:
+        between = {c.column: c for c in CRITERIA[4:8]}
+        columns += [
+            Column(n, "float32", "ms", c.long_name, True) for n, c in between.items()
+        ]
+    columns += [
+        Column(n, "float32", "1", f"{label(c)} burst duration over period", True)
+        for n, c in zip(duties, cells, strict=True)
+    ]
+    if triphasic:
+        columns += [
+            Column(c.column, "float32", c.unit, c.long_name, True)
+            for c in CRITERIA[11:]
+            if c.column in known
+        ]
+        columns += [
+            Column(f"phase_end_{c}", "float32", "1", f"phase of {label(c)} burst end", True)
+            for c in ("lp", "py")
+        ]
+    columns.append(
+        Column("period_cv", "float32", "1", "coefficient of variation of the period", True)
+    )
+    for c in cells:
+        columns += [
+            Column(f"activity_{c}", "category", "1", f"{label(c)} activity", True, ACTIVITIES),
+            Column(f"spike_rate_{c}_Hz", "float32", "Hz", f"{label(c)} mean spike rate", True),
+            Column(
+                f"spikes_per_burst_{c}", "float32", "1", f"{label(c)} spikes per burst", True
+            ),
+        ]
+    columns.append(Column("periodic", "bool", "1", "the rhythm repeats"))
+    if triphasic:
+        columns += [
+            Column("triphasic", "bool", "1", "AB/PD, LP, PY each burst once in every cycle"),
+            Column("pyloric_like", "bool", "1", "periodic, triphasic, in pyloric order"),
+            Column("pyloric", "bool", "1", "pyloric-like and all fifteen criteria met"),
+            Column("n_criteria_met", "int8", "1", "criteria met of the fifteen", True),
+        ]
+    return tuple(columns)
+
+
+def run_columns(cells: tuple[str, ...] = CELLS) -> tuple[Column, ...]:
+    """Columns that the integration fills: voltage statistics, time simulated, status."""
+    statistics = (("min", "lowest"), ("max", "highest"), ("mean", "mean"))
+    columns = [
+        Column(
+            f"v_{s}_{c}_mV", "float32", "mV", f"{label(c)} {word} membrane potential", True
+        )
+        for c in cells
+        for s, word in statistics
+    ]
+    columns += [
+        Column("t_simulated_ms", "float32", "ms", "time simulated, transient included"),
+        Column("status", "category", "1", "how the run ended", False, STATUSES),
+    ]
+    return tuple(columns)

@@ -1,0 +1,293 @@
+import shutil
+import subprocess
+import sys
+import types
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import synthetic
+import xarray as xr
+
+from pyloric_db.errors import DatabaseError, QueryError
+from pyloric_db.query import database
+from pyloric_db.store.create import create
+from pyloric_db.store.ledger import Ledger
+
+
+@pytest.fixture(scope="module")
+def db(pristine):
+    return database.open(pristine[0])
+
+
+@pytest.fixture(scope="module")
+def everything(pristine):
+    return synthetic.expected(pristine[1])
+
+
+def same(found, wanted) -> bool:
+    found, wanted = np.asarray(found), np.asarray(wanted)
+    if wanted.dtype == object:
+        return found.tolist() == wanted.tolist()
+    return np.array_equal(found, wanted, equal_nan=wanted.dtype.kind == "f")
+
+
+def test_circuits_hold_every_column_with_units(db, everything):
+    circuits = db.circuits
+    assert len(db) == circuits.sizes["circuit"] == 48 and db.complete
+    for column in db.manifest.columns:
+        variable = circuits[column.name]
+        assert same(variable.values, everything[column.name]), column.name
+        assert variable.attrs == {"units": column.unit, "long_name": column.long_name}
+    assert circuits.period_ms.dtype == circuits.n_criteria_met.dtype == np.float32
+    assert circuits.pyloric.dtype == bool and circuits.abpd.dtype == np.uint8
+    assert "circuit_id" in circuits.coords
+    assert "48 circuits of a grid of 2 x 3 x 4 x 2" in repr(db)
+
+
+def test_columns_are_read_only_when_needed(pristine, everything):
+    db = database.open(pristine[0])
+    circuits = db.circuits
+    repr(circuits)
+    part = circuits.isel(circuit=slice(3, 9))
+    assert db._table.loaded == frozenset()
+    assert same(part.period_ms.values, everything["period_ms"][3:9])
+    assert db._table.loaded == {"period_ms"}
+    assert circuits.period_ms[4].item() == pytest.approx(everything["period_ms"][4], nan_ok=True)
+    assert same(circuits.lp.isel(circuit=[5, 1, 1]), everything["lp"][[5, 1, 1]])
+    assert same(circuits.lp[::-5], everything["lp"][::-5])
+    mask = circuits.pyloric & (circuits.period_ms > 1000)
+    wanted = everything["pyloric"] & (everything["period_ms"] > 1000)
+    assert same(circuits.status[mask.values], everything["status"][wanted])
+    with pytest.raises(ValueError, match="read-only"):
+        circuits.period_ms.values[0] = 0
+
+
+def test_cube_is_a_reshape(db, everything):
+    cube = db.cube()
+    assert dict(cube.sizes) == {"abpd": 2, "lp": 3, "gsyn_ab_lp_nS": 4, "gsyn_lp_py_nS": 2}
+    assert "gsyn_ab_lp_index" not in cube and cube.abpd.values.tolist() == ["ABPD 1", "ABPD 2"]
+    for name in ("period_ms", "activity_lp", "pyloric", "circuit_id"):
+        assert same(cube[name].values, everything[name].reshape(2, 3, 4, 2))
+    reshaped = everything["period_ms"].reshape(2, 3, 4, 2)
+    chosen = cube.period_ms.sel(lp=["LP 3", "LP 1"], gsyn_ab_lp_nS=0.1, abpd="ABPD 2")
+    assert same(chosen, reshaped[1][[2, 0], 1])
+    assert same(cube.period_ms.isel(lp=-1, abpd=[1, 0], gsyn_lp_py_nS=slice(None, None, -1)),
+                reshaped[[1, 0], -1, :, ::-1])  # fmt: skip
+    only = db.cube(["pyloric", "lp", "gsyn_ab_lp_index"])
+    assert list(only.data_vars) == ["pyloric", "gsyn_ab_lp_index"]
+    with pytest.raises(QueryError, match="did you mean 'pyloric'"):
+        db.cube(["pylori"])
+
+
+def test_cube_is_lazy(pristine):
+    db = database.open(pristine[0])
+    cube = db.cube()
+    assert db._table.loaded == frozenset()
+    cube.pyloric.mean(["lp", "abpd"]).load()
+    assert db._table.loaded == {"pyloric"}
+
+
+def test_cube_of_an_unfinished_build_has_gaps(tmp_path, everything):
+    synthetic.build(tmp_path / "db", shards=[2, 0])
+    db = database.open(tmp_path / "db")
+    cube = db.cube()
+    there = np.ones(48, dtype=bool)
+    there[20:40] = False
+    there = there.reshape(2, 3, 4, 2)
+    assert same(cube.circuit_id >= 0, there)
+    period = np.where(there, everything["period_ms"].reshape(there.shape), np.nan)
+    assert same(cube.period_ms, period.astype(np.float32))
+    assert set(np.unique(cube.status.values[~there])) == {""}
+    assert not cube.pyloric.values[~there].any()
+
+
+def test_unfinished_build_serves_finished_shards(tmp_path, everything):
+    manifest = synthetic.build(tmp_path / "db", shards=[2, 0])
+    db = database.open(tmp_path / "db")
+    rows = [*range(20), *range(40, 48)]
+    assert len(db) == 28 and not db.complete and "2 of 3 shards" in repr(db)
+    assert same(db.circuits.circuit_id, rows)
+    assert same(db.circuits.period_ms, everything["period_ms"][rows])
+    assert same(db.query("pyloric").circuit_id, np.array(rows)[everything["pyloric"][rows]])
+    states = db.states()
+    assert same(states.circuit_id, rows)
+    wanted = np.concatenate([synthetic.shard_data(manifest, s)[2]["h"] for s in (0, 2)])
+    assert same(states.h, wanted) and same(db.states([44, 3]).h, wanted[[24, 3]])
+    with pytest.raises(QueryError, match="circuit 25 is not in the database"):
+        db.states([1, 25, 99])
+
+
+def test_database_without_circuits(tmp_path):
+    create(tmp_path / "db", synthetic.make_manifest())
+    db = database.open(tmp_path / "db")
+    assert len(db) == 0 and "0 circuits" in repr(db)
+    assert db.circuits.period_ms.values.size == 0
+    assert db.query("pyloric and period_ms > 3").sizes["circuit"] == 0
+    assert db.states().V.shape == (0, 3)
+    assert not db.cube().pyloric.any()
+    with pytest.raises(QueryError, match="no finished circuits"):
+        db.sql("select 1")
+    with pytest.raises(DatabaseError, match="no thermalised cells"):
+        db.cells()
+
+
+def test_sample_with_ids_anywhere(tmp_path):
+    manifest = synthetic.make_manifest(n_circuits=8, shard_circuits=5, chunk_circuits=5)
+    create(tmp_path / "db", manifest)
+    ids = [[1, 7, 8, 30, 47], [0, 2, 31]]
+    for shard in (0, 1):
+        Ledger(tmp_path / "db").record(synthetic.write(tmp_path / "db", manifest, shard, ids[shard]))
+    db = database.open(tmp_path / "db")
+    assert db.circuits.circuit_id.values.tolist() == ids[0] + ids[1]
+    assert db.query("True").circuit_id.values.tolist() == sorted(ids[0] + ids[1])
+    states = db.states([2, 47, 2])
+    wanted = [synthetic.shard_data(manifest, s, ids[s])[2]["V"] for s in (0, 1)]
+    assert same(states.V, [wanted[1][1], wanted[0][4], wanted[1][1]])
+    assert db.cube().circuit_id.max() == 47 and (db.cube().circuit_id >= 0).sum() == 8
+
+
+def test_states_come_in_the_order_asked(db, pristine):
+    states = db.states(np.array([45, 0, 21]))
+    wanted = [synthetic.shard_data(pristine[1], s)[2] for s in range(3)]
+    for name in ("V", "Ca", "m", "h", "s"):
+        assert same(states[name], [wanted[2][name][5], wanted[0][name][0], wanted[1][name][1]])
+        assert states[name].attrs["units"]
+    assert states.circuit_id.values.tolist() == [45, 0, 21]
+    assert states.m.dims == ("circuit", "cell", "m_gate") and states.s.dims == ("circuit", "source")
+    assert states.source.values.tolist() == ["ab", "pd", "lp", "py"]
+    assert db.states(7).sizes["circuit"] == 1 and db.states([]).sizes["circuit"] == 0
+    assert same(db.states().V[45], states.V[0])
+    for ids in ([1.5], ["a"], [[1, 2]]):
+        with pytest.raises(QueryError, match="whole numbers"):
+            db.states(ids)
+    for ids in ([-1], [48], [2**63]):
+        with pytest.raises(QueryError, match="not in the database, which has 48 .* from 0 to 47"):
+            db.states(ids)
+
+
+def test_xarray_opens_the_states_by_itself(pristine):
+    states = xr.open_zarr(pristine[0] / "states", chunks=None)
+    assert states.V.dims == ("circuit", "cell") and states.V.attrs["units"] == "mV"
+    assert "circuit_id" in states.coords and states.m_gate.values.tolist()[0] == "Na"
+
+
+def test_parameters(db):
+    found = db.parameters([47, 2])
+    assert found.gbar.dims == ("circuit", "cell", "channel")
+    assert found.gbar.sel(cell="abpd", channel="CaT").values.tolist() == [11, 1]
+    assert found.gsyn.sel(synapse="ab_lp").values.tolist() == [30, 0.1]
+    assert found.gsyn.attrs["units"] == "nS" and found.gbar.attrs["units"] == "mS/cm2"
+
+
+def test_simulate_goes_on_from_the_stored_states(db, monkeypatch):
+    calls = []
+    package = types.ModuleType("pyloric_db")
+    package.simulate = lambda *a, **k: calls.append((a, k)) or "traces"
+    package.circuit_of = lambda manifest: ("circuit", manifest.name)
+    monkeypatch.setitem(sys.modules, "pyloric_db", package)
+    assert db.simulate([3, 1], duration_ms=50, dt_ms=0.01) == "traces"
+    (gbar, gsyn), settings = calls[0]
+    assert gbar.shape == (2, 3, 8) and gsyn.shape == (2, 7)
+    assert same(settings.pop("initial").circuit_id, [3, 1])
+    assert settings == {
+        "duration_ms": 50, "dt_ms": 0.01, "scheme": "gates_first", "dtype": "float32",
+        "circuit": ("circuit", "tiny"),
+    }  # fmt: skip
+
+
+def test_cells(db):
+    cells = db.cells()
+    assert cells.gbar_Na.attrs["units"] == "mS/cm2" and np.isnan(cells.period_ms.values[0])
+    assert cells.activity.values.tolist() == ["silent", "tonic", "bursting"]
+
+
+def test_no_database_is_one_sentence(tmp_path, database_copy):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes.txt").write_text("x")
+    newer = tmp_path / "newer"
+    newer.mkdir()
+    text = (database_copy / "database.json").read_text()
+    (newer / "database.json").write_text(
+        text.replace('"schema_version": 1', '"schema_version": 7')
+    )
+    (database_copy / "ledger.jsonl").unlink()
+    for path, message in (
+        (tmp_path / "nothing", "does not exist"),
+        (tmp_path / "empty", "is empty"),
+        (tmp_path / "other", r"no database\.json"),
+        (tmp_path / "other" / "notes.txt", "not a directory"),
+        (newer, "newer pyloric-db"),
+        (database_copy, r"no ledger\.jsonl"),
+    ):
+        with pytest.raises(DatabaseError, match=message) as caught:
+            database.open(path)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.fixture
+def database_copy(pristine, tmp_path):
+    return Path(shutil.copytree(pristine[0], tmp_path / "copy"))
+
+
+def test_half_copied_database_is_refused(database_copy):
+    part = database_copy / "features/part-000001.parquet"
+    whole = part.read_bytes()
+    part.write_bytes(whole[:-9])
+    with pytest.raises(DatabaseError, match=r"part-000001\.parquet has .* bytes instead of"):
+        database.open(database_copy)
+    part.unlink()
+    with pytest.raises(DatabaseError, match=r"part-000001\.parquet is missing"):
+        database.open(database_copy)
+
+
+def test_missing_states_never_read_as_nan(database_copy):
+    (database_copy / "states/V/c/1/0").unlink()
+    db = database.open(database_copy)
+    assert not np.isnan(db.states([3]).V).any()
+    for ids in ([3, 21], None):
+        with pytest.raises(DatabaseError, match="states/V/c/1/0 is missing"):
+            db.states(ids)
+    shutil.rmtree(database_copy / "states")
+    with pytest.raises(DatabaseError, match="states/.* is missing"):
+        database.open(database_copy).states([3])
+
+
+def test_damaged_bytes_are_never_served(database_copy):
+    for name in ("states/V/c/0/0", "features/part-000000.parquet"):
+        data = bytearray((database_copy / name).read_bytes())
+        data[40] ^= 255
+        (database_copy / name).write_bytes(data)
+    db = database.open(database_copy)
+    with pytest.raises(DatabaseError, match="cannot be read"):
+        db.states([1])
+    with pytest.raises(DatabaseError, match="column circuit_id .*cannot be read"):
+        db.circuits.circuit_id.load()
+
+
+def test_foreign_ledger_is_refused_and_a_damaged_one_warns(database_copy, pristine, tmp_path):
+    other = replace(pristine[1], recipe={"name": "other"})
+    (database_copy / "database.json").write_text(other.to_json())
+    with pytest.raises(DatabaseError, match="different recipes"):
+        database.open(database_copy)
+    shutil.copy(pristine[0] / "database.json", database_copy)
+    file = database_copy / "ledger.jsonl"
+    file.write_bytes(file.read_bytes().replace(b'"shard":1,', b'"shard":7,'))
+    with pytest.warns(UserWarning, match="damaged in line 4"):
+        assert len(database.open(database_copy)) == 28
+
+
+def test_opening_and_asking_loads_no_jax(pristine):
+    code = (
+        "import sys; sys.path[:0] = sys.argv[2:]\n"
+        "from pyloric_db.query import database\n"
+        "db = database.open(sys.argv[1])\n"
+        "assert not {'jax', 'zarr', 'duckdb', 'xarray', 'dask'} & set(sys.modules)\n"
+        "db.circuits.period_ms.mean(); db.query('pyloric'); db.states([1]); db.cube()\n"
+        "db.parameters([1])\n"
+        "assert not {'jax', 'jaxlib', 'distributed'} & set(sys.modules)\n"
+    )
+    arguments = [sys.executable, "-c", code, str(pristine[0]), *filter(None, sys.path)]
+    subprocess.run(arguments, check=True)

@@ -1,0 +1,118 @@
+import pyarrow as pa
+import pytest
+import synthetic
+
+from pyloric_db.errors import QueryError
+from pyloric_db.query import database
+
+
+@pytest.fixture(scope="module")
+def db(pristine):
+    return database.open(pristine[0])
+
+
+def test_select_gives_an_arrow_table(db):
+    table = db.sql("select lp, count(*) as n from circuits group by lp order by lp")
+    assert isinstance(table, pa.Table)
+    assert table.to_pylist() == [{"lp": i, "n": 16} for i in range(3)]
+    assert db.sql("from circuits where gsyn_ab_lp_nS = 0.1").num_rows == 12
+    assert db.sql("with p as (select * from circuits) select 1 from p limit 1").num_rows == 1
+
+
+def test_averages_leave_null_out(db):
+    import numpy as np
+
+    mean = db.sql("select avg(period_ms) as m from circuits")["m"][0].as_py()
+    assert mean == pytest.approx(np.nanmean(synthetic.expected(db.manifest)["period_ms"]))
+
+
+REFUSED = [
+    "copy circuits to '{out}'",
+    "copy (select 1) to '{features}/x.csv'",
+    "copy circuits to '{part}'",
+    "attach '{out}'",
+    "attach '{features}/x.db' as x",
+    "install httpfs",
+    "load httpfs",
+    "set enable_external_access = true",
+    "set threads = 1",
+    "reset all",
+    "pragma database_list",
+    "create table x as select 1",
+    "create or replace view circuits as select 1",
+    "drop view circuits",
+    "insert into circuits values (1)",
+    "update circuits set lp = 1",
+    "delete from circuits",
+    "export database '{out}'",
+    "import database '{out}'",
+    "call enable_logging()",
+    "checkpoint",
+    "begin",
+    "prepare x as select 1",
+    "explain analyze select 1",
+    "select 1; select 2",
+    "select 1; drop view circuits",
+    "",
+    ";",
+    "-- nothing",
+    "selec 1",
+    "select nothing from circuits",
+    "select * from read_csv('/etc/passwd')",
+    "select * from '/etc/passwd'",
+    "select * from read_text('/etc/passwd')",
+    "select * from read_blob('{manifest}')",
+    "select * from read_json('{manifest}')",
+    "select * from read_parquet('{outside}')",
+    "select * from '{outside}'",
+    "select * from glob('/*')",
+    "select * from read_parquet('https://example.com/x.parquet')",
+    "select * from secret",
+    "select * from enable_logging()",
+    "select * from query('drop view circuits')",
+    "select * from json_execute_serialized_sql('{{}}')",
+]
+
+
+@pytest.mark.parametrize("text", REFUSED)
+def test_everything_but_one_select_within_is_refused(pristine, tmp_path, text):
+    path, _ = pristine
+    db = database.open(path)
+    secret = pa.table({"key": [1]})
+    outside = tmp_path / "outside.parquet"
+    import pyarrow.parquet as pq
+
+    pq.write_table(secret, outside)
+    before = {p: p.stat().st_mtime_ns for p in path.rglob("*")}
+    text = text.format(
+        out=tmp_path / "out",
+        features=path / "features",
+        part=path / "features/part-000000.parquet",
+        manifest=path / "database.json",
+        outside=outside,
+    )
+    with pytest.raises(QueryError) as caught:
+        db.sql(text)
+    assert "\n" not in str(caught.value)
+    assert {p: p.stat().st_mtime_ns for p in path.rglob("*")} == before
+    assert [p.name for p in tmp_path.iterdir()] == ["outside.parquet"]
+    assert db.sql("select count(*) as n from circuits").to_pylist() == [{"n": 48}]
+
+
+def test_only_what_the_ledger_names_is_seen(tmp_path):
+    manifest = synthetic.build(tmp_path / "db", shards=[0])
+    synthetic.write(tmp_path / "db", manifest, 1)  # without its row
+    assert len(database.open(tmp_path / "db").sql("select * from circuits")) == 20
+
+
+def test_any_directory_name(tmp_path):
+    path = tmp_path / "it's [1]* a?b" / "db"
+    synthetic.build(path, shards=[0])
+    db = database.open(path)
+    assert db.query("lp >= 0").sizes["circuit"] == 20
+    assert db.states([3]).sizes["circuit"] == 1 and db.circuits.lp.values.size == 20
+
+
+def test_sql_must_be_text(db):
+    with pytest.raises(QueryError, match="must be text"):
+        db.sql(None)

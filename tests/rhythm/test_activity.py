@@ -1,0 +1,55 @@
+import numpy as np
+import pytest
+
+BURST = np.array([0.0, 15.0, 40.0, 80.0])
+
+
+def bursts_at(starts):
+    return np.concatenate([BURST + s for s in starts])
+
+
+def alternating(short, long, n):
+    return 500 + np.cumsum(np.tile([short, long], n))
+
+
+STOPPED = bursts_at(np.arange(200.0, 4000.0, 700.0))
+WANDERING = 300 + np.cumsum([900, 1000, 1100, 950, 1050, 1000, 900, 1100])
+
+CASES = {
+    "no spike": ([], "silent"),
+    "one spike": ([5000.0], "irregular"),
+    "two spikes": ([3000.0, 7000.0], "irregular"),
+    "regular at 10 Hz": (np.arange(30.0, 10_000.0, 100.0), "tonic"),
+    "regular at 2.5 Hz": (np.arange(30.0, 10_000.0, 400.0), "tonic"),
+    "one spike every 600 ms": (np.arange(30.0, 10_000.0, 600.0), "bursting"),
+    "one spike every 3 s": ([1000.0, 4000.0, 7000.0], "bursting"),
+    "a burst every second": (bursts_at(np.arange(100.0, 9900.0, 1000.0)), "bursting"),
+    "two bursts": (bursts_at([1000.0, 5500.0]), "bursting"),
+    "one burst": (bursts_at([5000.0]), "irregular"),
+    "bursts that stopped": (STOPPED, "irregular"),
+    "tonic that stopped": (np.arange(30.0, 6000.0, 100.0), "irregular"),
+    "intervals within 10%": (bursts_at(WANDERING), "bursting"),
+    "two bursts per cycle": (bursts_at(alternating(400, 1100, 6)), "bursting"),
+    "Poisson spikes": (np.cumsum(np.random.default_rng(1).exponential(200.0, 45)), "irregular"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_activity(case, rhythm_of):
+    times, expected = CASES[case]
+    times = np.asarray(times)
+    got = rhythm_of([times[times < 10_000]], cells=("cell",))
+    assert got["activity_cell"][0] == expected
+
+
+def test_all_four_in_one_circuit(rhythm_of):
+    names = ("silent", "regular at 10 Hz", "a burst every second", "one burst")
+    times = [[], *(CASES[name][0] for name in names[1:])]
+    got = rhythm_of(times, cells=("a", "b", "c", "d"))
+    assert [got[f"activity_{c}"][0] for c in "abcd"] == [
+        "silent",
+        "tonic",
+        "bursting",
+        "irregular",
+    ]
+    assert [got[f"spike_rate_{c}_Hz"][0] for c in "abcd"] == pytest.approx([0, 10.0, 4.0, 0.4])

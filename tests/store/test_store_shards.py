@@ -1,0 +1,224 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import synthetic
+import zarr
+
+from pyloric_db.store.cells import read_cells, write_cells
+from pyloric_db.store.create import create
+from pyloric_db.store.ledger import Ledger
+from pyloric_db.store.shards import write_shard
+from pyloric_db.store.verify import verify
+
+
+def contents(path: Path) -> dict[str, bytes]:
+    """Every file but the ledger, whose rows tell the time."""
+    return {
+        p.relative_to(path).as_posix(): p.read_bytes()
+        for p in sorted(path.rglob("*"))
+        if p.is_file() and p.name != "ledger.jsonl"
+    }
+
+
+def test_states_and_features_come_back(pristine):
+    path, manifest = pristine
+    group = zarr.open_group(path / "states", mode="r")
+    for shard in range(manifest.n_shards):
+        ids, columns, states = synthetic.shard_data(manifest, shard)
+        rows = slice(shard * 20, shard * 20 + len(ids))
+        assert np.array_equal(group["circuit_id"][rows], ids)
+        for name, values in states.items():
+            assert np.array_equal(group[name][rows], values)
+        table = pq.read_table(path / f"features/part-{shard:06d}.parquet", partitioning=None)
+        for name, values in columns.items():
+            if values.dtype == object:
+                assert [v or "" for v in table[name].to_pylist()] == values.tolist()
+            else:
+                stored = table[name].to_numpy()
+                assert np.array_equal(stored, values, equal_nan=values.dtype.kind == "f")
+    assert (group["circuit_id"][48:] == -1).all() and np.isnan(group["V"][48:]).all()
+
+
+def test_parquet_holds_null_units_and_small_row_groups(pristine):
+    path, manifest = pristine
+    file = pq.ParquetFile(path / "features/part-000000.parquet")
+    _, columns, _ = synthetic.shard_data(manifest, 0)
+    table = file.read()
+    assert table["period_ms"].null_count == np.isnan(columns["period_ms"]).sum() > 0
+    assert table["n_criteria_met"].type == "int8"
+    field = file.schema_arrow.field("period_ms")
+    assert field.metadata[b"units"] == b"ms" and field.metadata[b"long_name"]
+    assert file.schema_arrow.metadata[b"recipe_hash"].decode() == manifest.recipe_hash
+    column = file.metadata.row_group(0).column(file.schema_arrow.get_field_index("period_ms"))
+    assert column.compression == "ZSTD" and "BYTE_STREAM_SPLIT" in column.encodings
+
+
+def test_any_order_gives_the_same_files(pristine, tmp_path):
+    path, manifest = pristine
+    synthetic.build(tmp_path / "db", manifest, shards=[2, 0, 1, 0])
+    assert contents(tmp_path / "db") == contents(path)
+    Ledger(tmp_path / "db").compact()
+    rows = Ledger(tmp_path / "db").file.read_text().splitlines()
+    assert len(rows) == 5 and [r.split(",")[1] for r in rows[2:]] == [
+        f'"shard":{i}' for i in range(3)
+    ]
+
+
+def test_repeat_writes_the_same_bytes_and_receipt(database):
+    path, manifest = database
+    before = contents(path)
+    first, again = (synthetic.write(path, manifest, 1) for _ in range(2))
+    assert contents(path) == before
+    assert first.files == again.files and first.counts == again.counts
+    assert (first.n_circuits, first.first_id, first.last_id) == (20, 20, 39)
+    assert sum(first.counts[s] for s in ("ok", "nonfinite", "event_overflow", "out_of_range")) == 20
+
+
+@pytest.mark.parametrize("keep", [0, 1, 40])
+def test_truncated_shard_can_be_written_again(database, keep):
+    path, manifest = database
+    before = contents(path)
+    for name in ("states/V/c/0/0", "states/m/c/0/0/0", "states/circuit_id/c/0"):
+        (path / name).write_bytes((path / name).read_bytes()[:keep])
+    synthetic.write(path, manifest, 0)
+    assert contents(path) == before
+
+
+def test_shard_without_any_value_still_has_its_files(tmp_path):
+    manifest = create(tmp_path / "db", synthetic.make_manifest())
+    ids, columns, states = synthetic.shard_data(manifest, 2)
+    empty = {k: np.full_like(v, np.nan) for k, v in states.items()}
+    receipt = write_shard(tmp_path / "db", manifest, 2, ids, columns, empty)
+    assert len(receipt.files) == 7 and all((tmp_path / "db" / f.path).exists() for f in receipt.files)
+
+
+def test_circuit_without_synapses(tmp_path):
+    lone = synthetic.make_manifest(
+        axes=None,
+        n_circuits=4,
+        shard_circuits=4,
+        chunk_circuits=4,
+        cells=("lp",),
+        synapses=(),
+        sources=(),
+        columns=(synthetic.ID,),
+    )
+    create(tmp_path / "db", lone)
+    states = {
+        "V": np.ones((4, 1)),
+        "Ca": np.ones((4, 1)),
+        "m": np.ones((4, 1, 7)),
+        "h": np.ones((4, 1, 4)),
+        "s": np.ones((4, 0)),
+    }
+    Ledger(tmp_path / "db").record(write_shard(tmp_path / "db", lone, 0, range(4), {}, states))
+    report = verify(tmp_path / "db")
+    assert report.good and report.complete and not report.strays
+
+
+def bad(columns, states, ids, what):
+    if what == "missing":
+        del columns["status"]
+    elif what == "unknown":
+        columns["extra"] = columns["period_ms"]
+    elif what == "shape":
+        columns["period_ms"] = columns["period_ms"][:3]
+    elif what == "null":
+        columns["t_simulated_ms"] = np.full(20, np.nan)
+    elif what == "category":
+        columns["status"] = np.array(["fine"] * 20, dtype=object)
+    elif what == "fraction":
+        columns["n_criteria_met"] = np.full(20, 1.5)
+    elif what == "range":
+        columns["abpd"] = np.full(20, 300)
+    elif what == "state":
+        states["V"] = states["V"][:, :2]
+    elif what == "order":
+        ids = ids[::-1]
+    return ids
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("missing", "status .*missing"),
+        ("unknown", "extra .*unknown"),
+        ("shape", "period_ms must have shape"),
+        ("null", "t_simulated_ms has 20 nulls"),
+        ("category", "status has 'fine'"),
+        ("fraction", "n_criteria_met does not fit int8"),
+        ("range", "abpd does not fit uint8"),
+        ("state", "state V must have shape"),
+        ("order", "must ascend"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused_and_nothing_is_written(database, what, message):
+    path, manifest = database
+    before = contents(path)
+    ids, columns, states = synthetic.shard_data(manifest, 0)
+    ids = bad(columns, states, ids, what)
+    with pytest.raises(ValueError, match=message):
+        write_shard(path, manifest, 0, ids, columns, states)
+    assert contents(path) == before
+
+
+def test_cells_round_trip(tmp_path):
+    path = tmp_path / "db"
+    create(path, synthetic.make_manifest())
+    columns = synthetic.cell_columns()
+    write_cells(path, columns)
+    before = (path / "cells.parquet").read_bytes()
+    write_cells(path, columns)
+    assert (path / "cells.parquet").read_bytes() == before
+    for name, values in read_cells(path).items():
+        same = values == columns[name]
+        assert (same | ((values != values) & (columns[name] != columns[name]))).all()
+    with pytest.raises(ValueError, match="missing or unknown"):
+        write_cells(path, {"V": np.zeros(3)})
+
+
+WRITER = """
+import sys
+sys.path[:0] = sys.argv[2:]
+import synthetic
+from pathlib import Path
+path = Path(sys.argv[1])
+manifest = synthetic.make_manifest()
+print("ready", flush=True)
+while True:
+    synthetic.build(path, manifest)
+"""
+
+
+def test_killed_at_any_moment_then_resumed_equals_a_clean_build(pristine, tmp_path):
+    clean, manifest = pristine
+    path = tmp_path / "db"
+    paths = [str(Path(synthetic.__file__).parent), *filter(None, sys.path)]
+    rng = np.random.default_rng(int.from_bytes(os.urandom(4)))
+    for _ in range(6):
+        writer = subprocess.Popen(
+            [sys.executable, "-c", WRITER, path, *paths], stdout=subprocess.PIPE
+        )
+        assert writer.stdout.readline() == b"ready\n"
+        time.sleep(rng.uniform(0, 1.2))
+        writer.send_signal(signal.SIGKILL)
+        writer.wait()
+        writer.stdout.close()
+        if path.exists() and (path / "ledger.jsonl").exists():
+            assert not verify(path).damages or rewriting(verify(path).damages)
+    synthetic.build(path, manifest)
+    assert contents(path) == contents(clean)
+    report = verify(path)
+    assert report.good and report.complete and not report.strays
+
+
+def rewriting(damages) -> bool:
+    """A shard that was being written anew, over finished files, may be incomplete."""
+    return all(d.file.startswith(("states/", "features/")) for d in damages)

@@ -1,0 +1,168 @@
+import shutil
+
+import pytest
+import synthetic
+
+from pyloric_db.errors import DatabaseError
+from pyloric_db.store.cells import cells_intact, read_cells
+from pyloric_db.store.create import create
+from pyloric_db.store.ledger import (
+    Failure,
+    Ledger,
+    clear_failures,
+    failures,
+    record_failure,
+)
+from pyloric_db.store.sealed import seal
+from pyloric_db.store.verify import damaged_shards, status, verify
+
+
+def flip(file, place, bit=1):
+    data = bytearray(file.read_bytes())
+    data[place] ^= bit
+    file.write_bytes(data)
+
+
+def repair(path, manifest):
+    """What a build does: metadata, damaged shards, missing shards."""
+    create(path, manifest)
+    if not cells_intact(path):
+        synthetic.write_cells(path, synthetic.cell_columns())
+    ledger = Ledger(path)
+    for shard in damaged_shards(path) | (set(range(manifest.n_shards)) - ledger.done_shards()):
+        ledger.record(synthetic.write(path, manifest, shard))
+
+
+def test_a_flipped_byte_in_any_file_is_named_and_mended(database):
+    path, manifest = database
+    record_failure(path, 1, "no", 3)
+    files = [p for p in sorted(path.rglob("*")) if p.is_file()]
+    assert len(files) > 30
+    for file in files:
+        name = file.relative_to(path).as_posix()
+        size = file.stat().st_size
+        for place in {0, size // 3, size - 1}:
+            good = file.read_bytes()
+            flip(file, place)
+            assert name in [d.file for d in verify(path).damages], f"{name} at {place}"
+            file.write_bytes(good)
+        if name != "failed.jsonl":
+            flip(file, size // 2, 64)
+            repair(path, manifest)
+            assert [d.file for d in verify(path).damages if d.file != "failed.jsonl"] == []
+        else:
+            clear_failures(path)
+    report = verify(path)
+    assert report.good and report.complete and not report.strays
+
+
+def test_every_byte_of_the_ledger_counts(pristine, tmp_path):
+    source, _ = pristine
+    good = (source / "ledger.jsonl").read_bytes()
+    ledger = Ledger(tmp_path)
+    for place in range(0, len(good), 7):
+        for bit in (1, 32, 128):
+            data = bytearray(good)
+            data[place] ^= bit
+            ledger.file.write_bytes(data)
+            assert ledger.read().damaged
+
+
+def test_torn_last_line_is_ignored_and_cut_off(database):
+    path, manifest = database
+    file = path / "ledger.jsonl"
+    whole = file.read_bytes()
+    last = whole.rstrip(b"\n").rfind(b"\n") + 1
+    for end in (last + 1, last + 40, len(whole) - 2, len(whole) - 1):
+        file.write_bytes(whole[:end])
+        assert Ledger(path).done_shards() == {0, 1} and not Ledger(path).read().damaged
+        assert verify(path).good
+        Ledger(path).record(synthetic.write(path, manifest, 2))
+        assert Ledger(path).done_shards() == {0, 1, 2}
+        assert file.read_bytes()[:last] == whole[:last]
+    file.write_bytes(whole[:last] + b"\0" * 300)  # blocks that a power cut left unwritten
+    assert verify(path).good
+    create(path, manifest)
+    assert file.read_bytes() == whole[:last]
+
+
+def test_paths_that_leave_the_database_are_refused(tmp_path):
+    ledger = Ledger(tmp_path)
+    for name in ("/etc/passwd", "../x", "a/../../x", "a\\b", "", "a b", ".hidden", "a//b"):
+        row = {"kind": "cells", "files": [f"{name} 3 {'0' * 64}"]}
+        with pytest.raises(ValueError, match="not a row"):
+            ledger.append(row)
+        ledger.file.write_bytes(seal(row))
+        with pytest.raises(DatabaseError, match="not pyloric-db's"):
+            ledger.read()
+
+
+def test_missing_shards_are_incomplete_not_damaged(tmp_path):
+    manifest = synthetic.build(tmp_path / "db", shards=[1])
+    report = verify(tmp_path / "db")
+    assert report.good and not report.complete
+    assert (report.shards_done, report.n_shards) == (1, 3)
+    (tmp_path / "db" / "features" / "part-000002.parquet.9.partial").write_bytes(b"x")
+    assert verify(tmp_path / "db").strays == ("features/part-000002.parquet.9.partial",)
+    synthetic.write(tmp_path / "db", manifest, 2)
+    assert "features/part-000002.parquet" in verify(tmp_path / "db").strays
+
+
+def test_missing_files_and_progress(database):
+    path, _ = database
+    (path / "states/h/c/1/0/0").unlink()
+    shutil.rmtree(path / "states/s/c/2")
+    seen = []
+    report = verify(path, lambda done, total: seen.append((done, total)))
+    assert {d.file for d in report.damages} == {"states/h/c/1/0/0", "states/s/c/2/0"}
+    assert all("missing" in d.what for d in report.damages)
+    assert damaged_shards(path) == {1, 2}
+    assert seen[-1][0] == seen[-1][1] > 0
+
+
+def test_damaged_manifest_does_not_stop_verify(database):
+    path, _ = database
+    (path / "database.json").write_bytes(b"\xff\xfe garbage")
+    report = verify(path)
+    assert "database.json" in [d.file for d in report.damages]
+    assert report.n_shards is None and report.shards_done == 3
+
+
+def test_no_database_is_an_error(tmp_path):
+    for path, message in ((tmp_path, "holds no database"), (tmp_path / "x", "not a directory")):
+        for ask in (verify, status):
+            with pytest.raises(DatabaseError, match=message):
+                ask(path)
+
+
+def test_status_sums_up(database):
+    path, manifest = database
+    record_failure(path, 2, "ShardError: out of memory", 2)
+    record_failure(path, 2, "ShardError: again", 3)
+    found = status(path)
+    assert (found.name, found.circuits_done, found.complete) == ("tiny", 48, True)
+    everything = synthetic.expected(manifest)
+    assert found.counts["pyloric"] == everything["pyloric"].sum()
+    assert found.counts["ok"] == (everything["status"] == "ok").sum()
+    assert found.failures == (Failure(2, "ShardError: again", 3),)
+    assert found.bytes > 10_000
+    clear_failures(path)
+    assert failures(path) == [] and not (path / "failed.jsonl").exists()
+
+
+def test_damaged_cells_are_not_read(database):
+    path, _ = database
+    flip(path / "cells.parquet", 200)
+    assert not cells_intact(path)
+    with pytest.raises(DatabaseError, match=r"cells\.parquet does not match"):
+        read_cells(path)
+
+
+def test_a_long_ledger_is_read_fast(pristine, tmp_path):
+    import time
+
+    line = (pristine[0] / "ledger.jsonl").read_bytes().splitlines()[2]
+    (tmp_path / "ledger.jsonl").write_bytes((line + b"\n") * 100_000)
+    start = time.process_time()
+    assert Ledger(tmp_path).done_shards() == {0}
+    assert time.process_time() - start < 2
