@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
+from pyloric_db.store.cells import CELL_COLUMNS, write_cells
 from pyloric_db.store.create import create
 from pyloric_db.store.ledger import Ledger
 from pyloric_db.store.manifest import Axis, Manifest
-from pyloric_db.store.cells import CELL_COLUMNS, write_cells
 from pyloric_db.store.parameters import grid_columns, parameter_columns
 from pyloric_db.store.receipt import Receipt
 from pyloric_db.store.shards import write_shard

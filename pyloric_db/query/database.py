@@ -294,8 +294,7 @@ class Database:
         for name, values in read_cells(self.path).items():
             unit, long_name = CELL_COLUMNS[name]
             variables[name] = ("thermalised", values, {"units": unit, "long_name": long_name})
-        cells: xr.Dataset = xr.Dataset(variables)
-        return cells
+        return xr.Dataset(variables)
 
     @cached_property
     def _engine(self) -> "Engine":
@@ -311,7 +310,8 @@ class Database:
         # chunks=None: plain lazy arrays, without Dask
         stored = xr.open_zarr(self.path / STATES_DIR, chunks=None, consolidated=True)
         labels = {dim: list(names) for dim, names in coordinates(self.manifest).items()}
-        return stored.drop_vars("circuit_id").assign_coords(labels).drop_attrs(deep=False)
+        states: xr.Dataset = stored.drop_vars("circuit_id").assign_coords(labels)
+        return states.drop_attrs(deep=False)
 
     def _check_header(self) -> None:
         for file in files_of(self._ledger.header) if self._ledger.header else []:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import synthetic
 import xarray as xr
@@ -138,7 +139,9 @@ def test_sample_with_ids_anywhere(tmp_path):
     create(tmp_path / "db", manifest)
     ids = [[1, 7, 8, 30, 47], [0, 2, 31]]
     for shard in (0, 1):
-        Ledger(tmp_path / "db").record(synthetic.write(tmp_path / "db", manifest, shard, ids[shard]))
+        Ledger(tmp_path / "db").record(
+            synthetic.write(tmp_path / "db", manifest, shard, ids[shard])
+        )
     db = database.open(tmp_path / "db")
     assert db.circuits.circuit_id.values.tolist() == ids[0] + ids[1]
     assert db.query("True").circuit_id.values.tolist() == sorted(ids[0] + ids[1])
@@ -210,9 +213,7 @@ def test_no_database_is_one_sentence(tmp_path, database_copy):
     newer = tmp_path / "newer"
     newer.mkdir()
     text = (database_copy / "database.json").read_text()
-    (newer / "database.json").write_text(
-        text.replace('"schema_version": 1', '"schema_version": 7')
-    )
+    (newer / "database.json").write_text(text.replace('"schema_version": 1', '"schema_version": 7'))
     (database_copy / "ledger.jsonl").unlink()
     for path, message in (
         (tmp_path / "nothing", "does not exist"),
@@ -256,9 +257,12 @@ def test_missing_states_never_read_as_nan(database_copy):
 
 
 def test_damaged_bytes_are_never_served(database_copy):
-    for name in ("states/V/c/0/0", "features/part-000000.parquet"):
+    part = "features/part-000000.parquet"
+    column = pq.ParquetFile(database_copy / part).metadata.row_group(0).column(0)
+    in_page = column.data_page_offset + column.total_compressed_size - 10
+    for name, place in (("states/V/c/0/0", 40), (part, in_page)):
         data = bytearray((database_copy / name).read_bytes())
-        data[40] ^= 255
+        data[place] ^= 255
         (database_copy / name).write_bytes(data)
     db = database.open(database_copy)
     with pytest.raises(DatabaseError, match="cannot be read"):

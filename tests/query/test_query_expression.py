@@ -77,7 +77,7 @@ def test_expression_selects_as_numpy_does(db, table, text, mask):
         ("pyloric < triphasic", "with == and != only"),
         ("activity_lp > 'a'", "with == and != only"),
         ("activity_lp == 'burst'", "never 'burst'; did you mean 'bursting'"),
-        ("'fine' == status", "never 'fine'; it is one of ok"),
+        ("'fine' == status", "never 'fine'.*; it is one of ok"),
         ("activity_lp in ['tonic', 'no']", "never 'no'"),
         ("lp in []", "not empty"),
         ("lp in 3", "needs a list"),
@@ -206,7 +206,8 @@ def test_random_conditions_agree_with_numpy(db, table, case):
 def test_columns_order_and_limit(db, table):
     found = db.query("not isnull(period_ms)", columns="period_ms", order_by="-period_ms", limit=5)
     assert list(found.data_vars) == ["period_ms"] and found.sizes["circuit"] == 5
-    assert found.period_ms.values.tolist() == sorted(table["period_ms"][table["period_ms"] == table["period_ms"]])[:-6:-1]  # noqa: E501
+    known = table["period_ms"][~np.isnan(table["period_ms"])]
+    assert found.period_ms.values.tolist() == sorted(known)[:-6:-1]
     found = db.query("True", order_by=["lp", "-abpd", "period_ms"])
     keys = list(zip(found.lp.values, -found.abpd.values.astype(int), strict=True))
     assert keys == sorted(keys)

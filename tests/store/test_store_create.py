@@ -83,7 +83,10 @@ def test_leftovers_of_a_killed_create_are_no_obstacle(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"recipe": {"name": "other"}, "name": "other"}, r"\(tiny, not other\): name, recipe differ"),
+        (
+            {"recipe": {"name": "other"}, "name": "other"},
+            r"\(tiny, not other\): name, recipe differ",
+        ),
         ({"selection": {"kind": "limit"}}, "selection differs"),
         ({"settings": {"dt_ms": 0.025}}, "settings differs"),
         ({"shard_circuits": 40}, "shard_circuits differs"),

@@ -96,7 +96,9 @@ def test_shard_without_any_value_still_has_its_files(tmp_path):
     ids, columns, states = synthetic.shard_data(manifest, 2)
     empty = {k: np.full_like(v, np.nan) for k, v in states.items()}
     receipt = write_shard(tmp_path / "db", manifest, 2, ids, columns, empty)
-    assert len(receipt.files) == 7 and all((tmp_path / "db" / f.path).exists() for f in receipt.files)
+    assert len(receipt.files) == 7 and all(
+        (tmp_path / "db" / f.path).exists() for f in receipt.files
+    )
 
 
 def test_circuit_without_synapses(tmp_path):

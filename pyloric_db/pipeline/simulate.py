@@ -1,0 +1,360 @@
+"""The Python calls on arrays: `simulate` and `classify`."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, Literal
+
+import numpy as np
+import xarray as xr
+
+from pyloric_db.errors import ConfigError, nearest
+from pyloric_db.integrate.engine import SAMPLE_MS, SAMPLES_PER_SLOT, WIDTHS, Epoch
+from pyloric_db.model.circuit import PRINZ2004, Circuit
+from pyloric_db.model.constants import REFERENCE_TEMPERATURE_K, Constants
+from pyloric_db.pipeline.run import engine_for, run_circuits
+from pyloric_db.pipeline.states import (
+    States,
+    cold_states,
+    coordinates,
+    states_dataset,
+    states_from,
+)
+from pyloric_db.pipeline.thermalise import ThermalCells, distinct_cells, initial_states, thermalise
+from pyloric_db.protocol import Protocol
+from pyloric_db.vocabulary import (
+    CELL,
+    CHANNELS,
+    CIRCUIT,
+    SPIKE,
+    STATE_VARIABLES,
+    TIME,
+    feature_columns,
+    run_columns,
+)
+
+Initial = Literal["cold", "thermal"] | xr.Dataset
+
+#: Length of the pieces in which a simulation is run, ms.
+PIECE_MS = 1000.0
+
+
+def conductances(
+    gbar: Any, gsyn: Any, circuit: Circuit
+) -> tuple[np.ndarray, np.ndarray]:
+    """A user's conductances as float64 arrays (circuit, cell, channel) and (circuit, synapse).
+
+    Args:
+        gbar: an array, or an xr.DataArray whose dims are put in order; one circuit may come
+            without its first axis. mS/cm2.
+        gsyn: the same, nS. None for a circuit without synapses.
+        circuit: the topology.
+
+    Raises:
+        ConfigError: a shape does not fit the circuit, or a value is negative or not finite.
+    """
+    shapes = {
+        "gbar": (len(circuit.cells), len(CHANNELS)),
+        "gsyn": (len(circuit.synapse_names),),
+    }
+    arrays = {}
+    for name, given in (("gbar", gbar), ("gsyn", gsyn)):
+        if isinstance(given, xr.DataArray):
+            wanted = (CIRCUIT, CELL, "channel") if name == "gbar" else (CIRCUIT, "synapse")
+            given = given.transpose(*[d for d in wanted if d in given.dims]).values
+        if given is None and name == "gsyn":
+            given = np.zeros((len(arrays["gbar"]), 0))
+        try:
+            array = np.asarray(given, float)
+        except (TypeError, ValueError):
+            raise ConfigError(f"{name} must be an array of numbers") from None
+        if array.ndim == len(shapes[name]):
+            array = array[None]
+        if array.shape[1:] != shapes[name]:
+            raise ConfigError(
+                f"{name} has the shape {array.shape}, but this circuit needs "
+                f"(circuits, {', '.join(map(str, shapes[name]))})"
+            )
+        bad = np.argwhere(~(np.isfinite(array) & (array >= 0)))
+        if len(bad):
+            i = tuple(int(k) for k in bad[0])
+            raise ConfigError(
+                f"{name}{list(i)} is {array[i]:g}; conductances must be finite and not negative"
+            )
+        arrays[name] = array
+    if len(arrays["gbar"]) != len(arrays["gsyn"]):
+        raise ConfigError(
+            f"gbar has {len(arrays['gbar'])} circuits but gsyn {len(arrays['gsyn'])}"
+        )
+    return arrays["gbar"], arrays["gsyn"]
+
+
+@lru_cache(maxsize=4)
+def _thermalised(_: Protocol) -> dict[bytes, tuple[Any, ...]]:
+    """This process's thermalised cells under a protocol, by the bytes of their gbar."""
+    return {}
+
+
+def thermal_cells(gbar: np.ndarray, protocol: Protocol) -> ThermalCells:
+    """Thermalised cells for all distinct gbar vectors, computed once per process and protocol.
+
+    Args:
+        gbar: (circuit, cell, channel) mS/cm2.
+        protocol: see `thermalise`.
+    """
+    distinct, _ = distinct_cells(gbar)
+    memory = _thermalised(protocol)
+    missing = np.array([g.tobytes() not in memory for g in distinct], bool)
+    if missing.any():
+        fresh = thermalise(distinct[missing], protocol)
+        for i, g in enumerate(fresh.gbar):
+            memory[g.tobytes()] = (
+                fresh.activity[i],
+                fresh.period_ms[i],
+                fresh.steady[i],
+                {k: v[i] for k, v in fresh.states.items()},
+            )
+    rows = [memory[g.tobytes()] for g in distinct]
+    return ThermalCells(
+        gbar=distinct,
+        activity=np.array([r[0] for r in rows], dtype=object),
+        period_ms=np.array([r[1] for r in rows]),
+        steady=np.array([r[2] for r in rows]),
+        states={k: np.stack([r[3][k] for r in rows]) for k in rows[0][3]},
+    )
+
+
+def _initial(
+    initial: Initial, gbar: np.ndarray, circuit: Circuit, protocol: Protocol
+) -> States:
+    if isinstance(initial, str):
+        if initial == "cold":
+            return cold_states(len(gbar), circuit)
+        if initial == "thermal":
+            return initial_states(gbar, thermal_cells(gbar, protocol), circuit)
+        raise ConfigError(
+            f"initial must be 'cold', 'thermal' or a Dataset of states, not {initial!r}"
+            f"{nearest(initial, ('cold', 'thermal'))}"
+        )
+    return states_from(initial, len(gbar), circuit)
+
+
+def simulate(
+    gbar: Any,
+    gsyn: Any = None,
+    *,
+    duration_ms: float,
+    dt_ms: float = 0.05,
+    record_every_ms: float = 0.5,
+    initial: Initial = "cold",
+    temperature_K: float = REFERENCE_TEMPERATURE_K,
+    circuit: Circuit = PRINZ2004,
+    i_ext_nA: Any = None,
+    variables: Sequence[str] = ("V",),
+    scheme: Literal["gates_first", "old_state"] = "gates_first",
+    dtype: Literal["float32", "float64"] = "float32",
+    constants: Constants | None = None,
+    return_state: bool = False,
+) -> xr.Dataset | tuple[xr.Dataset, xr.Dataset]:
+    """Simulate circuits and return traces and spike times.
+
+    Args:
+        gbar: (circuit, cell, channel) mS/cm2, cells and channels in the vocabulary's order.
+        gsyn: (circuit, synapse) nS, in the order of `circuit.synapse_names`.
+        duration_ms: length of the run; a multiple of dt_ms.
+        dt_ms: step, above 0 and at most 0.2 ms.
+        record_every_ms: spacing of the traces; a multiple of dt_ms. The first record is the
+            initial state at time 0.
+        initial: `cold` (V -50 mV, Ca 0.05 uM, m 0, h 1, s 0), `thermal` (each cell as it
+            is alone, see `Protocol.thermal_phase`; s 0), or states as `return_state` gives them.
+        temperature_K: scales by the Q10 factors of `constants`.
+        circuit: the topology.
+        i_ext_nA: injected current, a number or an array broadcast to (circuit, cell).
+        variables: state variables to record: of V, Ca, m, h, s; () for none.
+        scheme: `gates_first` (default) or `old_state`, see `integrate.step`.
+        dtype: `float32` or `float64`.
+        constants: the model's numbers; None for the published ones.
+        return_state: return the state at the end too.
+
+    Returns:
+        the recorded variables (circuit, ..., time) and `spike_time_ms` (circuit, cell, spike),
+        ms from the start, padded with NaN. With `return_state`, a pair of this and the
+        Dataset of states, which goes into `initial` of the next call.
+
+    Raises:
+        ConfigError: an argument is not valid.
+    """
+    gbar, gsyn = conductances(gbar, gsyn, circuit)
+    protocol = Protocol(dt_ms=dt_ms, scheme=scheme, dtype=dtype)
+    if not np.isfinite(duration_ms) or duration_ms <= 0:
+        raise ConfigError(f"duration_ms must be above 0, not {duration_ms}")
+    n_steps = _steps(duration_ms, dt_ms, "duration_ms")
+    every = _steps(record_every_ms, dt_ms, "record_every_ms")
+    for name in variables:
+        if name not in STATE_VARIABLES:
+            raise ConfigError(
+                f"variables must be of {', '.join(STATE_VARIABLES)}, not {name!r}"
+            )
+    if not 200 < temperature_K < 400:
+        raise ConfigError(f"temperature_K must be between 200 and 400 K, not {temperature_K}")
+    injected = np.zeros(gbar.shape[:2])
+    if i_ext_nA is not None:
+        try:
+            injected = np.broadcast_to(np.asarray(i_ext_nA, float), gbar.shape[:2])
+        except ValueError:
+            raise ConfigError(
+                f"i_ext_nA must broadcast to (circuit, cell) = {gbar.shape[:2]}"
+            ) from None
+        if not np.isfinite(injected).all():
+            raise ConfigError("i_ext_nA must be finite")
+    start = _initial(initial, gbar, circuit, protocol)
+
+    # pieces of a whole number of records and of samples, so that every piece is the same program
+    unit = int(np.lcm(every, max(1, int(SAMPLE_MS / dt_ms + 1e-9)) * SAMPLES_PER_SLOT))
+    piece = max(1, round(PIECE_MS / dt_ms / unit)) * unit
+    engine = engine_for(
+        circuit,
+        dt_ms=dt_ms,
+        epoch_ms=piece * dt_ms,
+        scheme=scheme,
+        dtype=dtype,
+        spike_threshold_mV=protocol.spike_threshold_mV,
+        constants=constants,
+        temperature_K=temperature_K,
+    )
+    n = len(gbar)
+    chunks = [
+        _simulate_chunk(
+            engine,
+            {k: v[a : a + WIDTHS[-1]] for k, v in start.items()},
+            gbar[a : a + WIDTHS[-1]],
+            gsyn[a : a + WIDTHS[-1]],
+            injected[a : a + WIDTHS[-1]],
+            n_steps,
+            piece,
+            every,
+            tuple(variables),
+        )
+        for a in range(0, n, WIDTHS[-1])
+    ]
+    traces, spikes, ends = zip(*chunks, strict=True)
+    n_spikes = max((s.shape[2] for s in spikes), default=0)
+    padded = np.full((n, len(circuit.cells), n_spikes), np.nan)
+    at = 0
+    for s in spikes:
+        padded[at : at + len(s), :, : s.shape[2]] = s
+        at += len(s)
+    units = {name: (dims, {"units": unit, "long_name": text})
+             for name, (dims, unit, text) in STATE_VARIABLES.items()}
+    data: dict[str, Any] = {
+        name: ((CIRCUIT, *units[name][0], TIME), np.concatenate([t[name] for t in traces]),
+               units[name][1])
+        for name in variables
+    }  # fmt: skip
+    data["spike_time_ms"] = (
+        (CIRCUIT, CELL, SPIKE),
+        padded,
+        {"units": "ms", "long_name": "spike times from the start of the run"},
+    )
+    dims = {d for name in variables for d in units[name][0]} | {CELL}
+    coords: dict[str, Any] = {d: list(v) for d, v in coordinates(circuit).items() if d in dims}
+    if variables:
+        times = np.arange(-(-n_steps // every)) * every * dt_ms
+        coords[TIME] = (TIME, times, {"units": "ms", "long_name": "time"})
+    dataset = xr.Dataset(data, coords=coords)
+    if not return_state:
+        return dataset
+    stored = {k: np.concatenate([e[k] for e in ends]) for k in STATE_VARIABLES}
+    return dataset, states_dataset(stored, circuit)
+
+
+def _steps(ms: float, dt_ms: float, name: str) -> int:
+    steps = round(ms / dt_ms)
+    if steps < 1 or abs(steps * dt_ms - ms) > 1e-6 * ms:
+        raise ConfigError(f"{name} ({ms:g}) must be a multiple of dt_ms ({dt_ms:g})")
+    return steps
+
+
+def _simulate_chunk(
+    engine: Any,
+    start: States,
+    gbar: np.ndarray,
+    gsyn: np.ndarray,
+    i_ext_nA: np.ndarray,
+    n_steps: int,
+    piece: int,
+    every: int,
+    variables: tuple[str, ...],
+) -> tuple[dict[str, np.ndarray], np.ndarray, States]:
+    """Traces, padded spike times and end states of at most one batch."""
+    batch = engine.start(start, gbar, gsyn, i_ext_nA)
+    n, n_cells = gbar.shape[:2]
+    traces: dict[str, list[np.ndarray]] = {
+        v: [np.asarray(start[v], engine.dtype)[..., None]] for v in variables
+    }
+    spikes: list[Epoch] = []
+    done = 0
+    end = engine.advance(batch, np.full(n, n_steps)) if n_steps < piece else None
+    while done < n_steps:
+        if 0 < n_steps - done < piece:
+            end = engine.advance(batch, np.full(n, n_steps - done))
+        if variables:
+            batch, epoch, recorded = engine.record(batch, variables, every)
+            for name, values in recorded.items():
+                traces[name].append(values)
+        else:
+            batch, epoch = engine.epoch(batch)
+        spikes.append(epoch)
+        done += piece
+    stop = n_steps * engine.dt_ms
+    circuit_cell = np.arange(n * n_cells)
+    rows = np.concatenate([np.repeat(circuit_cell, e.n_spikes.ravel()) for e in spikes])
+    times = np.concatenate([e.spike_ms + i * engine.epoch_ms for i, e in enumerate(spikes)])
+    kept = times <= stop
+    rows, times = rows[kept], times[kept]
+    order = np.lexsort((times, rows))
+    rows, times = rows[order], times[order]
+    counts = np.bincount(rows, minlength=n * n_cells)
+    padded = np.full((n * n_cells, counts.max(initial=0)), np.nan)
+    padded[rows, np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)] = times
+    n_records = -(-n_steps // every)
+    return (
+        {k: np.concatenate(v, axis=-1)[..., :n_records] for k, v in traces.items()},
+        padded.reshape(n, n_cells, -1),
+        engine.stepper.unpack(end if end is not None else batch.state),
+    )
+
+
+def classify(
+    gbar: Any,
+    gsyn: Any = None,
+    *,
+    initial: Initial = "thermal",
+    protocol: Protocol | None = None,
+    circuit: Circuit = PRINZ2004,
+) -> xr.Dataset:
+    """Run circuits under a protocol and return their features: exactly what a build stores.
+
+    Args:
+        gbar: (circuit, cell, channel) mS/cm2.
+        gsyn: (circuit, synapse) nS.
+        initial: as for `simulate`.
+        protocol: times, thresholds and tolerances; None for the defaults.
+        circuit: the topology.
+
+    Returns:
+        the feature columns over `circuit`; NaN (for text, '') where a feature has no meaning.
+
+    Raises:
+        ConfigError: an argument is not valid.
+    """
+    gbar, gsyn = conductances(gbar, gsyn, circuit)
+    protocol = protocol or Protocol()
+    start = _initial(initial, gbar, circuit, protocol)
+    columns, _ = run_circuits(gbar, gsyn, start, circuit=circuit, protocol=protocol)
+    described = (*feature_columns(circuit.cells), *run_columns(circuit.cells))
+    return xr.Dataset(
+        {
+            c.name: (CIRCUIT, columns[c.name], {"units": c.unit, "long_name": c.long_name})
+            for c in described
+        }
+    )

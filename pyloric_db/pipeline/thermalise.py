@@ -1,0 +1,151 @@
+"""Cells alone, from the cold start until they are steady, and their state at a phase of the cycle.
+
+Which rhythm a multistable circuit falls into depends on where in their cycles its cells were
+when the synapses were switched on. So the state is taken at a defined phase: of the burst
+cycle counted from burst start, or of the inter-spike interval of a tonic cell.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pyloric_db.integrate.engine import WIDTHS, Batch
+from pyloric_db.model.circuit import SINGLE_CELL, Circuit
+from pyloric_db.pipeline.run import protocol_engine
+from pyloric_db.pipeline.states import States, cold_states
+from pyloric_db.protocol import Protocol
+from pyloric_db.rhythm.activity import IRREGULAR
+from pyloric_db.rhythm.settle import steady
+from pyloric_db.rhythm.spikes import SpikeTrains, offsets_of
+from pyloric_db.vocabulary import ACTIVITIES
+
+#: A cell is asked only after this long, and the first half of its run never counts.
+FIRST_LOOK_MS = 10_000.0
+#: A cell without a spike for this long, at rest to the tolerance below, is silent for good.
+SILENT_MS = 20_000.0
+REST_mV = 0.05
+#: A cell that spikes neither regularly nor in regular bursts is taken as it is after this long.
+IRREGULAR_MS = 60_000.0
+
+
+@dataclass(frozen=True)
+class ThermalCells:
+    """Thermalised cells, all (cell, ...): what they do alone, and their states.
+
+    `activity` names of `vocabulary.ACTIVITIES`; `period_ms` from burst start to burst start (of a
+    tonic cell, spike to spike), NaN without one; `steady` False where a limit was reached;
+    `states` V, Ca, m, h with the cell axis in place of (circuit, cell).
+    """
+
+    gbar: np.ndarray
+    activity: np.ndarray
+    period_ms: np.ndarray
+    steady: np.ndarray
+    states: States
+
+
+def thermalise(gbar: np.ndarray, protocol: Protocol) -> ThermalCells:
+    """Run cells alone from the cold start until steady.
+
+    Args:
+        gbar: (cell, channel) mS/cm2.
+        protocol: `thermal_phase`, `thermal_max_ms`, and how to integrate.
+
+    Returns:
+        the cells' activity, period and state at the phase; a cell that does not repeat is taken
+        at the end of its run.
+    """
+    n = len(gbar)
+    cells = ThermalCells(
+        gbar=gbar,
+        activity=np.full(n, "", dtype=object),
+        period_ms=np.full(n, np.nan),
+        steady=np.zeros(n, bool),
+        states={k: v[:, 0] for k, v in cold_states(n, SINGLE_CELL).items() if k != "s"},
+    )
+    for a in range(0, n, WIDTHS[-1]):
+        _thermalise_batch(cells, np.arange(a, min(a + WIDTHS[-1], n)), protocol)
+    return cells
+
+
+def _thermalise_batch(cells: ThermalCells, index: np.ndarray, protocol: Protocol) -> None:
+    """Fill in the cells at `index`."""
+    engine = protocol_engine(SINGLE_CELL, protocol)
+    all_cells = index
+    gbar = cells.gbar[index][:, None]
+    batch = engine.start(
+        cold_states(len(index), SINGLE_CELL), gbar, np.zeros((len(index), 0))
+    )
+    trains = SpikeTrains(np.zeros(0), offsets_of(np.zeros(len(index), int)), len(index), 1)
+    snapshots: list[tuple[np.ndarray, Batch]] = []  # cells and batch at the start of each epoch
+    target = np.zeros(len(cells.gbar))  # when to take the state, ms
+    now = 0.0
+    while index.size:
+        snapshots.append((index, batch))
+        batch, epoch = engine.epoch(batch)
+        later = SpikeTrains(now + epoch.spike_ms, offsets_of(epoch.n_spikes), len(index), 1)
+        trains = trains.append(later)
+        now += protocol.epoch_ms
+        limit = now >= protocol.thermal_max_ms
+        if now < FIRST_LOOK_MS and not limit:
+            continue
+        found = steady(trains, now / 2, now, protocol)
+        spiked_lately = trains.window(now - SILENT_MS, now).counts[:, 0] > 0
+        at_rest = (epoch.V_max - epoch.V_min)[:, 0] < REST_mV
+        silent = ~spiked_lately & at_rest & (now >= SILENT_MS)
+        irregular = (found.activity == IRREGULAR) & (now >= IRREGULAR_MS)
+        failed = epoch.nonfinite | epoch.crowded | epoch.out_of_range
+        done = found.repeats | silent | irregular | failed | limit
+
+        where = index[done]
+        cells.activity[where] = np.array(ACTIVITIES, dtype=object)[found.activity[done]]
+        cells.period_ms[where] = found.period_ms[done]
+        cells.steady[where] = ((found.repeats | silent) & ~failed)[done]
+        cycle = found.onset_ms - found.previous_onset_ms
+        in_cycle = found.previous_onset_ms + protocol.thermal_phase * cycle
+        target[where] = np.where(found.repeats, in_cycle, now)[done]
+        keep = np.flatnonzero(~done)
+        index, batch, trains = index[keep], batch.take(keep), trains.select(keep)
+
+    # replay the epoch that holds each cell's moment, up to that moment
+    epochs = np.maximum(np.ceil(target[all_cells] / protocol.epoch_ms).astype(int) - 1, 0)
+    order: list[np.ndarray] = []
+    replay: Batch | None = None
+    for e in np.unique(epochs):
+        there, at_start = snapshots[e]
+        wanted = all_cells[epochs == e]
+        part = at_start.take(np.searchsorted(there, wanted))
+        replay = part if replay is None else replay.join(part)
+        order.append(wanted)
+    assert replay is not None
+    which = np.concatenate(order)
+    into_epoch = target[which] - np.sort(epochs) * protocol.epoch_ms
+    state = engine.advance(replay, np.round(into_epoch / protocol.dt_ms).astype(int))
+    for name, values in engine.stepper.unpack(state).items():
+        if name != "s":
+            cells.states[name][which] = values[:, 0]
+
+
+def initial_states(
+    gbar: np.ndarray, cells: ThermalCells, circuit: Circuit
+) -> States:
+    """Thermal start of circuits: each cell in its thermalised state, s = 0.
+
+    Args:
+        gbar: (circuit, cell, channel); every row must be among `cells.gbar`.
+        cells: thermalised cells.
+        circuit: the topology.
+    """
+    rows = {g.tobytes(): i for i, g in enumerate(np.ascontiguousarray(cells.gbar, float))}
+    distinct, inverse = distinct_cells(gbar)
+    at = np.array([rows[g.tobytes()] for g in distinct])[inverse].reshape(gbar.shape[:2])
+    states = {name: values[at] for name, values in cells.states.items()}
+    states["s"] = np.zeros((len(gbar), len(circuit.sources)))
+    return states
+
+
+def distinct_cells(gbar: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct gbar vectors (cell, channel) among (circuit, cell, channel), and which is where."""
+    flat = np.ascontiguousarray(gbar.reshape(-1, gbar.shape[-1]), float)
+    distinct, inverse = np.unique(flat, axis=0, return_inverse=True)
+    return distinct, inverse.reshape(-1)
