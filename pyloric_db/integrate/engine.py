@@ -201,7 +201,7 @@ class Engine:
         packed = self.stepper.pack(state)
         if i_ext_nA is None:
             i_ext_nA = np.zeros(gbar.shape[:2])
-        V = packed[0][0]
+        V = packed[0]
         return Batch(
             packed, np.full_like(V, np.inf), self.stepper.parameters(gbar, gsyn, i_ext_nA)
         )
@@ -290,9 +290,9 @@ class Engine:
         times = slots.transpose(2, 1, 0)  # batch, cell, slot
         spiked = ~np.isnan(times)
         V_min, V_max, V_sum = (a.T for a in statistics)
-        V, Ca = state[0]
+        V, Ca = state[0], state[1]
         finite = np.isfinite(V).all(axis=0) & np.isfinite(Ca).all(axis=0)
-        for array in state[1:]:
+        for array in state[2:]:
             finite &= np.isfinite(array).reshape(-1, array.shape[-1]).all(axis=0)
         beyond = (np.abs(statistics[:2]) > RANGE_V_mV).any(axis=(0, 1))
         beyond |= ((Ca < RANGE_CA_uM[0]) | (Ca > RANGE_CA_uM[1])).any(axis=0)
@@ -309,8 +309,8 @@ class Engine:
 
     def _arrays_of(self, variables: tuple[str, ...]) -> tuple[int, ...]:
         """Indices of the state's arrays that hold these variables."""
-        where = {"V": {0}, "Ca": {0}, "s": {1}, "m": set(), "h": set()}
-        for i, group in enumerate(self.stepper.groups, start=2):
+        where: dict[str, set[int]] = {"V": {0}, "Ca": {1}, "s": {2}, "m": set(), "h": set()}
+        for i, group in enumerate(self.stepper.groups, start=3):
             for which, _ in group.keys:
                 where[which].add(i)
         return tuple(sorted(set().union(*(where[v] for v in variables))))
@@ -365,7 +365,7 @@ def _program(
             def sample(k: Any, c: Any) -> Any:
                 state, found = c
                 state = part(state)
-                return state, look(j, k, state[0][0], found)
+                return state, look(j, k, state[0], found)
 
             state, found = lax.fori_loop(0, samples, sample, c)
             return (state, found), found[5]
@@ -378,13 +378,13 @@ def _program(
             def sample(c: Any, k: Any) -> Any:
                 state, found = c
                 state, trace = lax.scan(recorded_part, state, length=parts)
-                return (state, look(j, k, state[0][0], found)), trace
+                return (state, look(j, k, state[0], found)), trace
 
             (state, found), trace = lax.scan(sample, c, jnp.arange(samples))
             return (state, found), (found[5], trace)
 
         state, V_0 = carry
-        V = state[0][0]
+        V = state[0]
         found = jnp.stack([V_0, V, V + jnp.inf, V - jnp.inf, V * 0, V * jnp.nan])
         body = recorded_slot if record else slot
         (state, found), out = lax.scan(body, (state, found), jnp.arange(slots))

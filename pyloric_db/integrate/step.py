@@ -1,8 +1,7 @@
 """One fixed step of any circuit, as structure of arrays with the batch as the fastest axis.
 
 The step is made from the model's tables of constants. Gates whose time constants have the same
-shape are stacked into one array, and V and calcium share one, so that a step is a handful of
-fused loops. A step is
+shape are stacked into one array, so that a step is a handful of fused loops. A step is
 
     gates, calcium, synapses at the old voltage, each exponentially; then the voltage,
     exponentially, with the new gates (`gates_first`, staggered: second order in dt), or
@@ -21,6 +20,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from pyloric_db.integrate.arithmetic import Arithmetic
 from pyloric_db.model.channels import Gate, Sigmoid
@@ -32,8 +32,7 @@ from pyloric_db.vocabulary import H_GATES, M_GATES
 # the kinetics (not the driving forces) saturate there.
 KINETIC_RANGE_mV = (-150.0, 75.0)
 
-#: (V, Ca) as one array (2, cell, batch); s (source, batch); one (gate, cell, batch) per group.
-#: V and Ca share an array so that one fused loop updates both.
+#: V, Ca (cell, batch); s (source, batch); one (gate, cell, batch) per group of gates.
 State = tuple[Any, ...]
 
 
@@ -99,7 +98,7 @@ class Stepper:
         """Stored state (batch, ...) to the step's own layout (..., batch)."""
         dtype = self.arithmetic.dtype
         gates = {"m": (state["m"], M_GATES), "h": (state["h"], H_GATES)}
-        packed = [np.stack([state["V"].T, state["Ca"].T]), state["s"].T]
+        packed = [state["V"].T, state["Ca"].T, state["s"].T]
         for group in self.groups:
             packed.append(
                 np.stack(
@@ -110,7 +109,7 @@ class Stepper:
 
     def unpack(self, packed: State) -> dict[str, np.ndarray]:
         """The step's own layout to the stored one."""
-        (V, Ca), s, *groups = (np.asarray(a) for a in packed)
+        V, Ca, s, *groups = (np.asarray(a) for a in packed)
         shape = (V.shape[1], V.shape[0])
         gates = {
             "m": np.zeros((*shape, len(M_GATES)), V.dtype),
@@ -237,6 +236,13 @@ def make_stepper(
             g[channel.name] = value
         return g
 
+    def advance_calcium(
+        Ca: Any, gates: tuple[Any, ...], gbar: Any, V: Any, E_Ca: Any
+    ) -> Any:
+        g = conductances(gates, gbar)
+        g_Ca = reduce(operator.add, [g[ch.name] for ch in c.channels if ch.E_rev is None])
+        return Ca + (f(c.Ca_rest) - uM_per_density * (g_Ca * (V - E_Ca)) - Ca) * k_Ca
+
     def advance_voltage(
         V: Any, g: dict[str, Any], E_Ca: Any, s: Any, gsyn: Any, i_ext: Any
     ) -> Any:
@@ -266,23 +272,25 @@ def make_stepper(
         return V + (drive / total - V) * ops.one_minus_exp(x)
 
     def step(state: State, parameters: tuple[Any, Any, Any]) -> State:
-        V_and_Ca, s, *gates = state
-        V, Ca = V_and_Ca
+        V, Ca, s, *gates = state
         gbar, gsyn, i_ext = parameters
         new_gates = tuple(
             advance_gates(x, group, V, Ca) for x, group in zip(gates, groups, strict=True)
         )
         new_s = advance_sources(s, V)
         E_Ca = RT_2F * (log_Ca_out - ops.log(Ca))
-        seen_gates, seen_s = (
-            (new_gates, new_s) if scheme == "gates_first" else (tuple(gates), s)
-        )
-        g = conductances(seen_gates, gbar)
-        g_Ca = reduce(operator.add, [g[ch.name] for ch in c.channels if ch.E_rev is None])
-        Ca_inf = f(c.Ca_rest) - uM_per_density * (g_Ca * (V - E_Ca))
-        new_Ca = Ca + (Ca_inf - Ca) * k_Ca
-        new_V = advance_voltage(V, g, E_Ca, seen_s, gsyn, i_ext)
-        return jnp.stack([new_V, new_Ca]), new_s, *new_gates
+        if scheme == "old_state":
+            new_Ca = advance_calcium(Ca, tuple(gates), gbar, V, E_Ca)
+            new_V = advance_voltage(V, conductances(tuple(gates), gbar), E_Ca, s, gsyn, i_ext)
+        else:
+            # V stands midway between the old and the new gates: so must the calcium current
+            midway = tuple(f(0.5) * (x + y) for x, y in zip(gates, new_gates, strict=True))
+            # the barriers keep XLA from computing these a second time inside the voltage's loop
+            new_Ca = lax.optimization_barrier(advance_calcium(Ca, midway, gbar, V, E_Ca))
+            E_Ca = lax.optimization_barrier(RT_2F * (log_Ca_out - ops.log(new_Ca)))
+            g = conductances(new_gates, gbar)
+            new_V = advance_voltage(V, g, E_Ca, new_s, gsyn, i_ext)
+        return new_V, new_Ca, new_s, *new_gates
 
     return Stepper(circuit, c, T, ops, groups, step)
 
