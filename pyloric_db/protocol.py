@@ -12,10 +12,9 @@ class Protocol:
     """Times, thresholds and tolerances of a run and of its analysis.
 
     A circuit runs `transient_ms`, which is discarded, and then epochs of `epoch_ms`. From
-    `min_ms` on, the spikes since the transient are analysed after every epoch, and the
-    circuit is done as soon as its rhythm is settled (every cell silent, tonic or bursting with
-    a cycle that repeats to `settled_cv`), when a cell has not fired at all for
-    `silent_ms`, or at `max_ms`. `min_ms = max_ms` gives a fixed protocol.
+    `min_ms` on, the spikes since the transient are looked at after every epoch, and the circuit
+    is done when its rhythm is settled (see `rhythm.settle`) or at `max_ms`.
+    `min_ms = max_ms` gives a fixed protocol.
 
     Source: epochs of 1 s after 3 s are those of Prinz, Bucher & Marder 2004, Nat Neurosci
     7:1345; the decision rules are ours, and docs/engine.md says what each costs.
@@ -29,11 +28,10 @@ class Protocol:
     epoch_ms: float = 1_000.0
     min_ms: float = 6_000.0  # first decision, counted from the start of the run
     max_ms: float = 13_000.0  # end of the run, transient included
-    silent_ms: float = 3_000.0  # a cell silent for so long decides the circuit
+    silent_ms: float = 3_000.0  # a cell that has not fired for so long is silent for good
     settled_cv: float = 0.01  # spread of a cycle that is taken to repeat for good
     settled_cycles: int = 3
     spike_threshold_mV: float = 0.0
-    max_spikes_per_epoch: int = 256  # per cell; more is the status event_overflow
     max_burst_gap_ms: float = 500.0  # cap of the adaptive inter-burst threshold
     period_cv: float = 0.05  # spread of the period of a periodic rhythm
     thermal_phase: float = 0.5  # where in its cycle a thermalised cell's state is taken
@@ -49,9 +47,9 @@ class Protocol:
                     raise ConfigError(f"protocol {f.name} must be finite, not {value!r}")
                 object.__setattr__(self, f.name, float(value))
             elif f.type is int or f.type == "int":
-                if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                if isinstance(value, bool) or not isinstance(value, int) or value < 3:
                     raise ConfigError(
-                        f"protocol {f.name} must be a whole number above 0, not {value!r}"
+                        f"protocol {f.name} must be a whole number from 3 on, not {value!r}"
                     )
         if not 0 < self.dt_ms <= 0.2:
             raise ConfigError(

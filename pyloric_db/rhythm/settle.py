@@ -38,10 +38,11 @@ def settled(
 ) -> Bools:
     """Circuits whose class longer running would not change (circuit,).
 
-    A circuit is decided when one of its cells has not fired in the last
-    `protocol.silent_ms` (and the window is at least that long), or when every cell is tonic or
-    bursting over at least `protocol.settled_cycles` cycles that spread by at most
-    `protocol.settled_cv`. A cell that has been silent for less than `silent_ms` decides nothing.
+    A cell is steady when it has not fired in the last `protocol.silent_ms` (and the window is at
+    least that long), is tonic, or bursts over at least `protocol.settled_cycles` cycles that
+    spread by at most `protocol.settled_cv`. A circuit is decided when all its cells are
+    steady; and, because a circuit with a silent cell has no triphasic rhythm whatever the others
+    do, when one is silent and the first cell, whose period is a feature, is steady.
 
     Args:
         trains: spike times, ms.
@@ -54,14 +55,14 @@ def settled(
     last_spike = segment_reduce(np.maximum, trains.times, trains.offsets, -np.inf).reshape(shape)
     start, now = (np.broadcast_to(edge, trains.n_circuits) for edge in (start_ms, now_ms))
     since = now - protocol.silent_ms
-    quiet = (last_spike < since[:, None]).any(axis=1) & (start <= since)
+    quiet = (last_spike < since[:, None]) & (start <= since)[:, None]
 
     bursts = find_bursts(trains, start, now, protocol)
     cycles = burst_cycles(bursts)
     activity = activities(trains, bursts, cycles, now, protocol)
     repeats = (cycles.n >= protocol.settled_cycles) & (cycles.cv <= protocol.settled_cv)
-    steady = (activity == TONIC) | ((activity == BURSTING) & repeats.reshape(shape))
-    return np.asarray(quiet | steady.all(axis=1))
+    steady = quiet | (activity == TONIC) | ((activity == BURSTING) & repeats.reshape(shape))
+    return np.asarray(steady.all(axis=1) | (quiet.any(axis=1) & steady[:, 0]))
 
 
 def steady(

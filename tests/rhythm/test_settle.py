@@ -18,7 +18,7 @@ def test_a_repeating_rhythm_is_decided_after_enough_cycles(pattern):
     assert decide(cells)
     assert decide(cells, now=7000.0)  # the last to show four starts is AB/PD, at 6300
     assert not decide(cells, now=6200.0)
-    assert decide(cells, now=6200.0, settled_cycles=2)
+    assert not decide(cells, now=7000.0, settled_cycles=4)
 
 
 def test_a_drifting_rhythm_is_not(pattern):
@@ -28,13 +28,15 @@ def test_a_drifting_rhythm_is_not(pattern):
     assert decide([abpd, lp, py * drift / drift[-1]], settled_cv=0.05)
 
 
-def test_a_silent_cell_decides_after_silent_ms(pattern):
+def test_a_silent_cell_decides_once_the_pacemaker_is_steady(pattern):
     abpd, _, py = pattern().cells()
-    assert decide([abpd, [], py], now=3000.0)
-    assert not decide([abpd, [], py], now=2900.0)
-    assert decide([abpd, [500.0], py], now=3600.0)
-    assert not decide([abpd, [500.0], py], now=3400.0)
-    assert not decide([abpd, [500.0], py], start=1000.0, now=3900.0)
+    wild = np.sort(np.random.default_rng(3).uniform(0, 10_000, 100))
+    assert decide([abpd, [], wild], now=6500.0)  # AB/PD has shown three cycles
+    assert not decide([abpd, [], wild], now=6200.0)
+    assert not decide([abpd, wild, wild], now=6500.0)
+    assert not decide([wild, [], py], now=9500.0)
+    assert not decide([abpd, [3600.0], wild], now=6500.0)
+    assert decide([abpd, [3400.0], wild], now=6500.0)
     assert decide([[], [], []], now=3000.0)
 
 

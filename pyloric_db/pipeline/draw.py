@@ -1,0 +1,236 @@
+"""Which circuits a recipe holds, and the parameters of each."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from pyloric_db.errors import ConfigError, nearest
+from pyloric_db.model.cells import cell_gbar
+from pyloric_db.model.circuit import Circuit
+from pyloric_db.pipeline.recipe import Distribution, Recipe, cell_vector, parameter_names
+from pyloric_db.store.manifest import Axis
+from pyloric_db.store.parameters import gbar_column, grid_columns, synapse_column
+from pyloric_db.vocabulary import CHANNELS
+
+Columns = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The ids of a database's circuits, ascending: `ids`, or 0 ... count - 1 where it is None."""
+
+    count: int
+    ids: np.ndarray | None
+
+    def part(self, start: int, stop: int) -> np.ndarray:
+        """Ids (stop - start,) of the rows start ... stop - 1."""
+        if self.ids is None:
+            return np.arange(start, stop, dtype=np.int64)
+        return self.ids[start:stop]
+
+
+def grid_axes(recipe: Recipe) -> tuple[Axis, ...] | None:
+    """The axes of a grid recipe in their order, None for others."""
+    if recipe.parameters.grid is None:
+        return None
+    cells = recipe.circuit.circuit().cells
+    axes = []
+    for name, values in recipe.parameters.grid.items():
+        if name in cells:
+            labels, gbar = zip(*(cell_vector(v) for v in values), strict=True)  # type: ignore[arg-type]
+            vectors = tuple(tuple(float(x) for x in g) for g in gbar)
+            axes.append(Axis(name, "cell", labels=labels, gbar=vectors))
+        else:
+            axes.append(Axis(name, "value", values=tuple(float(v) for v in values)))  # type: ignore[arg-type]
+    return tuple(axes)
+
+
+def population(recipe: Recipe) -> int:
+    """How many circuits the recipe's parameters describe, before any sampling."""
+    axes = grid_axes(recipe)
+    if axes is not None:
+        return int(np.prod([len(a) for a in axes], dtype=object))
+    if recipe.parameters.prior is not None:
+        return recipe.parameters.prior.count
+    assert recipe.parameters.table is not None
+    return len(next(iter(_table(recipe.parameters.table.path, recipe.circuit.circuit()).values())))
+
+
+def select(
+    recipe: Recipe,
+    *,
+    limit: int | None = None,
+    sample: int | None = None,
+    seed: int = 0,
+) -> Selection:
+    """The circuits of a database.
+
+    The recipe's own sample is drawn first, then `sample` of those, then the first `limit` in
+    the order in which they were drawn.
+
+    Raises:
+        ConfigError: a count is not positive, or more than there are circuits.
+    """
+    total = population(recipe)
+    ids: np.ndarray | None = None
+    draws = [(recipe.sample.count, recipe.sample.seed)] if recipe.sample is not None else []
+    draws += [(sample, seed)] if sample is not None else []
+    for count, draw_seed in draws:
+        n = total if ids is None else len(ids)
+        if not 1 <= count <= n:
+            raise ConfigError(f"a sample of {count:,} cannot be drawn from {n:,} circuits")
+        if draw_seed < 0:
+            raise ConfigError(f"a seed must not be negative, not {draw_seed}")
+        drawn = np.random.default_rng(draw_seed).choice(n, count, replace=False)
+        ids = drawn if ids is None else ids[drawn]
+    if limit is not None and limit < 1:
+        raise ConfigError(f"a limit must be at least 1, not {limit}")
+    count = min(total if ids is None else len(ids), limit or total)
+    if ids is None:
+        return Selection(count, None)
+    return Selection(count, np.sort(ids[:count]).astype(np.int64))
+
+
+def parameters(recipe: Recipe, ids: np.ndarray) -> tuple[Columns, np.ndarray, np.ndarray]:
+    """Parameters of circuits by id.
+
+    Returns:
+        the parameter columns of the feature table, gbar (circuit, cell, channel) in mS/cm2
+        and gsyn (circuit, synapse) in nS.
+    """
+    circuit = recipe.circuit.circuit()
+    axes = grid_axes(recipe)
+    if axes is not None:
+        columns = {k: np.asarray(v) for k, v in grid_columns(axes, ids).items()}
+        cells = {a.name: np.array(a.gbar)[columns[a.name]] for a in axes if a.kind == "cell"}
+        return columns, *_arrays({**columns, **cells}, circuit, len(ids))
+    if recipe.parameters.prior is not None:
+        values = _draw(recipe, ids)
+    else:
+        assert recipe.parameters.table is not None
+        table = _table(recipe.parameters.table.path, circuit)
+        values = {name: column[ids] for name, column in table.items()}
+    # what is run is what is stored, to the bit
+    stored = {name: np.asarray(v, np.float32) for name, v in values.items()}
+    gbar, gsyn = _arrays(stored, circuit, len(ids))
+    columns = {
+        gbar_column(cell, channel): gbar[:, i, k].astype(np.float32)
+        for i, cell in enumerate(circuit.cells)
+        for k, channel in enumerate(CHANNELS)
+    }
+    columns |= {
+        synapse_column(s): gsyn[:, i].astype(np.float32)
+        for i, s in enumerate(circuit.synapse_names)
+    }
+    return columns, gbar, gsyn
+
+
+def netcodes(columns: Columns) -> np.ndarray:
+    """Ten-digit names of circuits of the Prinz 2004 grid (circuit,).
+
+    Zero-based indices of AB/PD, LP, PY and of the seven synapses.
+    Source: Gunay & Prinz 2010, J Neurosci 30:1686.
+    """
+    digits = [columns["abpd"], columns["lp"], columns["py"]]
+    digits += [v for k, v in columns.items() if k.endswith("_index")]
+    codes = np.stack(digits, axis=1).astype(np.uint8) + ord("0")
+    return np.ascontiguousarray(codes).view(f"S{codes.shape[1]}")[:, 0].astype(str).astype(object)
+
+
+def _arrays(values: Columns, circuit: Circuit, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """gbar and gsyn from columns by name; parameters that are not given are 0."""
+    gbar = np.zeros((n, len(circuit.cells), len(CHANNELS)))
+    gsyn = np.zeros((n, len(circuit.synapse_names)))
+    for i, cell in enumerate(circuit.cells):
+        if cell in values:
+            gbar[:, i] = values[cell]
+        for k, channel in enumerate(CHANNELS):
+            if gbar_column(cell, channel) in values:
+                gbar[:, i, k] = values[gbar_column(cell, channel)]
+    for i, synapse in enumerate(circuit.synapse_names):
+        if synapse_column(synapse) in values:
+            gsyn[:, i] = values[synapse_column(synapse)]
+    return gbar, gsyn
+
+
+def _draw(recipe: Recipe, ids: np.ndarray) -> Columns:
+    """Independent draws of the prior; those of a circuit depend on its id and the seed alone."""
+    import jax
+
+    prior = recipe.parameters.prior
+    assert prior is not None
+    with jax.enable_x64(True):
+        root = jax.random.key(prior.seed)
+        u = np.asarray(
+            jax.vmap(
+                lambda i: jax.random.uniform(
+                    jax.random.fold_in(root, i), (len(prior.parameters),), "float64"
+                )
+            )(np.asarray(ids, np.uint32))
+        )
+    values: Columns = {}
+    cells = recipe.circuit.circuit().cells
+    for k, (name, spec) in enumerate(prior.parameters.items()):
+        if not isinstance(spec, Distribution):
+            spec = Distribution(choice=(spec,))
+        if spec.uniform is not None:
+            low, high = spec.uniform
+            values[name] = low + (high - low) * u[:, k]
+        elif spec.log_uniform is not None:
+            low, high = np.log(spec.log_uniform)
+            values[name] = np.exp(low + (high - low) * u[:, k])
+        else:
+            assert spec.choice is not None
+            options: Any = np.array(
+                [cell_gbar(str(c)) for c in spec.choice] if name in cells else spec.choice
+            )
+            values[name] = options[(u[:, k] * len(options)).astype(int)]
+    return values
+
+
+@lru_cache(maxsize=1)
+def _table(path: str, circuit: Circuit) -> Columns:
+    """The columns of a parameter table.
+
+    Raises:
+        ConfigError: it cannot be read, has an unknown or no column, or a value that is no
+            conductance; the message names column and row.
+    """
+    import pyarrow as pa
+    import pyarrow.csv
+    import pyarrow.parquet
+
+    try:
+        if path.endswith(".parquet"):
+            table = pyarrow.parquet.read_table(path)
+        else:
+            table = pyarrow.csv.read_csv(path)
+    except (OSError, pa.ArrowException) as err:
+        raise ConfigError(f"{path} is not a CSV or Parquet table: {err}") from err
+    allowed = [n for n in parameter_names(circuit) if n not in circuit.cells]
+    if table.num_rows == 0:
+        raise ConfigError(f"{path} has no rows")
+    columns: Columns = {}
+    for name in table.column_names:
+        if name not in allowed:
+            raise ConfigError(
+                f"{path} has the column {name!r}, which is no parameter of this circuit"
+                f"{nearest(name, allowed)}"
+            )
+        try:
+            values = np.asarray(table[name].to_numpy(), float)
+        except (TypeError, ValueError) as err:
+            raise ConfigError(f"{path}: column {name} is not numeric") from err
+        bad = np.flatnonzero(~(np.isfinite(values) & (values >= 0)))
+        if bad.size:
+            raise ConfigError(
+                f"{path}: column {name}, row {bad[0] + 1} is {values[bad[0]]:g}; conductances "
+                "must be finite and not negative"
+            )
+        columns[name] = values
+    for cell in circuit.cells:
+        if not any(gbar_column(cell, channel) in columns for channel in CHANNELS):
+            raise ConfigError(f"{path} has no conductance of {cell} (gbar_{cell}_Na, ...)")
+    return columns

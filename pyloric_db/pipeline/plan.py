@@ -1,0 +1,112 @@
+"""A recipe and a selection to what will be built: the manifest and its shards."""
+
+import platform
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+
+import pyloric_db
+from pyloric_db.pipeline.draw import Selection, grid_axes, select
+from pyloric_db.pipeline.recipe import Recipe, load_recipe, protocol_settings
+from pyloric_db.protocol import Protocol
+from pyloric_db.store.manifest import Manifest
+from pyloric_db.store.parameters import parameter_columns
+from pyloric_db.vocabulary import Column, feature_columns, run_columns
+
+#: Circuits are split so that even a small build keeps several workers busy.
+LEAST_SHARDS = 4
+#: Rows per inner chunk of the states at most: a random read decodes one.
+CHUNK_CIRCUITS = 5_000
+
+CIRCUIT_ID = Column("circuit_id", "int64", "1", "number of the circuit in its recipe")
+NETCODE = Column("netcode", "string", "1", "name of the circuit as in Gunay & Prinz 2010")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a build will do."""
+
+    recipe: Recipe
+    protocol: Protocol
+    selection: Selection
+    manifest: Manifest
+
+    def shard_ids(self, shard: int) -> np.ndarray:
+        """Circuit ids of a shard."""
+        start = shard * self.manifest.shard_circuits
+        return self.selection.part(start, start + self.manifest.shard_size(shard))
+
+
+def has_netcode(recipe: Recipe) -> bool:
+    """Whether the grid has the cells and synapses of Prinz 2004, so that netcodes name circuits."""
+    grid = recipe.parameters.grid
+    return (
+        recipe.circuit.preset == "prinz2004"
+        and grid is not None
+        and list(grid) == list(load_recipe("prinz2004").parameters.grid or {})
+        and all(len(values) <= 10 for values in grid.values())
+    )
+
+
+def make_plan(
+    recipe: Any,
+    *,
+    limit: int | None = None,
+    sample: int | None = None,
+    seed: int = 0,
+) -> Plan:
+    """Work out what a build of a recipe will do; touches nothing on disk.
+
+    Args:
+        recipe: a packaged name, a TOML file, a dict or a `Recipe`.
+        limit: only the first so many circuits.
+        sample: only so many at random, drawn with `seed`.
+        seed: of the sample.
+
+    Raises:
+        ConfigError: the recipe or a count is not valid.
+    """
+    loaded = load_recipe(recipe)
+    protocol = loaded.run_protocol()
+    selection = select(loaded, limit=limit, sample=sample, seed=seed)
+    circuit = loaded.circuit.circuit()
+    axes = grid_axes(loaded)
+    shard = min(loaded.store.shard_circuits, -(-selection.count // LEAST_SHARDS))
+    columns = (
+        CIRCUIT_ID,
+        *((NETCODE,) if has_netcode(loaded) else ()),
+        *parameter_columns(axes, circuit.cells, circuit.synapse_names),
+        *feature_columns(circuit.cells),
+        *run_columns(circuit.cells),
+    )
+    manifest = Manifest(
+        name=loaded.name,
+        recipe=loaded.model_dump(mode="json", exclude_none=True),
+        selection={
+            **({"sample": sample, "seed": seed} if sample is not None else {}),
+            **({"limit": limit} if limit is not None else {}),
+        },
+        n_circuits=selection.count,
+        shard_circuits=shard,
+        chunk_circuits=max(k for k in range(1, min(shard, CHUNK_CIRCUITS) + 1) if shard % k == 0),
+        cells=circuit.cells,
+        synapses=circuit.synapse_names,
+        sources=circuit.source_names,
+        axes=axes,
+        columns=columns,
+        settings=protocol_settings(protocol),
+        versions=versions(),
+    )
+    return Plan(loaded, protocol, selection, manifest)
+
+
+def versions() -> dict[str, str]:
+    """Versions that can change a number or a byte of a database."""
+    packages = ("jax", "jaxlib", "numpy", "zarr", "pyarrow")
+    return {
+        "pyloric-db": pyloric_db.__version__,
+        "python": platform.python_version(),
+        **{name: version(name) for name in packages},
+    }

@@ -1,0 +1,354 @@
+"""Recipes: a TOML file that says which circuits a database holds and how they are run."""
+
+import hashlib
+import re
+import tomllib
+from dataclasses import asdict, fields
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from pyloric_db.errors import ConfigError, nearest
+from pyloric_db.model.cells import PUBLISHED_CELLS, cell_gbar
+from pyloric_db.model.circuit import PRINZ2004, Circuit, GapJunction, Source, Synapse
+from pyloric_db.protocol import Protocol
+from pyloric_db.store.parameters import gbar_column, synapse_column
+from pyloric_db.vocabulary import CHANNELS
+
+PRESETS = {"prinz2004": PRINZ2004}
+
+Conductance = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class CellSpec(_Table):
+    name: Name
+
+
+class SynapseSpec(_Table):
+    """A chemical synapse; `pre` and `post` are cells."""
+
+    pre: Name
+    post: Name
+    transmitter: Literal["glutamate", "acetylcholine"]
+
+
+class GapJunctionSpec(_Table):
+    cells: tuple[Name, Name] = Field(strict=False)
+
+
+class CircuitSpec(_Table):
+    """A preset, or lists of cells, synapses and gap junctions."""
+
+    preset: Literal["prinz2004"] | None = None
+    cells: tuple[CellSpec, ...] = Field((), strict=False)
+    synapses: tuple[SynapseSpec, ...] = Field((), strict=False)
+    gap_junctions: tuple[GapJunctionSpec, ...] = Field((), strict=False)
+
+    @model_validator(mode="after")
+    def _one_of(self) -> "CircuitSpec":
+        if (self.preset is None) == (not self.cells):
+            raise ValueError("give either preset or [[circuit.cells]]")
+        return self
+
+    def circuit(self) -> Circuit:
+        """The topology. A cell with two transmitters has two sources, `<cell>_<transmitter>`."""
+        if self.preset is not None:
+            return PRESETS[self.preset]
+        released: dict[str, list[str]] = {}
+        for s in self.synapses:
+            if s.transmitter not in released.setdefault(s.pre, []):
+                released[s.pre].append(s.transmitter)
+
+        def source(pre: str, transmitter: str) -> str:
+            return pre if len(released[pre]) == 1 else f"{pre}_{transmitter}"
+
+        return Circuit(
+            cells=tuple(c.name for c in self.cells),
+            sources=tuple(
+                Source(source(pre, t), pre, t) for pre, ts in released.items() for t in ts
+            ),
+            synapses=tuple(Synapse(source(s.pre, s.transmitter), s.post) for s in self.synapses),
+            gap_junctions=tuple(GapJunction(*g.cells) for g in self.gap_junctions),
+        )
+
+
+#: A published cell by name, or its conductances by channel, mS/cm2 (a missing one is 0).
+CellValue = str | dict[str, Conductance]
+Range = Annotated[tuple[Conductance, Conductance], Field(strict=False)]
+
+
+class Distribution(_Table):
+    """Exactly one of: uniform = [low, high], log_uniform = [low, high], choice = [...]."""
+
+    uniform: Range | None = None
+    log_uniform: Range | None = None
+    choice: Annotated[tuple[Conductance | str, ...], Field(strict=False, min_length=1)] | None = None
+
+    @model_validator(mode="after")
+    def _one_of(self) -> "Distribution":
+        given = [k for k, v in self if v is not None]
+        if len(given) != 1:
+            raise ValueError("give exactly one of uniform, log_uniform and choice")
+        bounds = self.uniform or self.log_uniform
+        if bounds is not None and not bounds[0] < bounds[1]:
+            raise ValueError(f"the low end must be below the high end, not {list(bounds)}")
+        if self.log_uniform is not None and self.log_uniform[0] <= 0:
+            raise ValueError("a log_uniform range must begin above 0")
+        return self
+
+
+class PriorSpec(_Table):
+    """Independent draws; `parameters` maps a column or cell to a distribution or a fixed value."""
+
+    count: int = Field(ge=1)
+    seed: int = Field(0, ge=0)
+    parameters: dict[str, Distribution | Conductance | str]
+
+
+class TableSpec(_Table):
+    """A CSV or Parquet file with one row per circuit and parameter columns."""
+
+    path: str
+    sha256: str | None = None
+
+
+class ParametersSpec(_Table):
+    grid: dict[
+        str, Annotated[tuple[Conductance | CellValue, ...], Field(strict=False, min_length=1)]
+    ] | None = None
+    prior: PriorSpec | None = None
+    table: TableSpec | None = None
+
+    @model_validator(mode="after")
+    def _one_of(self) -> "ParametersSpec":
+        if sum(v is not None for v in (self.grid, self.prior, self.table)) != 1:
+            raise ValueError("give exactly one of [parameters.grid], .prior and .table")
+        return self
+
+
+class SampleSpec(_Table):
+    """Take `count` circuits at random, without replacement, in place of all."""
+
+    count: int = Field(ge=1)
+    seed: int = Field(0, ge=0)
+
+
+class StoreSpec(_Table):
+    shard_circuits: int = Field(20_000, ge=1, le=1_000_000)
+
+
+class Recipe(_Table):
+    """What a database holds and how its circuits are run."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
+    description: str = ""
+    circuit: CircuitSpec
+    parameters: ParametersSpec
+    sample: SampleSpec | None = None
+    protocol: dict[str, float | str] = {}
+    store: StoreSpec = StoreSpec()
+
+    def run_protocol(self) -> Protocol:
+        """The protocol; settings that the recipe does not name have their defaults."""
+        return Protocol(**self.protocol)  # type: ignore[arg-type]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Recipe":
+        circuit = self.circuit.circuit()
+        self.run_protocol()
+        names: list[str] = []
+        if self.parameters.grid is not None:
+            names = list(self.parameters.grid)
+            for axis, values in self.parameters.grid.items():
+                _check_axis(axis, values, circuit)
+        elif self.parameters.prior is not None:
+            names = list(self.parameters.prior.parameters)
+            for name, spec in self.parameters.prior.parameters.items():
+                choices = spec.choice if isinstance(spec, Distribution) else (spec,)
+                if choices is not None:
+                    _check_axis(name, choices, circuit, ordered=False)
+                elif name in circuit.cells:
+                    raise ValueError(f"cell {name} needs a choice of published cells")
+        if names:
+            _check_names(names, circuit)
+        return self
+
+
+def parameter_names(circuit: Circuit) -> list[str]:
+    """All names that a grid, prior or table may set: cells, gbar and synapse columns."""
+    return [
+        *circuit.cells,
+        *(gbar_column(cell, channel) for cell in circuit.cells for channel in CHANNELS),
+        *(synapse_column(s) for s in circuit.synapse_names),
+    ]
+
+
+def _check_names(names: list[str], circuit: Circuit) -> None:
+    for name in names:
+        allowed = parameter_names(circuit)
+        if name not in allowed:
+            raise ValueError(
+                f"{name!r} is no parameter of this circuit{nearest(name, allowed)}"
+            )
+    for cell in circuit.cells:
+        columns = [gbar_column(cell, channel) for channel in CHANNELS]
+        given = [c for c in columns if c in names]
+        if cell in names and given:
+            raise ValueError(f"cell {cell} is given both as {cell} and as {given[0]}")
+        if cell not in names and not given:
+            raise ValueError(f"cell {cell} has no conductances: give {cell} or {columns[0]} ...")
+
+
+def _check_axis(
+    name: str, values: tuple[Any, ...], circuit: Circuit, *, ordered: bool = True
+) -> None:
+    if name in circuit.cells:
+        for value in values:
+            if isinstance(value, dict):
+                for channel in value:
+                    if channel not in CHANNELS:
+                        raise ValueError(
+                            f"{name} has an unknown channel {channel!r}{nearest(channel, CHANNELS)}"
+                        )
+            elif isinstance(value, str):
+                cell_gbar(value)
+            else:
+                raise ValueError(f"{name} must list names of published cells, not {value!r}")
+        return
+    for value in values:
+        if not isinstance(value, int | float):
+            raise ValueError(f"{name} must list numbers, not {value!r}")
+    if ordered and list(values) != sorted(set(values)):
+        raise ValueError(f"{name} must list ascending numbers, each once")
+
+
+def cell_vector(value: CellValue) -> tuple[str, tuple[float, ...]]:
+    """Label and gbar (channel,) in mS/cm2 of a cell axis's value."""
+    if isinstance(value, str):
+        return value, PUBLISHED_CELLS[value]
+    gbar = tuple(float(value.get(channel, 0.0)) for channel in CHANNELS)
+    return ", ".join(f"{c} {g:g}" for c, g in zip(CHANNELS, gbar, strict=True) if g), gbar
+
+
+def packaged_recipes() -> dict[str, str]:
+    """Names and texts of the recipes that come with the package."""
+    folder = resources.files("pyloric_db") / "pipelines"
+    if not folder.is_dir():  # an editable install keeps them at the top of the repository
+        folder = resources.files("pyloric_db").joinpath("..", "pipelines")
+    return {
+        entry.name.removesuffix(".toml"): entry.read_text()
+        for entry in sorted(folder.iterdir(), key=lambda e: e.name)
+        if entry.name.endswith(".toml")
+    }
+
+
+def load_recipe(recipe: "str | Path | dict[str, Any] | Recipe") -> Recipe:
+    """A recipe by packaged name, TOML file, parsed TOML, or as it is.
+
+    Raises:
+        ConfigError: there is none, it is not TOML, or it is not valid; one sentence.
+    """
+    if isinstance(recipe, Recipe):
+        return recipe
+    if isinstance(recipe, dict):
+        return _validated(recipe, "recipe")
+    packaged = packaged_recipes()
+    if str(recipe) in packaged:
+        return _parsed(packaged[str(recipe)], f"recipe {recipe}")
+    path = Path(recipe)
+    if not path.is_file():
+        raise ConfigError(
+            f"there is no recipe {str(recipe)!r}: give a TOML file or one of "
+            f"{', '.join(packaged)}{nearest(str(recipe), list(packaged))}"
+        )
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as err:
+        raise ConfigError(f"{path} cannot be read as text: {err}") from err
+    return _parsed(text, str(path), path.parent)
+
+
+def _parsed(text: str, where: str, folder: Path = Path()) -> Recipe:
+    try:
+        content = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as err:
+        raise ConfigError(f"{where} is not TOML: {err}") from err
+    recipe = _validated(content, where)
+    table = recipe.parameters.table
+    if table is None:
+        return recipe
+    # the contents of a table are part of the recipe, wherever the file lies
+    path = (folder / table.path).resolve()
+    if not path.is_file():
+        raise ConfigError(f"{where}: parameters.table.path names {path}, which is not a file")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    if table.sha256 not in (None, digest):
+        raise ConfigError(f"{where}: {path} has changed: its SHA-256 is {digest}")
+    spec = TableSpec(path=str(path), sha256=digest)
+    return recipe.model_copy(update={"parameters": ParametersSpec(table=spec)})
+
+
+def _validated(content: dict[str, Any], where: str) -> Recipe:
+    known = {f.name for f in fields(Protocol)}
+    protocol = content.get("protocol")
+    if isinstance(protocol, dict):
+        for key in protocol:
+            if key not in known:
+                raise ConfigError(
+                    f"{where}: unknown key protocol.{key}{nearest(key, sorted(known))}"
+                )
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as err:
+        raise ConfigError(f"{where}: {_sentence(err)}") from err
+
+
+def _sentence(error: ValidationError) -> str:
+    """The first problem of a validation, as a person would say it."""
+    first = error.errors()[0]
+    # positions in unions repeat type names, which mean nothing to a user
+    place = [
+        str(p) for p in first["loc"] if not re.search(r"[\[\](]|^(float|str|int|dict|constrained-\w+)$|Distribution", str(p))
+    ]
+    where = ".".join(place)
+    if first["type"] == "extra_forbidden":
+        allowed = _keys_at(place[:-1])
+        return f"unknown key {where}{nearest(place[-1], allowed)}"
+    if first["type"] == "missing":
+        return f"the key {where} is missing"
+    text = first["msg"].removeprefix("Value error, ")
+    if first["type"] in ("value_error",):
+        return f"{where}: {text}" if where else text
+    if first["type"] == "too_short":
+        return f"{where} is empty, but needs at least one value"
+    shown = first.get("input")
+    return f"{where} is {shown!r}, but {text[0].lower()}{text[1:]}"
+
+
+def _keys_at(place: list[str]) -> list[str]:
+    """Keys allowed in the table at this place of a recipe."""
+    model: Any = Recipe
+    for part in place:
+        if part.isdigit():
+            continue
+        annotation = str(model.model_fields[part].annotation) if part in model.model_fields else ""
+        model = next((m for m in _TABLES if re.search(rf"\b{m.__name__}\b", annotation)), model)
+    return list(model.model_fields)
+
+
+_TABLES = (
+    CircuitSpec, CellSpec, SynapseSpec, GapJunctionSpec, ParametersSpec, PriorSpec, TableSpec,
+    SampleSpec, StoreSpec, Distribution,
+)  # fmt: skip
+
+
+def protocol_settings(protocol: Protocol) -> dict[str, Any]:
+    """The protocol as plain numbers, for the manifest."""
+    return asdict(protocol)

@@ -1,0 +1,109 @@
+"""What a worker does: one shard, from circuit ids to files."""
+
+import time
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from pyloric_db.pipeline.draw import netcodes, parameters
+from pyloric_db.pipeline.plan import has_netcode
+from pyloric_db.pipeline.recipe import Recipe
+from pyloric_db.pipeline.run import run_circuits
+from pyloric_db.pipeline.states import cold_states
+from pyloric_db.pipeline.thermalise import ThermalCells, distinct_cells, initial_states, thermalise
+from pyloric_db.protocol import Protocol
+from pyloric_db.store.cells import read_cells, write_cells
+from pyloric_db.store.manifest import Manifest
+from pyloric_db.store.receipt import Receipt
+from pyloric_db.store.shards import write_shard
+from pyloric_db.vocabulary import CHANNELS, H_GATES, M_GATES
+
+#: Dask event topic on which workers report circuits as they finish.
+PROGRESS_TOPIC = "pyloric-db progress"
+
+
+def store_cells(path: str, gbar: np.ndarray, protocol: Protocol) -> None:
+    """Thermalise the distinct cells (cell, channel) of a recipe and store them in the database."""
+    cells = thermalise(gbar, protocol)
+    write_cells(
+        path,
+        {
+            **{f"gbar_{c}": cells.gbar[:, i] for i, c in enumerate(CHANNELS)},
+            "activity": cells.activity,
+            "period_ms": cells.period_ms,
+            "steady": cells.steady,
+            "V": cells.states["V"],
+            "Ca": cells.states["Ca"],
+            **{f"m_{g}": cells.states["m"][:, i] for i, g in enumerate(M_GATES)},
+            **{f"h_{g}": cells.states["h"][:, i] for i, g in enumerate(H_GATES)},
+        },
+    )
+
+
+@lru_cache(maxsize=1)
+def stored_cells(path: str) -> ThermalCells | None:
+    """The thermalised cells of a database, None where it has none."""
+    if not (Path(path) / "cells.parquet").exists():
+        return None
+    columns = read_cells(path)
+    return ThermalCells(
+        gbar=np.stack([columns[f"gbar_{c}"] for c in CHANNELS], axis=1),
+        activity=columns["activity"],
+        period_ms=columns["period_ms"],
+        steady=columns["steady"],
+        states={
+            "V": columns["V"],
+            "Ca": columns["Ca"],
+            "m": np.stack([columns[f"m_{g}"] for g in M_GATES], axis=1),
+            "h": np.stack([columns[f"h_{g}"] for g in H_GATES], axis=1),
+        },
+    )
+
+
+def build_shard(
+    path: str, recipe: Recipe, manifest: Manifest, shard: int, ids: np.ndarray
+) -> Receipt:
+    """Run one shard's circuits and write its files.
+
+    Args:
+        path: the database.
+        recipe: for the parameters of the circuits.
+        manifest: as stored.
+        shard: which shard.
+        ids: its circuits, ascending.
+
+    Returns:
+        the receipt for the ledger; nothing else leaves the worker.
+    """
+    began = time.monotonic()
+    protocol = recipe.run_protocol()
+    circuit = recipe.circuit.circuit()
+    columns, gbar, gsyn = parameters(recipe, ids)
+    if protocol.initial == "cold":
+        initial = cold_states(len(ids), circuit)
+    else:
+        cells = stored_cells(path)
+        if cells is None:
+            cells = thermalise(distinct_cells(gbar)[0], protocol)
+        initial = initial_states(gbar, cells, circuit)
+    found, states = run_circuits(
+        gbar, gsyn, initial, circuit=circuit, protocol=protocol, on_done=_report
+    )
+    table = {"circuit_id": ids}
+    if has_netcode(recipe):
+        table["netcode"] = netcodes(columns)
+    table |= columns | found
+    receipt = write_shard(path, manifest, shard, ids, table, states)
+    return replace(receipt, seconds=time.monotonic() - began)
+
+
+def _report(circuits: int) -> None:
+    from distributed import get_worker
+
+    try:
+        worker = get_worker()
+    except ValueError:  # called outside Dask
+        return
+    worker.log_event(PROGRESS_TOPIC, circuits)
