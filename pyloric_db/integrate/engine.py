@@ -6,6 +6,7 @@ along the batch and each width is compiled from the same step (a test holds it t
 """
 
 import os
+import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
@@ -22,7 +23,7 @@ from pyloric_db.model.circuit import Circuit
 from pyloric_db.model.constants import REFERENCE_TEMPERATURE_K, Constants
 
 #: Batch widths that are compiled; a batch is padded to the next one.
-WIDTHS = (32, 128, 512)
+WIDTHS = (32, 128, 256, 512)
 #: Spikes are looked for at this spacing: fine enough for parabolic interpolation to place a
 #: spike within 0.02 ms, coarse enough to cost a few per cent.
 SAMPLE_MS = 0.2
@@ -175,6 +176,8 @@ class Engine:
             "slots": n_samples // samples,
         }
         self._n_samples = n_samples
+        self.n_steps = n_steps
+        self.seconds = 0.0  # spent in compiled programs
         self._run = jax.jit(_program(self.stepper, **self._shape))
         self._advance = jax.jit(self._advance_program)
         self._recorders: dict[tuple[int, tuple[int, ...]], Any] = {}
@@ -282,9 +285,12 @@ class Engine:
         """Run a program on a padded batch; NumPy arrays without the padding."""
         n = len(batch)
         padded = batch.padded(width_for(n))
+        began = time.perf_counter()
         with self._precision():
             out = program((padded.state, padded.V_before), padded.parameters, stride)
-        return jax.tree.map(lambda a: np.asarray(a)[..., :n], out)
+        arrays = jax.tree.map(lambda a: np.asarray(a)[..., :n], out)
+        self.seconds += time.perf_counter() - began
+        return arrays
 
     def _found(self, state: State, statistics: np.ndarray, slots: np.ndarray) -> Epoch:
         times = slots.transpose(2, 1, 0)  # batch, cell, slot

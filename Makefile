@@ -1,0 +1,40 @@
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test test-all lint validate bench schemas clean
+
+# one environment for everything; made anew when the dependencies change
+.venv/.ready: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+demo: .venv/.ready  ## build 4,000 random circuits, compare with the paper, draw a pyloric one
+	$(BIN)/pyloric-db build demo --out demo-db
+	$(BIN)/pyloric-db trace demo-db \
+	  $$($(BIN)/pyloric-db query demo-db pyloric --columns circuit_id --limit 1 --format csv | tail -n 1) \
+	  -o demo.png
+
+test: .venv/.ready  ## the tests, without the slow ones
+	$(BIN)/python -m pytest -q -m 'not slow'
+
+test-all: .venv/.ready  ## all tests
+	$(BIN)/python -m pytest -q
+
+lint: .venv/.ready  ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+validate: .venv/.ready  ## write docs/validation.md; about ten minutes on two cores
+	$(BIN)/python validation/validate.py
+
+bench: .venv/.ready  ## rates on this machine
+	$(BIN)/pyloric-db bench
+
+schemas: .venv/.ready  ## export schemas/ from the code
+	$(BIN)/python -m pyloric_db.pipeline.schemas schemas
+
+clean:
+	rm -rf .venv demo-db demo.png dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

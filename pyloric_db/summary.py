@@ -1,0 +1,50 @@
+"""What a database found, beside what was published."""
+
+from dataclasses import dataclass
+from math import sqrt
+
+from pyloric_db.query.database import Database
+
+
+@dataclass(frozen=True)
+class Share:
+    """A share of circuits with its 95% Wilson interval, and the published share if there is one."""
+
+    label: str
+    count: int
+    total: int
+    published: float | None
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        return wilson(self.count, self.total)
+
+
+#: Shares of the 20,250,000 circuits. Source: Prinz, Bucher & Marder 2004, Nat Neurosci 7:1345.
+PUBLISHED = {"pyloric_like": 4_047_375 / 20_250_000, "pyloric": 452_516 / 20_250_000}
+
+
+def wilson(count: int, total: int, z: float = 1.959964) -> tuple[float, float]:
+    """Wilson score interval of a share; (0, 1) of nothing."""
+    if total == 0:
+        return 0.0, 1.0
+    p = count / total
+    middle = p + z * z / (2 * total)
+    half = z * sqrt(p * (1 - p) / total + z * z / (4 * total * total))
+    scale = 1 + z * z / total
+    return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)
+
+
+def shares(db: Database) -> list[Share]:
+    """Shares of pyloric-like and pyloric circuits; empty for circuits without these labels.
+
+    The published shares stand beside those of databases on the Prinz 2004 grid.
+    """
+    names = {c.name for c in db.manifest.columns}
+    found = []
+    for column, label in (("pyloric_like", "pyloric-like"), ("pyloric", "pyloric")):
+        if column in names and len(db):
+            count = db.sql(f"select count(*) from circuits where {column}")[0][0].as_py()
+            published = PUBLISHED[column] if "netcode" in names else None
+            found.append(Share(label, count, len(db), published))
+    return found

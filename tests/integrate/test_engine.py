@@ -1,0 +1,369 @@
+"""Batches: order of convergence, independence to the bit, spikes, and what can go wrong."""
+
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+import reference
+from circuits import CIRCUITS, pyloric_grid
+
+from pyloric_db.errors import ConfigError
+from pyloric_db.integrate import engine as engine_module
+from pyloric_db.integrate.engine import WIDTHS, Engine
+from pyloric_db.model.circuit import PRINZ2004, SINGLE_CELL
+from pyloric_db.model.cells import cell_gbar
+from pyloric_db.model.constants import Constants
+from pyloric_db.pipeline.run import run_circuits
+from pyloric_db.pipeline.states import cold_states
+from pyloric_db.protocol import Protocol
+
+N_GRID = 20_250_000
+
+
+def grid_sample(n, seed=0):
+    return pyloric_grid(np.random.default_rng(seed).integers(0, N_GRID, n))
+
+
+def spikes_of(epoch):
+    return np.split(epoch.spike_ms, np.cumsum(epoch.n_spikes.ravel())[:-1])
+
+
+# ---------------------------------------------------------------- accuracy
+
+
+def test_agrees_with_rk4():
+    """30 ms from the cold start, through the first spikes, at a small step in float64."""
+    gbar, gsyn = grid_sample(1, seed=4)
+    _, V = reference.rk4(
+        reference.pyloric(gbar[0], gsyn[0]), reference.cold(3, 7), dt_ms=0.005, n_steps=6000
+    )
+    engine = Engine(PRINZ2004, dt_ms=0.001, epoch_ms=30, dtype="float64")
+    batch = engine.start(cold_states(1, PRINZ2004), gbar, gsyn)
+    *_, recorded = engine.record(batch, ("V",), 100)
+    # the cold start is one half of a staggered step late: 0.0005 ms at up to 100 mV/ms
+    assert np.abs(recorded["V"][0].T - V[20::20]).max() < 0.1
+    assert V.max() > 20  # they spike
+
+
+@pytest.mark.parametrize(("scheme", "order"), [("gates_first", 2), ("old_state", 1)])
+def test_order_of_convergence(scheme, order):
+    """Intervals between the spikes of AB/PD 1, 3 and 5, against a step of 0.00625 ms."""
+    gbar = np.stack([cell_gbar(f"AB/PD {i}") for i in (1, 3, 5)])[:, None]
+
+    def intervals(dt, scheme=scheme):
+        engine = Engine(SINGLE_CELL, dt_ms=dt, epoch_ms=400, dtype="float64", scheme=scheme)
+        batch = engine.start(cold_states(3, SINGLE_CELL), gbar, np.zeros((3, 0)))
+        _, epoch = engine.epoch(batch)
+        return [times[4] - times[0] for times in spikes_of(epoch)]
+
+    exact = np.array(intervals(0.00625, "gates_first"))
+    errors = [np.abs(np.array(intervals(dt)) - exact).mean() for dt in (0.1, 0.05, 0.025)]
+    orders = np.log2(np.array(errors[:-1]) / errors[1:])
+    assert np.abs(orders - order).max() < 0.5, (errors, orders)
+
+
+# ---------------------------------------------------------------- independence
+
+
+@pytest.fixture(scope="module")
+def crowd():
+    """An engine, 150 circuits (a batch of the widest kind), and what each does in it."""
+    gbar, gsyn = grid_sample(150)
+    engine = Engine(PRINZ2004, dt_ms=0.05, epoch_ms=300)
+    return engine, gbar, gsyn, run(engine, gbar, gsyn)
+
+
+def run(engine, gbar, gsyn):
+    """State after two epochs, their spikes per (circuit, cell), and voltage statistics."""
+    batch = engine.start(cold_states(len(gbar), engine.circuit), gbar, gsyn)
+    batch, first = engine.epoch(batch)
+    batch, second = engine.epoch(batch)
+    state = engine.stepper.unpack(batch.state)
+    state |= {k: getattr(second, k) for k in ("V_min", "V_max", "V_mean")}
+    cells = len(engine.circuit.cells)
+    both = zip(spikes_of(first), spikes_of(second), strict=True)
+    rows = [np.concatenate(pair) for pair in both]
+    return state, [rows[i : i + cells] for i in range(0, len(rows), cells)]
+
+
+def assert_identical(found, wanted, which):
+    for name, values in found[0].items():
+        np.testing.assert_array_equal(values, wanted[0][name][which], err_msg=name)
+    for i, k in enumerate(which):
+        for a, b in zip(found[1][i], wanted[1][k], strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    "which",
+    [
+        [0], [149], [77],  # alone
+        list(range(32)),  # a full narrow batch
+        list(range(33)),  # the next width, mostly padding
+        list(range(149, 20, -1)),  # backwards, and the widest again
+        [5] * 4,  # with itself
+    ],
+    ids=lambda which: f"{len(which)}-from-{which[0]}",
+)  # fmt: skip
+def test_a_circuit_does_not_depend_on_its_batch(crowd, which):
+    engine, gbar, gsyn, wanted = crowd
+    assert len(WIDTHS) == 3 and WIDTHS[1] < 129 < 150 <= WIDTHS[2]
+    assert_identical(run(engine, gbar[which], gsyn[which]), wanted, which)
+
+
+@pytest.mark.parametrize("name", ["two", "nine"])
+def test_other_circuits_do_not_depend_on_their_batch(name):
+    circuit = CIRCUITS[name]
+    rng = np.random.default_rng(2)
+    n = 40
+    table = np.array([cell_gbar(c) for c in ("AB/PD 1", "AB/PD 2", "LP 2", "PY 1", "PY 5")])
+    gbar = table[rng.integers(0, 5, (n, len(circuit.cells)))]
+    gsyn = rng.uniform(0, 30, (n, len(circuit.synapse_names)))
+    engine = Engine(circuit, dt_ms=0.05, epoch_ms=200)
+    wanted = run(engine, gbar, gsyn)
+    assert sum(len(cell) for circuit in wanted[1] for cell in circuit) > n
+    for which in ([0], [39], [3, 1, 2]):
+        assert_identical(run(engine, gbar[which], gsyn[which]), wanted, which)
+
+
+def test_recording_changes_nothing(crowd):
+    engine, gbar, gsyn, _ = crowd
+    for n in (3, 40):
+        batch = engine.start(cold_states(n, PRINZ2004), gbar[:n], gsyn[:n])
+        end, epoch = engine.epoch(batch)
+        for variables, every in ((("V",), 1), (("V", "Ca", "m", "h", "s"), 10)):
+            recorded_end, recorded_epoch, _ = engine.record(batch, variables, every)
+            for a, b in zip(end.state, recorded_end.state, strict=True):
+                np.testing.assert_array_equal(a, b)
+            np.testing.assert_array_equal(epoch.spike_ms, recorded_epoch.spike_ms)
+            np.testing.assert_array_equal(epoch.V_mean, recorded_epoch.V_mean)
+
+
+def test_advance_is_the_epoch(crowd):
+    """Each circuit by its own number of steps, equal to the recorded state at that time."""
+    engine, gbar, gsyn, _ = crowd
+    batch = engine.start(cold_states(5, PRINZ2004), gbar[:5], gsyn[:5])
+    end, _, recorded = engine.record(batch, ("V", "Ca", "m", "h", "s"), 1)
+    steps = np.array([6000, 0, 1, 1234, 5999])
+    state = engine.stepper.unpack(engine.advance(batch, steps))
+    start = engine.stepper.unpack(batch.state)
+    for name, values in state.items():
+        for i, n in enumerate(steps):
+            wanted = recorded[name][i, ..., n - 1] if n else start[name][i]
+            np.testing.assert_array_equal(values[i], wanted, err_msg=name)
+    np.testing.assert_array_equal(state["V"][0], end.state[0][:, 0])
+
+
+def test_programs_are_compiled_once_per_width(monkeypatch):
+    """However many batches there are, the step is traced a fixed number of times."""
+    traces = 0
+    make = engine_module.make_stepper
+
+    def counting(*args, **kwargs):
+        stepper = make(*args, **kwargs)
+
+        def step(state, parameters):
+            nonlocal traces
+            traces += 1
+            return stepper.step(state, parameters)
+
+        return replace(stepper, step=step)
+
+    monkeypatch.setattr(engine_module, "make_stepper", counting)
+    # no other test uses this threshold, so the engine is new
+    protocol = Protocol(
+        transient_ms=100, epoch_ms=100, min_ms=200, max_ms=500, spike_threshold_mV=0.125
+    )
+
+    def classify(n, seed):
+        gbar, gsyn = grid_sample(n, seed)
+        run_circuits(
+            gbar, gsyn, cold_states(n, PRINZ2004), circuit=PRINZ2004, protocol=protocol
+        )
+        return traces
+
+    one_width = classify(20, 0)
+    assert one_width > 0
+    assert classify(32, 1) == one_width
+    # 600 circuits: the widest batch, then what is left of it in the narrower ones
+    all_widths = classify(600, 2)
+    assert all_widths <= len(WIDTHS) * one_width
+    assert classify(700, 3) == all_widths
+
+
+# ---------------------------------------------------------------- spikes
+
+
+def test_spikes_are_the_maxima_of_the_trace(crowd):
+    engine, gbar, gsyn, _ = crowd
+    n = 40
+    batch = engine.start(cold_states(n, PRINZ2004), gbar[:n], gsyn[:n])
+    _, epoch, recorded = engine.record(batch, ("V",), 1)
+    found = spikes_of(epoch)
+    total = 0
+    for V, times in zip(recorded["V"].reshape(n * 3, -1).astype(float), found, strict=True):
+        left, middle, right = V[:-2], V[1:-1], V[2:]
+        k = np.flatnonzero((middle >= left) & (middle > right))
+        slope = (right[k] - left[k]) / 2
+        curvature = left[k] - 2 * middle[k] + right[k]
+        height = middle[k] - slope**2 / curvature / 2
+        exact = ((k + 2) - slope / curvature) * 0.05
+        # nearly as high as the threshold, or cut by the end: found or not
+        certain = (np.abs(height) > 0.5) & (exact < 299)
+        wanted = exact[certain & (height > 0)]
+        matched = np.abs(times[:, None] - wanted[None]).min(axis=0, initial=np.inf)
+        assert (matched < 0.03).all()
+        assert len(times) - len(wanted) <= (~certain & (height > -0.5)).sum()
+        total += len(wanted)
+    assert total > 500
+
+
+def test_threshold():
+    gbar, gsyn = grid_sample(10)
+    counts = []
+    for threshold in (-30.0, 0.0, 100.0):
+        engine = Engine(PRINZ2004, dt_ms=0.05, epoch_ms=300, spike_threshold_mV=threshold)
+        _, epoch = engine.epoch(engine.start(cold_states(10, PRINZ2004), gbar, gsyn))
+        counts.append(epoch.n_spikes.sum())
+    assert counts[0] >= counts[1] > 50 and counts[2] == 0
+
+
+def test_voltage_statistics(crowd):
+    engine, gbar, gsyn, _ = crowd
+    batch = engine.start(cold_states(6, PRINZ2004), gbar[:6], gsyn[:6])
+    _, epoch, recorded = engine.record(batch, ("V",), engine.stride)
+    V = recorded["V"].astype(float)
+    np.testing.assert_array_equal(epoch.V_min, V.min(axis=-1))
+    np.testing.assert_array_equal(epoch.V_max, V.max(axis=-1))
+    np.testing.assert_allclose(epoch.V_mean, V.mean(axis=-1), atol=2e-3)
+
+
+def test_float32_against_float64_over_the_first_second():
+    gbar, gsyn = grid_sample(30, seed=7)
+    found = []
+    for dtype in ("float32", "float64"):
+        engine = Engine(PRINZ2004, dt_ms=0.05, epoch_ms=1000, dtype=dtype)
+        _, epoch = engine.epoch(engine.start(cold_states(30, PRINZ2004), gbar, gsyn))
+        found.append(spikes_of(epoch))
+    worst = [
+        np.abs(a - b).max() if len(a) == len(b) else np.inf
+        for a, b in zip(*found, strict=True)
+        if len(b)
+    ]
+    assert np.median(worst) < 0.04
+    assert np.mean(np.array(worst) < 1) > 0.9  # the rest are sensitive circuits
+
+
+# ---------------------------------------------------------------- what goes wrong
+
+
+def test_two_spikes_within_a_slot_are_reported():
+    """A cell whose every rate is twenty times as fast fires more than one spike in 2 ms."""
+    fast = Constants(C=0.05, Q10_tau_m=20.0, Q10_tau_h=20.0, Q10_tau_Ca=20.0, RT_2F=12.2 * 283 / 293)
+    gbar = np.stack([cell_gbar("LP 4"), cell_gbar("PY 2")])[:, None]
+    engine = Engine(
+        SINGLE_CELL, dt_ms=0.0025, epoch_ms=100, constants=fast, temperature_K=293.0
+    )
+    i_ext = np.array([[6.0], [0.0]])
+    batch = engine.start(cold_states(2, SINGLE_CELL), gbar, np.zeros((2, 0)), i_ext)
+    _, epoch = engine.epoch(batch)
+    assert epoch.crowded.tolist() == [True, False]
+    assert not epoch.nonfinite.any()
+
+
+def failing(n_normal=4):
+    """Normal circuits with insane ones between them; positions of the insane."""
+    gbar, gsyn = grid_sample(n_normal + 3, seed=9)
+    gbar[1, 0, 1] = 1e30  # a calcium conductance that blows calcium up
+    gbar[3] = 1e38  # their sum overflows float32
+    gbar[5, 2, 2] = 1e30
+    return gbar, gsyn, [1, 3, 5]
+
+
+SHORT = Protocol(transient_ms=200, epoch_ms=200, min_ms=400, max_ms=800)
+
+
+def test_failed_circuits_have_a_status_and_leave_the_others_alone():
+    gbar, gsyn, insane = failing()
+    n = len(gbar)
+    normal = [i for i in range(n) if i not in insane]
+    columns, states = run_circuits(
+        gbar, gsyn, cold_states(n, PRINZ2004), circuit=PRINZ2004, protocol=SHORT
+    )
+    assert set(columns["status"][insane]) <= {"nonfinite", "out_of_range"}
+    assert "nonfinite" in columns["status"][insane]
+    assert set(columns["status"][normal]) == {"ok"}
+    for name, values in columns.items():
+        failed = values[insane]
+        if name == "t_simulated_ms":
+            assert (failed < SHORT.max_ms).all()  # given up at once
+        elif values.dtype == bool:
+            assert not failed.any(), name
+        elif name.startswith("activity"):
+            assert set(failed) == {""}, name  # not silent
+        elif name != "status":
+            assert np.isnan(failed).all(), name
+    alone, alone_states = run_circuits(
+        gbar[normal], gsyn[normal], cold_states(len(normal), PRINZ2004), circuit=PRINZ2004,
+        protocol=SHORT,
+    )
+    for name, values in alone.items():
+        np.testing.assert_array_equal(columns[name][normal], values, err_msg=name)
+    for name, values in alone_states.items():
+        np.testing.assert_array_equal(states[name][normal], values, err_msg=name)
+
+
+def test_out_of_range():
+    """Currents that hold a cell at hundreds of mV: finite, but not a cell."""
+    gbar, gsyn = grid_sample(2)
+    engine = Engine(PRINZ2004, dt_ms=0.05, epoch_ms=100)
+    i_ext = np.zeros((2, 3))
+    i_ext[1, 2] = 1e5
+    batch = engine.start(cold_states(2, PRINZ2004), gbar, gsyn, i_ext)
+    _, epoch = engine.epoch(batch)
+    assert epoch.out_of_range.tolist() == [False, True]
+    assert epoch.nonfinite.tolist() == [False, False]
+
+
+def test_crowded_epochs_become_event_overflow(monkeypatch):
+    epoch_of = Engine.epoch
+
+    def crowded(self, batch):
+        end, epoch = epoch_of(self, batch)
+        marks = epoch.crowded.copy()
+        marks[0] = True
+        return end, replace(epoch, crowded=marks)
+
+    gbar, gsyn = grid_sample(3)
+    cold = cold_states(3, PRINZ2004)
+    wanted, _ = run_circuits(gbar, gsyn, cold, circuit=PRINZ2004, protocol=SHORT)
+    with monkeypatch.context() as patch:
+        calls = 0
+
+        def once(self, batch):
+            nonlocal calls
+            calls += 1
+            return crowded(self, batch) if calls == 1 else epoch_of(self, batch)
+
+        patch.setattr(Engine, "epoch", once)
+        found, _ = run_circuits(gbar, gsyn, cold, circuit=PRINZ2004, protocol=SHORT)
+    assert found["status"].tolist() == ["event_overflow", "ok", "ok"]
+    assert found["activity_abpd"][0] == "" and np.isnan(found["spike_rate_abpd_Hz"][0])
+    for name in wanted:
+        np.testing.assert_array_equal(found[name][1:], wanted[name][1:], err_msg=name)
+
+
+def test_epoch_must_hold_whole_steps():
+    with pytest.raises(ConfigError, match=r"epoch_ms \(100\) must be a multiple of dt_ms \(0.03\)"):
+        Engine(PRINZ2004, dt_ms=0.03, epoch_ms=100)
+
+
+def test_double_precision_leaves_no_setting_behind():
+    engine = Engine(SINGLE_CELL, dt_ms=0.05, epoch_ms=10, dtype="float64")
+    batch = engine.start(
+        cold_states(1, SINGLE_CELL), cell_gbar("LP 1")[None, None], np.zeros((1, 0))
+    )
+    end, _ = engine.epoch(batch)
+    assert end.state[0].dtype == np.float64
+    assert not jax.config.jax_enable_x64

@@ -1,0 +1,108 @@
+"""One step of the engine against the plain equations, in float64."""
+
+import jax
+import numpy as np
+import pytest
+from circuits import CIRCUITS, random_conductances, random_state
+
+from pyloric_db.integrate.step import make_stepper
+from pyloric_db.model.circuit import PRINZ2004
+from pyloric_db.model.constants import Constants
+from pyloric_db.model.equations import derivatives
+
+WARM = Constants(
+    Q10_gbar=(1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.7, 1.8),
+    Q10_gsyn={"glutamate": 1.9, "acetylcholine": 2.0},
+    Q10_tau_m=2.1,
+    Q10_tau_h=2.2,
+    Q10_tau_Ca=2.3,
+    Q10_tau_s={"glutamate": 2.4, "acetylcholine": 2.5},
+)
+
+
+def one_step(circuit, state, gbar, gsyn, i_ext, *, dt, dtype="float64", **options):
+    stepper = make_stepper(circuit, dt=dt, dtype=dtype, **options)
+    with jax.enable_x64(dtype == "float64"):
+        out = jax.jit(stepper.step)(stepper.pack(state), stepper.parameters(gbar, gsyn, i_ext))
+        return stepper.unpack(out)
+
+
+@pytest.mark.parametrize("scheme", ["gates_first", "old_state"])
+@pytest.mark.parametrize("name", CIRCUITS)
+@pytest.mark.parametrize("T", [283.0, 293.0])
+def test_a_small_step_follows_the_derivative(name, scheme, T):
+    circuit, dt = CIRCUITS[name], 1e-6
+    rng = np.random.default_rng(3)
+    state, (gbar, gsyn) = random_state(circuit, rng, 8), random_conductances(circuit, rng, 8)
+    state["V"] = rng.uniform(-90, 0, state["V"].shape)  # above, tau_s is not long against dt
+    i_ext = rng.uniform(-5, 5, state["V"].shape)
+    constants = WARM if T != 283.0 else None
+    after = one_step(
+        circuit, state, gbar, gsyn, i_ext, dt=dt, scheme=scheme, constants=constants,
+        temperature_K=T,
+    )
+    wanted = derivatives(
+        state, gbar, gsyn, circuit=circuit, constants=constants, temperature_K=T, i_ext_nA=i_ext
+    )
+    for key in wanted:
+        scale = np.abs(wanted[key]).max()
+        np.testing.assert_allclose(
+            (after[key] - state[key]) / dt, wanted[key], rtol=1e-3, atol=1e-5 * scale, err_msg=key
+        )
+
+
+def test_schemes_order_their_updates():
+    """From all gates shut: with the old gates nothing flows, with the new ones it does."""
+    state = random_state(PRINZ2004, np.random.default_rng(0))
+    state["V"][:], state["m"][:], state["h"][:], state["s"][:] = -20.0, 0.0, 1.0, 0.0
+    gbar, gsyn = np.full((1, 3, 8), 10.0), np.full((1, 7), 30.0)
+    gbar[..., 7] = 0.0
+    old, new = (
+        one_step(PRINZ2004, state, gbar, gsyn, np.zeros((1, 3)), dt=0.05, scheme=scheme)
+        for scheme in ("old_state", "gates_first")
+    )
+    np.testing.assert_allclose(old["V"], state["V"], atol=1e-8)
+    assert (np.abs(new["V"] - state["V"]) > 1e-3).all()
+    np.testing.assert_array_equal(old["m"], new["m"])
+    np.testing.assert_array_equal(old["s"], new["s"])
+
+
+def test_synapses_follow_a_depolarised_cell_at_once():
+    """At +20 mV tau_s is 0.001 ms: an explicit step of 0.05 ms would be off by 50 times."""
+    state = random_state(PRINZ2004, np.random.default_rng(0))
+    state["V"][:], state["s"][:] = 20.0, 0.0
+    after = one_step(
+        PRINZ2004, state, np.zeros((1, 3, 8)), np.zeros((1, 7)), np.zeros((1, 3)), dt=0.05
+    )
+    np.testing.assert_allclose(after["s"], 1 / (1 + np.exp(-11.0)), rtol=1e-9)
+
+
+def test_a_cell_without_conductances_stays():
+    state = random_state(PRINZ2004, np.random.default_rng(0))
+    for dtype in ("float32", "float64"):
+        after = one_step(
+            PRINZ2004, state, np.zeros((1, 3, 8)), np.zeros((1, 7)), np.zeros((1, 3)), dt=0.05,
+            dtype=dtype,
+        )
+        np.testing.assert_allclose(after["V"], state["V"], rtol=1e-6)
+
+
+def test_float32_step_is_close_to_float64():
+    rng = np.random.default_rng(4)
+    state, (gbar, gsyn) = random_state(PRINZ2004, rng, 64), random_conductances(PRINZ2004, rng, 64)
+    i_ext = np.zeros((64, 3))
+    single, double = (
+        one_step(PRINZ2004, state, gbar, gsyn, i_ext, dt=0.05, dtype=dtype)
+        for dtype in ("float32", "float64")
+    )
+    assert single["V"].dtype == np.float32
+    for key in double:
+        np.testing.assert_allclose(single[key], double[key], rtol=1e-5, atol=1e-4 * (key == "V"))
+
+
+def test_pack_and_unpack_are_inverse():
+    state = random_state(PRINZ2004, np.random.default_rng(1), 5)
+    stepper = make_stepper(PRINZ2004, dt=0.05, dtype="float64")
+    back = stepper.unpack(stepper.pack(state))
+    for key, values in state.items():
+        np.testing.assert_array_equal(back[key], values)
