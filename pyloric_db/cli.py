@@ -85,7 +85,7 @@ def recipes(as_json: Json = False) -> None:
     from pyloric_db.pipeline.recipe import load_recipe, packaged_recipes
 
     found = [load_recipe(name) for name in packaged_recipes()]
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"name": r.name, "circuits": select(r).count, "description": r.description} for r in found
     ]
     if as_json:
@@ -219,8 +219,9 @@ def _print_examples(db: "Database") -> None:
     """Name five pyloric circuits."""
     if "pyloric" not in {c.name for c in db.manifest.columns}:
         return
-    names = [n for n in ("netcode", "period_ms", "duty_cycle_abpd", "phase_start_lp",
-                         "phase_start_py") if n in {c.name for c in db.manifest.columns}]  # fmt: skip
+    present = {c.name for c in db.manifest.columns}
+    wanted = ("netcode", "period_ms", "duty_cycle_abpd", "phase_start_lp")
+    names = [n for n in wanted if n in present]
     found = db.query("pyloric", columns=names, limit=5)
     if found.sizes["circuit"]:
         out.print("Pyloric circuits among them, the first five:")
@@ -282,7 +283,8 @@ def verify(db: DB, as_json: Json = False) -> None:
         for damage in report.damages:
             out.print(f"{damage.file}: {damage.what}", style="red", markup=False, highlight=False)
         for stray in report.strays:
-            out.print(f"{stray}: left by a killed writer, harmless", markup=False, highlight=False)
+            text = f"{stray}: left by a killed writer, harmless"
+            out.print(text, markup=False, highlight=False)
         if report.good:
             done = "all" if report.complete else f"{report.shards_done} of {report.n_shards}"
             out.print(f"{db}: {done} shards are there, and every file is as it was written")
@@ -295,7 +297,9 @@ def verify(db: DB, as_json: Json = False) -> None:
 @app.command()
 def query(
     db: DB,
-    expr: Annotated[str, typer.Argument(metavar="EXPR", help="Such as 'pyloric and period_ms > 1200'.")],
+    expr: Annotated[
+        str, typer.Argument(metavar="EXPR", help="Such as 'pyloric and period_ms > 1200'.")
+    ],
     columns: Annotated[str | None, typer.Option(help="Names, separated by commas.")] = None,
     order_by: Annotated[str | None, typer.Option(help="A column; '-name' for descending.")] = None,
     limit: Annotated[int | None, typer.Option(help="At most N circuits.")] = None,
@@ -315,8 +319,11 @@ def query(
     opened = pyloric_db.open(db)
     found = opened.query(expr, columns=names, order_by=order_by, limit=shown)
     if names is None and file_format == "table":
-        wanted = ["netcode", "period_ms", "duty_cycle_abpd", "duty_cycle_lp", "duty_cycle_py",
-                  "phase_start_lp", "phase_start_py", "pyloric_like", "pyloric", "status"]  # fmt: skip
+        wanted = (
+            "netcode",
+            *("period_ms", "duty_cycle_abpd", "duty_cycle_lp", "duty_cycle_py"),
+            *("phase_start_lp", "phase_start_py", "pyloric_like", "pyloric", "status"),
+        )
         names = [n for n in wanted if n in found]
     order = list(dict.fromkeys(["circuit_id", *(names or [str(v) for v in found.data_vars])]))
     text = _formatted(found, order, file_format, output)

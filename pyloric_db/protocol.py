@@ -65,15 +65,24 @@ class Protocol:
                     f"protocol {name} must be one of {', '.join(allowed)}, "
                     f"not {getattr(self, name)!r}"
                 )
-        for name in ("epoch_ms", "silent_ms", "settled_cv", "period_cv", "max_burst_gap_ms",
-                     "thermal_max_ms"):
+        for name in (
+            "epoch_ms",
+            "silent_ms",
+            "settled_cv",
+            "period_cv",
+            "max_burst_gap_ms",
+            "thermal_max_ms",
+        ):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"protocol {name} must be above 0, not {getattr(self, name):g}")
         if self.transient_ms < 0:
-            raise ConfigError(f"protocol transient_ms must not be negative, not {self.transient_ms:g}")
+            raise ConfigError(
+                f"protocol transient_ms must not be negative, not {self.transient_ms:g}"
+            )
         if not 0 <= self.thermal_phase < 1:
             raise ConfigError(
-                f"protocol thermal_phase must be from 0 up to (not with) 1, not {self.thermal_phase:g}"
+                "protocol thermal_phase must be from 0 up to (not with) 1, "
+                f"not {self.thermal_phase:g}"
             )
         for name in ("transient_ms", "min_ms", "max_ms"):
             epochs = getattr(self, name) / self.epoch_ms

@@ -113,9 +113,7 @@ def feature_columns(cells: tuple[str, ...] = CELLS) -> tuple[Column, ...]:
     duties = [f"duty_cycle_{c}" for c in cells]
     if triphasic:
         between = {c.column: c for c in CRITERIA[4:8]}
-        columns += [
-            Column(n, "float32", "ms", c.long_name, True) for n, c in between.items()
-        ]
+        columns += [Column(n, "float32", "ms", c.long_name, True) for n, c in between.items()]
     columns += [
         Column(n, "float32", "1", f"{label(c)} burst duration over period", True)
         for n, c in zip(duties, cells, strict=True)
@@ -137,9 +135,7 @@ def feature_columns(cells: tuple[str, ...] = CELLS) -> tuple[Column, ...]:
         columns += [
             Column(f"activity_{c}", "category", "1", f"{label(c)} activity", True, ACTIVITIES),
             Column(f"spike_rate_{c}_Hz", "float32", "Hz", f"{label(c)} mean spike rate", True),
-            Column(
-                f"spikes_per_burst_{c}", "float32", "1", f"{label(c)} spikes per burst", True
-            ),
+            Column(f"spikes_per_burst_{c}", "float32", "1", f"{label(c)} spikes per burst", True),
         ]
     columns.append(Column("periodic", "bool", "1", "the rhythm repeats"))
     if triphasic:
@@ -156,9 +152,7 @@ def run_columns(cells: tuple[str, ...] = CELLS) -> tuple[Column, ...]:
     """Columns that the integration fills: voltage statistics, time simulated, status."""
     statistics = (("min", "lowest"), ("max", "highest"), ("mean", "mean"))
     columns = [
-        Column(
-            f"v_{s}_{c}_mV", "float32", "mV", f"{label(c)} {word} membrane potential", True
-        )
+        Column(f"v_{s}_{c}_mV", "float32", "mV", f"{label(c)} {word} membrane potential", True)
         for c in cells
         for s, word in statistics
     ]

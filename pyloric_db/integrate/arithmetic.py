@@ -37,7 +37,7 @@ def _power_of_two(y: Any) -> tuple[Any, Any]:
     """2**y as (2**n, q) with 2**y = 2**n * (1 + q), n the nearest whole number; |y| < 126."""
     n = lax.round(y, lax.RoundingMethod.TO_NEAREST_EVEN)
     f = y - n
-    q = np.float32(_COEFFICIENTS[4])
+    q: Any = np.float32(_COEFFICIENTS[4])
     for c in _COEFFICIENTS[3::-1]:
         q = q * f + np.float32(c)
     bits = (n.astype(jnp.int32) + 127) << 23
@@ -51,7 +51,7 @@ def _natural_log(x: Any) -> Any:
     n = bits >> 23
     mantissa = (bits & 0x7FFFFF) + np.float32(2**-0.5).view(np.int32)
     f = lax.bitcast_convert_type(mantissa, jnp.float32) - 1
-    p = np.float32(_LOG_COEFFICIENTS[-1])
+    p: Any = np.float32(_LOG_COEFFICIENTS[-1])
     for c in _LOG_COEFFICIENTS[-2::-1]:
         p = p * f + np.float32(c)
     return n.astype(jnp.float32) * np.float32(1 / LOG2_E) + (f + f * (p * f))

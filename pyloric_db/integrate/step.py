@@ -101,9 +101,7 @@ class Stepper:
         packed = [state["V"].T, state["Ca"].T, state["s"].T]
         for group in self.groups:
             packed.append(
-                np.stack(
-                    [gates[w][0][:, :, gates[w][1].index(name)].T for w, name in group.keys]
-                )
+                np.stack([gates[w][0][:, :, gates[w][1].index(name)].T for w, name in group.keys])
             )
         return tuple(np.ascontiguousarray(a, dtype) for a in packed)
 
@@ -177,9 +175,9 @@ def make_stepper(
     transmitters = {t.name: t for t in c.transmitters}
     releases = [transmitters[s.transmitter] for s in circuit.sources]
     source_cells = [position[s.cell] for s in circuit.sources]
-    k_minus = np.array(
-        [t.k_minus * q10(c.Q10_tau_s.get(t.name, 1.0), T) for t in releases]
-    )[:, None]
+    k_minus = np.array([t.k_minus * q10(c.Q10_tau_s.get(t.name, 1.0), T) for t in releases])[
+        :, None
+    ]
     s_table = Sigmoid(
         np.array([t.inf.V_half for t in releases])[:, None],
         np.array([t.inf.slope for t in releases])[:, None],
@@ -236,16 +234,12 @@ def make_stepper(
             g[channel.name] = value
         return g
 
-    def advance_calcium(
-        Ca: Any, gates: tuple[Any, ...], gbar: Any, V: Any, E_Ca: Any
-    ) -> Any:
+    def advance_calcium(Ca: Any, gates: tuple[Any, ...], gbar: Any, V: Any, E_Ca: Any) -> Any:
         g = conductances(gates, gbar)
         g_Ca = reduce(operator.add, [g[ch.name] for ch in c.channels if ch.E_rev is None])
         return Ca + (f(c.Ca_rest) - uM_per_density * (g_Ca * (V - E_Ca)) - Ca) * k_Ca
 
-    def advance_voltage(
-        V: Any, g: dict[str, Any], E_Ca: Any, s: Any, gsyn: Any, i_ext: Any
-    ) -> Any:
+    def advance_voltage(V: Any, g: dict[str, Any], E_Ca: Any, s: Any, gsyn: Any, i_ext: Any) -> Any:
         total = reduce(operator.add, g.values())
         drive = i_ext
         for channel in c.channels:

@@ -64,7 +64,10 @@ class BellTau:
 
 @dataclass(frozen=True)
 class ProductTau:
-    """tau = scale / (1 + exp((V - V_1) / slope_1)) * (offset + 1 / (1 + exp((V - V_2) / slope_2))), ms."""
+    """A product of two sigmoids, ms.
+
+    tau = scale / (1 + exp((V - V_1) / slope_1)) * (offset + 1 / (1 + exp((V - V_2) / slope_2)))
+    """
 
     scale: Any
     V_1: Any

@@ -79,9 +79,7 @@ class Circuit:
         known_sources = [s.name for s in self.sources]
         for source in self.sources:
             self._check(source.cell, self.cells, f"cell of synaptic source {source.name!r}")
-            self._check(
-                source.transmitter, transmitters, f"transmitter of source {source.name!r}"
-            )
+            self._check(source.transmitter, transmitters, f"transmitter of source {source.name!r}")
         for synapse in self.synapses:
             self._check(synapse.source, known_sources, f"source of synapse {synapse.name!r}")
             self._check(synapse.post, self.cells, f"target of synapse {synapse.name!r}")

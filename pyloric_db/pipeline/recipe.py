@@ -81,6 +81,7 @@ class CircuitSpec(_Table):
 
 #: A published cell by name, or its conductances by channel, mS/cm2 (a missing one is 0).
 CellValue = str | dict[str, Conductance]
+Choice = Annotated[tuple[Conductance | str, ...], Field(strict=False, min_length=1)]
 Range = Annotated[tuple[Conductance, Conductance], Field(strict=False)]
 
 
@@ -89,7 +90,7 @@ class Distribution(_Table):
 
     uniform: Range | None = None
     log_uniform: Range | None = None
-    choice: Annotated[tuple[Conductance | str, ...], Field(strict=False, min_length=1)] | None = None
+    choice: Choice | None = None
 
     @model_validator(mode="after")
     def _one_of(self) -> "Distribution":
@@ -120,9 +121,10 @@ class TableSpec(_Table):
 
 
 class ParametersSpec(_Table):
-    grid: dict[
-        str, Annotated[tuple[Conductance | CellValue, ...], Field(strict=False, min_length=1)]
-    ] | None = None
+    grid: (
+        dict[str, Annotated[tuple[Conductance | CellValue, ...], Field(strict=False, min_length=1)]]
+        | None
+    ) = None
     prior: PriorSpec | None = None
     table: TableSpec | None = None
 
@@ -141,7 +143,9 @@ class SampleSpec(_Table):
 
 
 class StoreSpec(_Table):
-    shard_circuits: int = Field(20_000, ge=1, le=1_000_000)
+    """`shard_circuits`: circuits per shard at most, which is what a kill can lose per worker."""
+
+    shard_circuits: int = Field(default=20_000, ge=1, le=1_000_000)
 
 
 class Recipe(_Table):
@@ -194,9 +198,7 @@ def _check_names(names: list[str], circuit: Circuit) -> None:
     for name in names:
         allowed = parameter_names(circuit)
         if name not in allowed:
-            raise ValueError(
-                f"{name!r} is no parameter of this circuit{nearest(name, allowed)}"
-            )
+            raise ValueError(f"{name!r} is no parameter of this circuit{nearest(name, allowed)}")
     for cell in circuit.cells:
         columns = [gbar_column(cell, channel) for channel in CHANNELS]
         given = [c for c in columns if c in names]
@@ -313,10 +315,7 @@ def _validated(content: dict[str, Any], where: str) -> Recipe:
 def _sentence(error: ValidationError) -> str:
     """The first problem of a validation, as a person would say it."""
     first = error.errors()[0]
-    # positions in unions repeat type names, which mean nothing to a user
-    place = [
-        str(p) for p in first["loc"] if not re.search(r"[\[\](]|^(float|str|int|dict|constrained-\w+)$|Distribution", str(p))
-    ]
+    place = [str(p) for p in first["loc"] if not _TYPE_NAME.search(str(p))]
     where = ".".join(place)
     if first["type"] == "extra_forbidden":
         allowed = _keys_at(place[:-1])
@@ -330,6 +329,10 @@ def _sentence(error: ValidationError) -> str:
         return f"{where} is empty, but needs at least one value"
     shown = first.get("input")
     return f"{where} is {shown!r}, but {text[0].lower()}{text[1:]}"
+
+
+#: Positions in unions are names of types, which mean nothing to a user.
+_TYPE_NAME = re.compile(r"[\[\](]|^(float|str|int|dict|constrained-\w+)$|Distribution")
 
 
 def _keys_at(place: list[str]) -> list[str]:

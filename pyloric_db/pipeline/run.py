@@ -201,9 +201,7 @@ def _collect(lanes: _Lanes, epoch: Epoch, protocol: Protocol, transient: int) ->
     lanes.epochs = lanes.epochs + 1
 
 
-def _columns(
-    lanes: _Lanes, status: np.ndarray, circuit: Circuit, protocol: Protocol
-) -> Columns:
+def _columns(lanes: _Lanes, status: np.ndarray, circuit: Circuit, protocol: Protocol) -> Columns:
     """Feature and run columns of lanes that are done."""
     n = len(lanes.index)
     stop = np.maximum(lanes.epochs * protocol.epoch_ms, protocol.transient_ms + protocol.epoch_ms)
@@ -230,5 +228,3 @@ def _columns(
     columns["t_simulated_ms"] = (lanes.epochs * protocol.epoch_ms).astype(np.float32)
     columns["status"] = status
     return columns
-
-

@@ -38,9 +38,7 @@ Initial = Literal["cold", "thermal"] | xr.Dataset
 PIECE_MS = 1000.0
 
 
-def conductances(
-    gbar: Any, gsyn: Any, circuit: Circuit
-) -> tuple[np.ndarray, np.ndarray]:
+def conductances(gbar: Any, gsyn: Any, circuit: Circuit) -> tuple[np.ndarray, np.ndarray]:
     """A user's conductances as float64 arrays (circuit, cell, channel) and (circuit, synapse).
 
     Args:
@@ -56,7 +54,7 @@ def conductances(
         "gbar": (len(circuit.cells), len(CHANNELS)),
         "gsyn": (len(circuit.synapse_names),),
     }
-    arrays = {}
+    arrays: dict[str, np.ndarray] = {}
     for name, given in (("gbar", gbar), ("gsyn", gsyn)):
         if isinstance(given, xr.DataArray):
             wanted = (CIRCUIT, CELL, "channel") if name == "gbar" else (CIRCUIT, "synapse")
@@ -82,9 +80,7 @@ def conductances(
             )
         arrays[name] = array
     if len(arrays["gbar"]) != len(arrays["gsyn"]):
-        raise ConfigError(
-            f"gbar has {len(arrays['gbar'])} circuits but gsyn {len(arrays['gsyn'])}"
-        )
+        raise ConfigError(f"gbar has {len(arrays['gbar'])} circuits but gsyn {len(arrays['gsyn'])}")
     return arrays["gbar"], arrays["gsyn"]
 
 
@@ -123,9 +119,7 @@ def thermal_cells(gbar: np.ndarray, protocol: Protocol) -> ThermalCells:
     )
 
 
-def _initial(
-    initial: Initial, gbar: np.ndarray, circuit: Circuit, protocol: Protocol
-) -> States:
+def _initial(initial: Initial, gbar: np.ndarray, circuit: Circuit, protocol: Protocol) -> States:
     if isinstance(initial, str):
         if initial == "cold":
             return cold_states(len(gbar), circuit)
@@ -191,9 +185,7 @@ def simulate(
     every = _steps(record_every_ms, dt_ms, "record_every_ms")
     for name in variables:
         if name not in STATE_VARIABLES:
-            raise ConfigError(
-                f"variables must be of {', '.join(STATE_VARIABLES)}, not {name!r}"
-            )
+            raise ConfigError(f"variables must be of {', '.join(STATE_VARIABLES)}, not {name!r}")
     if not 200 < temperature_K < 400:
         raise ConfigError(f"temperature_K must be between 200 and 400 K, not {temperature_K}")
     injected = np.zeros(gbar.shape[:2])
@@ -243,8 +235,10 @@ def simulate(
     for s in spikes:
         padded[at : at + len(s), :, : s.shape[2]] = s
         at += len(s)
-    units = {name: (dims, {"units": unit, "long_name": text})
-             for name, (dims, unit, text) in STATE_VARIABLES.items()}
+    units = {
+        name: (dims, {"units": unit, "long_name": text})
+        for name, (dims, unit, text) in STATE_VARIABLES.items()
+    }
     data: dict[str, Any] = {
         name: ((CIRCUIT, *units[name][0], TIME), np.concatenate([t[name] for t in traces]),
                units[name][1])

@@ -74,8 +74,7 @@ def states_from(initial: xr.Dataset | Mapping[str, Any], n: int, circuit: Circui
     for name, (dims, _, _) in STATE_VARIABLES.items():
         if name not in dataset:
             raise ConfigError(
-                f"initial states lack the variable {name!r}; they need "
-                f"{', '.join(STATE_VARIABLES)}"
+                f"initial states lack the variable {name!r}; they need {', '.join(STATE_VARIABLES)}"
             )
         array = dataset[name]
         wanted = (CIRCUIT, *dims)

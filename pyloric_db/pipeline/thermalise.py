@@ -73,9 +73,7 @@ def _thermalise_batch(cells: ThermalCells, index: np.ndarray, protocol: Protocol
     engine = protocol_engine(SINGLE_CELL, protocol)
     all_cells = index
     gbar = cells.gbar[index][:, None]
-    batch = engine.start(
-        cold_states(len(index), SINGLE_CELL), gbar, np.zeros((len(index), 0))
-    )
+    batch = engine.start(cold_states(len(index), SINGLE_CELL), gbar, np.zeros((len(index), 0)))
     trains = SpikeTrains(np.zeros(0), offsets_of(np.zeros(len(index), int)), len(index), 1)
     snapshots: list[tuple[np.ndarray, Batch]] = []  # cells and batch at the start of each epoch
     target = np.zeros(len(cells.gbar))  # when to take the state, ms
@@ -126,9 +124,7 @@ def _thermalise_batch(cells: ThermalCells, index: np.ndarray, protocol: Protocol
             cells.states[name][which] = values[:, 0]
 
 
-def initial_states(
-    gbar: np.ndarray, cells: ThermalCells, circuit: Circuit
-) -> States:
+def initial_states(gbar: np.ndarray, cells: ThermalCells, circuit: Circuit) -> States:
     """Thermal start of circuits: each cell in its thermalised state, s = 0.
 
     Args:
@@ -145,7 +141,15 @@ def initial_states(
 
 
 def distinct_cells(gbar: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The distinct gbar vectors (cell, channel) among (circuit, cell, channel), and which is where."""
+    """Distinct cells among circuits, and which is where.
+
+    Args:
+        gbar: (circuit, cell, channel).
+
+    Returns:
+        distinct gbar vectors (distinct, channel), and the index of each circuit's cells,
+        flattened.
+    """
     flat = np.ascontiguousarray(gbar.reshape(-1, gbar.shape[-1]), float)
     distinct, inverse = np.unique(flat, axis=0, return_inverse=True)
     return distinct, inverse.reshape(-1)
