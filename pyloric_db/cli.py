@@ -481,6 +481,9 @@ def trace(
     opened, number = _circuit(db, circuit_id)
     row = opened.query(f"circuit_id == {number}").isel(circuit=0)
     opened.states([number])  # an unknown id is said before JAX is loaded
+    from pyloric_db.pipeline.compile_cache import use_compile_cache
+
+    use_compile_cache()
     dt_ms = float(opened.manifest.settings["dt_ms"])
     simulation = opened.simulate([number], duration_ms=round(duration_s * 1000 / dt_ms) * dt_ms)
     words = [f"circuit {number}"]

@@ -162,6 +162,8 @@ class Network:
 def rk4(network: Network, x: State, *, dt_ms: float, n_steps: int) -> tuple[State, np.ndarray]:
     """Classical Runge-Kutta of order 4.
 
+    Not for synapses of spiking cells: tau_s falls to 1e-5 ms, which no explicit step follows.
+
     Returns:
         the state at the end and V (n_steps + 1, cell), the initial one first.
     """

@@ -68,7 +68,7 @@ def measure() -> dict[str, Any]:
     return {
         "kernel_Mcs_per_s": rate,
         "kernel_simulated_s_per_s": rate * 1e6 * plan.protocol.dt_ms / 1000,
-        "end_to_end_Mcs_per_s": steps / shard_s,
+        "end_to_end_Mcs_per_s": float(steps / shard_s),
         "circuits_per_s": CIRCUITS / shard_s,
         "simulated_s_per_circuit": float(n_s) / CIRCUITS,
         "share_outside_kernel": 1 - engine.seconds / shard_s,

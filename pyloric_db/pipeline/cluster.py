@@ -4,9 +4,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import dask
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, Worker, WorkerPlugin
 
-#: Settings of every cluster that we start; see store/STORE notes in docs/architecture.md.
+from pyloric_db.pipeline.compile_cache import use_compile_cache
+
+#: Settings of every cluster that we start.
 DASK_SETTINGS = {
     # a shard is minutes of work tied to no data: moving it is all cost
     "distributed.scheduler.work-stealing": False,
@@ -17,6 +19,15 @@ DASK_SETTINGS = {
     "distributed.admin.log-format": "%(name)s - %(levelname)s - %(message)s",
     "distributed.logging": {"distributed": "critical", "tornado.application": "critical"},
 }
+
+
+class Prepare(WorkerPlugin):
+    """Gets a worker process ready: loads the engine and turns on the cache of programs."""
+
+    def setup(self, worker: Worker) -> None:
+        import pyloric_db.pipeline.task  # noqa: F401
+
+        use_compile_cache()
 
 
 @contextmanager
@@ -37,4 +48,5 @@ def local_client(workers: int | None = None) -> Iterator[Client]:
         ) as cluster,
         Client(cluster) as client,
     ):
+        client.register_plugin(Prepare(), name="pyloric-db")
         yield client

