@@ -1,6 +1,9 @@
 """The command line: parse, call, print. No science, and no JAX before a command needs it."""
 
 import json
+import multiprocessing
+import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -55,18 +58,22 @@ def main() -> None:
     try:
         app()
     except ShardError as error:
-        err.print(f"pyloric-db: {error}", style="red", markup=False, highlight=False)
+        _complain(str(error))
         sys.exit(1)
     except PyloricDBError as error:
-        err.print(f"pyloric-db: {error}", style="red", markup=False, highlight=False)
+        _complain(str(error))
         sys.exit(2)
     except OSError as error:
         if isinstance(error, BrokenPipeError):
             sys.stderr.close()
             sys.exit(0)
         where = f"{error.filename}: " if error.filename else ""
-        err.print(f"pyloric-db: {where}{error.strerror}", style="red", markup=False)
+        _complain(f"{where}{error.strerror}")
         sys.exit(2)
+
+
+def _complain(sentence: str) -> None:
+    err.print(f"pyloric-db: {sentence}", style="red", markup=False, highlight=False, soft_wrap=True)
 
 
 @app.callback(invoke_without_command=True)
@@ -153,23 +160,16 @@ def build(
     from pyloric_db.pipeline.build import build as build_database
 
     began = time.monotonic()
-    try:
-        with _progress("circuits", MofNCompleteColumn()) as progress:
-            db = build_database(
-                recipe,
-                out_dir,
-                workers=workers,
-                limit=limit,
-                sample=sample,
-                seed=seed,
-                progress=progress,
-            )
-    except KeyboardInterrupt:
-        err.print(
-            "pyloric-db: interrupted; what is finished is kept, and the same command goes on",
-            markup=False,
+    with _progress("circuits", MofNCompleteColumn()) as progress, _interruptible():
+        db = build_database(
+            recipe,
+            out_dir,
+            workers=workers,
+            limit=limit,
+            sample=sample,
+            seed=seed,
+            progress=progress,
         )
-        sys.exit(130)
     if as_json:
         summary = {"path": str(db.path), "circuits": len(db), **_shares(db)}
         print(json.dumps({**summary, "seconds": round(time.monotonic() - began, 3)}, indent=2))
@@ -177,6 +177,34 @@ def build(
     out.print(f"{len(db):,} circuits in {out_dir} ({time.monotonic() - began:.0f} s)")
     _print_shares(db)
     _print_examples(db)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C ends the process at once.
+
+    A build survives being killed, and its workers die with it. Closing the cluster in good order
+    would take seconds and be one more thing that can be interrupted.
+    """
+
+    def stop(signum: int, frame: object) -> None:
+        err.show_cursor()
+        err.print(
+            "\npyloric-db: interrupted; what is finished is kept, and the same command goes on",
+            soft_wrap=True,
+        )
+        sys.stdout.flush()
+        for worker in multiprocessing.active_children():
+            worker.kill()  # one that is just starting would complain of its parent's death
+        os._exit(130)
+
+    # what Python says of semaphores that a killed process leaves; it removes them as it says so
+    os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker:UserWarning")
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _shares(db: "Database") -> dict[str, Any]:

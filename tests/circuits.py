@@ -62,7 +62,10 @@ def random_conductances(
 
 
 def as_reference(
-    circuit: Circuit, state: dict[str, np.ndarray], gbar: np.ndarray, gsyn: np.ndarray,
+    circuit: Circuit,
+    state: dict[str, np.ndarray],
+    gbar: np.ndarray,
+    gsyn: np.ndarray,
     **options: object,
 ) -> tuple[reference.Network, reference.State]:
     """One circuit (without batch axis) and its state, for the independent model."""

@@ -138,20 +138,20 @@ class Network:
         I_Kd = g[5] * m[:, 5] ** 4 * (V - E_K)
         I_H = g[6] * m[:, 6] * (V - E_H)
         I_leak = g[7] * (V - E_LEAK)
-        I = I_Na + I_CaT + I_CaS + I_A + I_KCa + I_Kd + I_H + I_leak
+        total = I_Na + I_CaT + I_CaS + I_A + I_KCa + I_Kd + I_H + I_leak
         ds = np.zeros_like(x.s)
         for k, (pre, post, transmitter, g_nS) in enumerate(self.chemical):
             g_nS = g_nS * self.gsyn_factor.get(transmitter, 1.0)
             # nS * mV = pA = 0.001 nA
-            I[post] += 1e-3 * g_nS * x.s[k] * (V[post] - E_SYN[transmitter])
+            total[post] += 1e-3 * g_nS * x.s[k] * (V[post] - E_SYN[transmitter])
             s_inf = 1 / (1 + exp((-35 - V[pre]) / 5))
             tau = (1 - s_inf) * K_MINUS_INVERSE[transmitter] / self.s_rate.get(transmitter, 1.0)
             ds[k] = (s_inf - x.s[k]) / tau
         for a, b, g_nS in self.gaps:
-            I[a] += 1e-3 * g_nS * (V[a] - V[b])
-            I[b] += 1e-3 * g_nS * (V[b] - V[a])
+            total[a] += 1e-3 * g_nS * (V[a] - V[b])
+            total[b] += 1e-3 * g_nS * (V[b] - V[a])
         return State(
-            V=(self.i_ext_nA - I) / C_NF,  # nA / nF = mV/ms
+            V=(self.i_ext_nA - total) / C_NF,  # nA / nF = mV/ms
             Ca=(-F_UM_PER_NA * (I_CaT + I_CaS) - Ca + 0.05) / TAU_CA * self.Ca_rate,
             m=(m_inf(V, Ca) - m) / tau_m(V) * self.m_rate,
             h=(h_inf(V) - h) / tau_h(V) * self.h_rate,

@@ -1,5 +1,6 @@
 """Dask clusters."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -16,8 +17,6 @@ DASK_SETTINGS = {
     "distributed.scheduler.allowed-failures": 2,
     # JAX and fork deadlock
     "distributed.worker.multiprocessing-method": "spawn",
-    "distributed.admin.log-format": "%(name)s - %(levelname)s - %(message)s",
-    "distributed.logging": {"distributed": "critical", "tornado.application": "critical"},
 }
 
 
@@ -43,8 +42,11 @@ def local_client(workers: int | None = None) -> Iterator[Client]:
             n_workers=workers or dask.system.CPU_COUNT,
             threads_per_worker=1,
             processes=True,
-            dashboard_address=None,
+            # any free port: with the default one, a second build would warn
+            dashboard_address="127.0.0.1:0",
             host="127.0.0.1",
+            # what goes wrong in a shard comes back as its error
+            silence_logs=logging.CRITICAL,
         ) as cluster,
         Client(cluster) as client,
     ):

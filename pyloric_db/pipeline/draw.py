@@ -1,7 +1,9 @@
 """Which circuits a recipe holds, and the parameters of each."""
 
+import hashlib
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +11,13 @@ import numpy as np
 from pyloric_db.errors import ConfigError, nearest
 from pyloric_db.model.cells import cell_gbar
 from pyloric_db.model.circuit import Circuit
-from pyloric_db.pipeline.recipe import Distribution, Recipe, cell_vector, parameter_names
+from pyloric_db.pipeline.recipe import (
+    Distribution,
+    Recipe,
+    TableSpec,
+    cell_vector,
+    parameter_names,
+)
 from pyloric_db.store.manifest import Axis
 from pyloric_db.store.parameters import gbar_column, grid_columns, synapse_column
 from pyloric_db.vocabulary import CHANNELS
@@ -55,7 +63,7 @@ def population(recipe: Recipe) -> int:
     if recipe.parameters.prior is not None:
         return recipe.parameters.prior.count
     assert recipe.parameters.table is not None
-    return len(next(iter(_table(recipe.parameters.table.path, recipe.circuit.circuit()).values())))
+    return len(next(iter(_table(recipe.parameters.table, recipe.circuit.circuit()).values())))
 
 
 def select(
@@ -110,7 +118,7 @@ def parameters(recipe: Recipe, ids: np.ndarray) -> tuple[Columns, np.ndarray, np
         values = _draw(recipe, ids)
     else:
         assert recipe.parameters.table is not None
-        table = _table(recipe.parameters.table.path, circuit)
+        table = _table(recipe.parameters.table, circuit)
         values = {name: column[ids] for name, column in table.items()}
     # what is run is what is stored, to the bit
     stored = {name: np.asarray(v, np.float32) for name, v in values.items()}
@@ -191,22 +199,27 @@ def _draw(recipe: Recipe, ids: np.ndarray) -> Columns:
 
 
 @lru_cache(maxsize=1)
-def _table(path: str, circuit: Circuit) -> Columns:
+def _table(spec: TableSpec, circuit: Circuit) -> Columns:
     """The columns of a parameter table.
 
     Raises:
-        ConfigError: it cannot be read, has an unknown or no column, or a value that is no
-            conductance; the message names column and row.
+        ConfigError: it cannot be read, is not the one that the recipe was loaded with, has an
+            unknown or no column, or a value that is no conductance; the message names column
+            and row.
     """
     import pyarrow as pa
     import pyarrow.csv
     import pyarrow.parquet
 
+    path = spec.path
     try:
+        content = Path(path).read_bytes()
+        if hashlib.sha256(content).hexdigest() != spec.sha256:
+            raise ConfigError(f"{path} has changed since its recipe was loaded")
         if path.endswith(".parquet"):
-            table = pyarrow.parquet.read_table(path)
+            table = pyarrow.parquet.read_table(pa.BufferReader(content))
         else:
-            table = pyarrow.csv.read_csv(path)
+            table = pyarrow.csv.read_csv(pa.BufferReader(content))
     except (OSError, pa.ArrowException) as err:
         raise ConfigError(f"{path} is not a CSV or Parquet table: {err}") from err
     allowed = [n for n in parameter_names(circuit) if n not in circuit.cells]
@@ -219,6 +232,8 @@ def _table(path: str, circuit: Circuit) -> Columns:
                 f"{path} has the column {name!r}, which is no parameter of this circuit"
                 f"{nearest(name, allowed)}"
             )
+        if table.column_names.count(name) > 1:
+            raise ConfigError(f"{path} has the column {name!r} twice")
         try:
             values = np.asarray(table[name].to_numpy(), float)
         except (TypeError, ValueError) as err:

@@ -3,11 +3,13 @@
 import platform
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import pyloric_db
+from pyloric_db.errors import ConfigError
 from pyloric_db.pipeline.draw import Selection, grid_axes, select
 from pyloric_db.pipeline.recipe import Recipe, load_recipe, protocol_settings
 from pyloric_db.protocol import Protocol
@@ -81,25 +83,37 @@ def make_plan(
         *feature_columns(circuit.cells),
         *run_columns(circuit.cells),
     )
-    manifest = Manifest(
-        name=loaded.name,
-        recipe=loaded.model_dump(mode="json", exclude_none=True),
-        selection={
-            **({"sample": sample, "seed": seed} if sample is not None else {}),
-            **({"limit": limit} if limit is not None else {}),
-        },
-        n_circuits=selection.count,
-        shard_circuits=shard,
-        chunk_circuits=max(k for k in range(1, min(shard, CHUNK_CIRCUITS) + 1) if shard % k == 0),
-        cells=circuit.cells,
-        synapses=circuit.synapse_names,
-        sources=circuit.source_names,
-        axes=axes,
-        columns=columns,
-        settings=protocol_settings(protocol),
-        versions=versions(),
-    )
+    try:
+        manifest = Manifest(
+            name=loaded.name,
+            recipe=_recorded(loaded),
+            selection={
+                **({"sample": sample, "seed": seed} if sample is not None else {}),
+                **({"limit": limit} if limit is not None else {}),
+            },
+            n_circuits=selection.count,
+            shard_circuits=shard,
+            chunk_circuits=max(k for k in range(1, min(shard, CHUNK_CIRCUITS) + 1) if shard % k == 0),
+            cells=circuit.cells,
+            synapses=circuit.synapse_names,
+            sources=circuit.source_names,
+            axes=axes,
+            columns=columns,
+            settings=protocol_settings(protocol),
+            versions=versions(),
+        )
+    except ValueError as err:
+        raise ConfigError(f"recipe {loaded.name} cannot be a database: {err}") from err
     return Plan(loaded, protocol, selection, manifest)
+
+
+def _recorded(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as the database keeps it; a table by its contents, wherever the file lies."""
+    content: dict[str, Any] = recipe.model_dump(mode="json", exclude_none=True)
+    table = content["parameters"].get("table")
+    if table is not None:
+        table["path"] = Path(table["path"]).name
+    return content
 
 
 def versions() -> dict[str, str]:

@@ -108,8 +108,9 @@ class Distribution(_Table):
 class PriorSpec(_Table):
     """Independent draws; `parameters` maps a column or cell to a distribution or a fixed value."""
 
-    count: int = Field(ge=1)
-    seed: int = Field(0, ge=0)
+    # ids are folded into the random key as 32 bits
+    count: int = Field(ge=1, le=2**32)
+    seed: int = Field(0, ge=0, lt=2**63)
     parameters: dict[str, Distribution | Conductance | str]
 
 
@@ -180,7 +181,7 @@ class Recipe(_Table):
                     _check_axis(name, choices, circuit, ordered=False)
                 elif name in circuit.cells:
                     raise ValueError(f"cell {name} needs a choice of published cells")
-        if names:
+        if self.parameters.table is None:
             _check_names(names, circuit)
         return self
 
@@ -258,9 +259,9 @@ def load_recipe(recipe: "str | Path | dict[str, Any] | Recipe") -> Recipe:
         ConfigError: there is none, it is not TOML, or it is not valid; one sentence.
     """
     if isinstance(recipe, Recipe):
-        return recipe
+        return _with_table(recipe, "recipe", Path())
     if isinstance(recipe, dict):
-        return _validated(recipe, "recipe")
+        return _with_table(_validated(recipe, "recipe"), "recipe", Path())
     packaged = packaged_recipes()
     if str(recipe) in packaged:
         return _parsed(packaged[str(recipe)], f"recipe {recipe}")
@@ -282,15 +283,21 @@ def _parsed(text: str, where: str, folder: Path = Path()) -> Recipe:
         content = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as err:
         raise ConfigError(f"{where} is not TOML: {err}") from err
-    recipe = _validated(content, where)
+    return _with_table(_validated(content, where), where, folder)
+
+
+def _with_table(recipe: Recipe, where: str, folder: Path) -> Recipe:
+    """The recipe with the checksum of its table, if it has one: its contents are part of it."""
     table = recipe.parameters.table
     if table is None:
         return recipe
-    # the contents of a table are part of the recipe, wherever the file lies
     path = (folder / table.path).resolve()
-    if not path.is_file():
-        raise ConfigError(f"{where}: parameters.table.path names {path}, which is not a file")
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    try:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    except (OSError, ValueError):
+        raise ConfigError(
+            f"{where}: parameters.table.path names {str(path)!r}, which cannot be read"
+        ) from None
     if table.sha256 not in (None, digest):
         raise ConfigError(f"{where}: {path} has changed: its SHA-256 is {digest}")
     spec = TableSpec(path=str(path), sha256=digest)

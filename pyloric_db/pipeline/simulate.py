@@ -42,8 +42,8 @@ def conductances(gbar: Any, gsyn: Any, circuit: Circuit) -> tuple[np.ndarray, np
     """A user's conductances as float64 arrays (circuit, cell, channel) and (circuit, synapse).
 
     Args:
-        gbar: an array, or an xr.DataArray whose dims are put in order; one circuit may come
-            without its first axis. mS/cm2.
+        gbar: an array, or an xr.DataArray whose dims and labels are put in order; one circuit
+            may come without its first axis. mS/cm2.
         gsyn: the same, nS. None for a circuit without synapses.
         circuit: the topology.
 
@@ -58,6 +58,7 @@ def conductances(gbar: Any, gsyn: Any, circuit: Circuit) -> tuple[np.ndarray, np
     for name, given in (("gbar", gbar), ("gsyn", gsyn)):
         if isinstance(given, xr.DataArray):
             wanted = (CIRCUIT, CELL, "channel") if name == "gbar" else (CIRCUIT, "synapse")
+            given = _in_order(given, name, circuit)
             given = given.transpose(*[d for d in wanted if d in given.dims]).values
         if given is None and name == "gsyn":
             given = np.zeros((len(arrays["gbar"]), 0))
@@ -82,6 +83,24 @@ def conductances(gbar: Any, gsyn: Any, circuit: Circuit) -> tuple[np.ndarray, np
     if len(arrays["gbar"]) != len(arrays["gsyn"]):
         raise ConfigError(f"gbar has {len(arrays['gbar'])} circuits but gsyn {len(arrays['gsyn'])}")
     return arrays["gbar"], arrays["gsyn"]
+
+
+def _in_order(array: xr.DataArray, name: str, circuit: Circuit) -> xr.DataArray:
+    """With the labels along cell, channel and synapse, where there are any, in our order."""
+    for dim, labels in (
+        (CELL, circuit.cells),
+        ("channel", CHANNELS),
+        ("synapse", circuit.synapse_names),
+    ):
+        if dim in array.dims and dim in array.coords:
+            given = [str(v) for v in array[dim].values]
+            if sorted(given) != sorted(labels):
+                raise ConfigError(
+                    f"{name} has the {dim} labels {', '.join(given)}, "
+                    f"but the circuit has {', '.join(labels)}"
+                )
+            array = array.sel({dim: list(labels)})
+    return array
 
 
 @lru_cache(maxsize=4)

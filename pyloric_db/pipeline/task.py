@@ -15,6 +15,7 @@ from pyloric_db.pipeline.states import cold_states
 from pyloric_db.pipeline.thermalise import ThermalCells, distinct_cells, initial_states, thermalise
 from pyloric_db.protocol import Protocol
 from pyloric_db.store.cells import read_cells, write_cells
+from pyloric_db.store.files import CELLS_FILE
 from pyloric_db.store.manifest import Manifest
 from pyloric_db.store.receipt import Receipt
 from pyloric_db.store.shards import write_shard
@@ -42,11 +43,18 @@ def store_cells(path: str, gbar: np.ndarray, protocol: Protocol) -> None:
     )
 
 
-@lru_cache(maxsize=1)
 def stored_cells(path: str) -> ThermalCells | None:
     """The thermalised cells of a database, None where it has none."""
-    if not (Path(path) / "cells.parquet").exists():
+    try:
+        found = (Path(path) / CELLS_FILE).stat()
+    except FileNotFoundError:
         return None
+    return _read_cells(path, (found.st_ino, found.st_mtime_ns, found.st_size))
+
+
+@lru_cache(maxsize=1)
+def _read_cells(path: str, _: tuple[int, int, int]) -> ThermalCells:
+    """The cells of a file in one state: another build may have put others at its path."""
     columns = read_cells(path)
     return ThermalCells(
         gbar=np.stack([columns[f"gbar_{c}"] for c in CHANNELS], axis=1),

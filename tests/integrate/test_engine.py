@@ -11,8 +11,8 @@ from circuits import CIRCUITS, as_reference, pyloric_grid
 from pyloric_db.errors import ConfigError
 from pyloric_db.integrate import engine as engine_module
 from pyloric_db.integrate.engine import WIDTHS, Engine
-from pyloric_db.model.circuit import PRINZ2004, SINGLE_CELL, Circuit, GapJunction
 from pyloric_db.model.cells import cell_gbar
+from pyloric_db.model.circuit import PRINZ2004, SINGLE_CELL, Circuit, GapJunction
 from pyloric_db.model.constants import Constants
 from pyloric_db.pipeline.run import run_circuits
 from pyloric_db.pipeline.states import cold_states
@@ -58,7 +58,9 @@ def crossings(V, dt):
     return np.array(times)
 
 
-@pytest.mark.parametrize(("scheme", "order"), [("gates_first", (1.7, 2.2)), ("old_state", (0.8, 1.5))])
+@pytest.mark.parametrize(
+    ("scheme", "order"), [("gates_first", (1.7, 2.2)), ("old_state", (0.8, 1.5))]
+)
 def test_order_of_convergence(scheme, order):
     """From the first to the fifth spike of AB/PD 1-5, against a step of 0.00625 ms."""
     gbar = np.stack([cell_gbar(f"AB/PD {i}") for i in range(1, 6)])[:, None]
@@ -190,9 +192,7 @@ def test_programs_are_compiled_once_per_width(monkeypatch):
 
     def classify(n, seed):
         gbar, gsyn = grid_sample(n, seed)
-        run_circuits(
-            gbar, gsyn, cold_states(n, PRINZ2004), circuit=PRINZ2004, protocol=protocol
-        )
+        run_circuits(gbar, gsyn, cold_states(n, PRINZ2004), circuit=PRINZ2004, protocol=protocol)
         return traces
 
     one_width = classify(WIDTHS[0] - 10, 0)
@@ -271,11 +271,11 @@ def test_float32_against_float64_over_the_first_second():
 
 def test_two_spikes_within_a_slot_are_reported():
     """A cell whose every rate is twenty times as fast fires more than one spike in 2 ms."""
-    fast = Constants(C=0.05, Q10_tau_m=20.0, Q10_tau_h=20.0, Q10_tau_Ca=20.0, RT_2F=12.2 * 283 / 293)
-    gbar = np.stack([cell_gbar("LP 4"), cell_gbar("PY 2")])[:, None]
-    engine = Engine(
-        SINGLE_CELL, dt_ms=0.0025, epoch_ms=100, constants=fast, temperature_K=293.0
+    fast = Constants(
+        C=0.05, Q10_tau_m=20.0, Q10_tau_h=20.0, Q10_tau_Ca=20.0, RT_2F=12.2 * 283 / 293
     )
+    gbar = np.stack([cell_gbar("LP 4"), cell_gbar("PY 2")])[:, None]
+    engine = Engine(SINGLE_CELL, dt_ms=0.0025, epoch_ms=100, constants=fast, temperature_K=293.0)
     i_ext = np.array([[6.0], [0.0]])
     batch = engine.start(cold_states(2, SINGLE_CELL), gbar, np.zeros((2, 0)), i_ext)
     _, epoch = engine.epoch(batch)
@@ -316,7 +316,10 @@ def test_failed_circuits_have_a_status_and_leave_the_others_alone():
         elif name != "status":
             assert np.isnan(failed).all(), name
     alone, alone_states = run_circuits(
-        gbar[normal], gsyn[normal], cold_states(len(normal), PRINZ2004), circuit=PRINZ2004,
+        gbar[normal],
+        gsyn[normal],
+        cold_states(len(normal), PRINZ2004),
+        circuit=PRINZ2004,
         protocol=SHORT,
     )
     for name, values in alone.items():

@@ -38,7 +38,14 @@ def test_a_small_step_follows_the_derivative(name, scheme, T):
     i_ext = rng.uniform(-5, 5, state["V"].shape)
     constants = WARM if T != 283.0 else None
     after = one_step(
-        circuit, state, gbar, gsyn, i_ext, dt=dt, scheme=scheme, constants=constants,
+        circuit,
+        state,
+        gbar,
+        gsyn,
+        i_ext,
+        dt=dt,
+        scheme=scheme,
+        constants=constants,
         temperature_K=T,
     )
     wanted = derivatives(
@@ -81,7 +88,12 @@ def test_a_cell_without_conductances_stays():
     state = random_state(PRINZ2004, np.random.default_rng(0))
     for dtype in ("float32", "float64"):
         after = one_step(
-            PRINZ2004, state, np.zeros((1, 3, 8)), np.zeros((1, 7)), np.zeros((1, 3)), dt=0.05,
+            PRINZ2004,
+            state,
+            np.zeros((1, 3, 8)),
+            np.zeros((1, 7)),
+            np.zeros((1, 3)),
+            dt=0.05,
             dtype=dtype,
         )
         np.testing.assert_allclose(after["V"], state["V"], rtol=1e-6)

@@ -35,7 +35,10 @@ def test_derivatives_equal_the_independent_model(name, seed):
     found = derivatives(state, gbar, gsyn, circuit=circuit, i_ext_nA=i_ext)
     for case in range(2):
         network, x = as_reference(
-            circuit, {k: v[case] for k, v in state.items()}, gbar[case], gsyn[case],
+            circuit,
+            {k: v[case] for k, v in state.items()},
+            gbar[case],
+            gsyn[case],
             i_ext_nA=i_ext[case],
         )
         assert_same(found, network.derivative(x), circuit, case)

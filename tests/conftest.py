@@ -1,0 +1,182 @@
+"""Tiny recipes and databases that the tests of pipeline and command line share."""
+
+import copy
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+COMMAND = Path(sys.executable).parent / "pyloric-db"
+
+#: Three epochs of a quarter of a second: nothing a scientist would run, but all of the path.
+SHORT = {
+    "dt_ms": 0.1,
+    "transient_ms": 250,
+    "epoch_ms": 250,
+    "min_ms": 500,
+    "max_ms": 750,
+    "thermal_max_ms": 2000,
+}
+
+#: 24 circuits in 12 shards, three times what two workers have in flight.
+TINY: dict[str, Any] = {
+    "name": "tiny",
+    "circuit": {"preset": "prinz2004"},
+    "parameters": {
+        "grid": {
+            "abpd": ["AB/PD 1", "AB/PD 2"],
+            "lp": ["LP 1", "LP 2"],
+            "py": ["PY 1", "PY 2"],
+            "gsyn_ab_lp_nS": [0, 3, 10],
+        }
+    },
+    "protocol": SHORT,
+    "store": {"shard_circuits": 2},
+}
+
+#: 24 circuits with the ten axes of Prinz 2004, so that they have netcodes.
+NAMED = """
+name = "named"
+description = "a corner of the Prinz 2004 grid, run for three quarters of a second"
+[circuit]
+preset = "prinz2004"
+[parameters.grid]
+abpd = ["AB/PD 1", "AB/PD 2"]
+lp = ["LP 1", "LP 2"]
+py = ["PY 1", "PY 2", "PY 3"]
+gsyn_ab_lp_nS = [0, 30]
+gsyn_pd_lp_nS = [3]
+gsyn_ab_py_nS = [1]
+gsyn_pd_py_nS = [1]
+gsyn_lp_abpd_nS = [10]
+gsyn_lp_py_nS = [3]
+gsyn_py_lp_nS = [0]
+[protocol]
+dt_ms = 0.1
+initial = "cold"
+transient_ms = 250
+epoch_ms = 250
+min_ms = 500
+max_ms = 750
+"""
+
+
+def _changed(recipe: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """A copy with values at dotted paths; None deletes the key."""
+    recipe = copy.deepcopy(recipe)
+    for place, value in changes.items():
+        *tables, key = place.split(".")
+        table = recipe
+        for name in tables:
+            table = table.setdefault(name, {})
+        if value is None:
+            del table[key]
+        else:
+            table[key] = value
+    return recipe
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Callable[..., dict[str, Any]]:
+    """The tiny recipe, with changes by dotted place."""
+    return lambda changes=None: _changed(TINY, changes or {})
+
+
+def _toml(table: dict[str, Any], place: str = "") -> str:
+    values = {k: v for k, v in table.items() if not isinstance(v, dict)}
+    text = f"[{place}]\n" if place and values else ""
+    text += "".join(f"{k} = {json.dumps(v)}\n" for k, v in values.items())
+    tables = {k: v for k, v in table.items() if isinstance(v, dict)}
+    return text + "".join(_toml(v, f"{place}.{k}".strip(".")) for k, v in tables.items())
+
+
+@pytest.fixture(scope="session")
+def tiny_toml(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny recipe as a file."""
+    file = tmp_path_factory.mktemp("recipe") / "tiny.toml"
+    file.write_text(_toml(TINY))
+    return file
+
+
+@pytest.fixture(scope="session")
+def contents() -> Callable[[Path], dict[str, Any]]:
+    """Every file of a database by name: its bytes, the ledger's rows without their times."""
+
+    def read(path: Path) -> dict[str, Any]:
+        found: dict[str, Any] = {
+            p.relative_to(path).as_posix(): p.read_bytes() for p in path.rglob("*") if p.is_file()
+        }
+        rows = [json.loads(line) for line in found["ledger.jsonl"].splitlines()]
+        timeless = ("seconds", "finished_at", "sum")
+        found["ledger.jsonl"] = [{k: v for k, v in r.items() if k not in timeless} for r in rows]
+        return found
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def snapshot() -> Callable[[Path], dict[str, tuple[bytes | None, int]]]:
+    """Everything below a directory, to the byte and the time of the last change."""
+
+    def read(path: Path) -> dict[str, tuple[bytes | None, int]]:
+        return {
+            str(p.relative_to(path)): (
+                p.read_bytes() if p.is_file() else None,
+                p.stat().st_mtime_ns,
+            )
+            for p in path.rglob("*")
+        }
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def client() -> Iterator[Any]:
+    """Two worker processes, started once: they compile each engine once."""
+    from pyloric_db.pipeline.cluster import local_client
+
+    with local_client(2) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def tiny_db(client: Any, tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny recipe's database, built undisturbed by two workers. Not to be changed."""
+    import pyloric_db
+
+    path = tmp_path_factory.mktemp("tiny") / "db"
+    pyloric_db.build(tiny(), path, cluster=client)
+    return path
+
+
+@pytest.fixture(scope="session")
+def cli() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs the installed command."""
+
+    def run(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [COMMAND, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=300
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def named_toml(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recipe file whose circuits have netcodes."""
+    file = tmp_path_factory.mktemp("named") / "named.toml"
+    file.write_text(NAMED)
+    return file
+
+
+@pytest.fixture(scope="session")
+def named_db(cli: Any, named_toml: Path) -> Path:
+    """The database of `named_toml`, built by the command line. Not to be changed."""
+    path = named_toml.parent / "db"
+    done = cli("build", named_toml, "--out", path, "--workers", 2)
+    assert done.returncode == 0, done.stderr
+    return path

@@ -1,0 +1,187 @@
+"""`simulate`: continuing, recording, what it refuses, other circuits."""
+
+import numpy as np
+import pytest
+import xarray as xr
+from circuits import TWO_CELLS, pyloric_grid, random_conductances
+
+from pyloric_db.errors import ConfigError
+from pyloric_db.model.cells import cell_gbar
+from pyloric_db.model.circuit import PRINZ2004, SINGLE_CELL
+from pyloric_db.model.constants import Constants
+from pyloric_db.pipeline.simulate import simulate
+
+GBAR, GSYN = pyloric_grid(np.random.default_rng(3).integers(0, 20_250_000, 4))
+
+
+def spikes(dataset, circuit, cell):
+    times = dataset["spike_time_ms"].values[circuit, cell]
+    return times[~np.isnan(times)]
+
+
+@pytest.fixture(scope="module")
+def whole():
+    return simulate(GBAR, GSYN, duration_ms=2500, return_state=True)
+
+
+@pytest.mark.parametrize("first_ms", [1000.0, 2000.0, 730.0, 1230.5])
+def test_going_on_is_one_long_run(whole, first_ms):
+    wanted, end = whole
+    a, middle = simulate(GBAR, GSYN, duration_ms=first_ms, return_state=True)
+    b, later = simulate(GBAR, GSYN, duration_ms=2500 - first_ms, initial=middle, return_state=True)
+    for name in end:
+        np.testing.assert_array_equal(later[name], end[name], err_msg=name)
+    V = np.concatenate([a["V"].values, b["V"].values], axis=-1)
+    # a first part of 1230.5 ms ends between two records of the whole
+    V = V[..., : a.sizes["time"]] if first_ms % 0.5 else V
+    np.testing.assert_array_equal(V, wanted["V"].values[..., : V.shape[-1]])
+    for circuit in range(len(GBAR)):
+        for cell in range(3):
+            found = np.concatenate([spikes(a, circuit, cell), first_ms + spikes(b, circuit, cell)])
+            exact = spikes(wanted, circuit, cell)
+            # a spike whose samples the seam parts may be missed; others are where they were, up
+            # to the grid of samples, which begins anew at the seam
+            exact = exact[np.abs(exact - first_ms) > 1]
+            found = found[np.abs(found - first_ms) > 1]
+            assert len(exact) == len(found)
+            on_grid = first_ms % 0.1 < 1e-6
+            np.testing.assert_allclose(found, exact, rtol=0, atol=1e-3 if on_grid else 0.05)
+
+
+def test_records(whole):
+    wanted, _ = whole
+    assert wanted["V"].dims == ("circuit", "cell", "time")
+    assert wanted["V"].attrs["units"] == "mV" and wanted["V"].dtype == np.float32
+    assert list(wanted["cell"].values) == ["abpd", "lp", "py"]
+    np.testing.assert_allclose(wanted["time"], np.arange(5000) * 0.5)
+    np.testing.assert_array_equal(wanted["V"][..., 0], -50.0)  # the cold start
+    coarse = simulate(GBAR, GSYN, duration_ms=1200, record_every_ms=5)
+    np.testing.assert_array_equal(coarse["V"], wanted["V"][..., :2400:10])
+    fine = simulate(GBAR, GSYN, duration_ms=40, record_every_ms=0.05)
+    np.testing.assert_array_equal(fine["V"][..., ::10], wanted["V"][..., :80])
+    odd = simulate(GBAR, GSYN, duration_ms=40, record_every_ms=0.35)
+    np.testing.assert_array_equal(odd["V"], fine["V"][..., ::7])
+
+
+def test_variables():
+    names = ("V", "Ca", "m", "h", "s")
+    everything, end = simulate(
+        GBAR, GSYN, duration_ms=60, record_every_ms=20, variables=names, return_state=True
+    )
+    assert everything["m"].dims == ("circuit", "cell", "m_gate", "time")
+    assert everything["h"].dims == ("circuit", "cell", "h_gate", "time")
+    assert everything["s"].dims == ("circuit", "source", "time")
+    state = end
+    for name in names:
+        assert state[name].dims == everything[name].dims[:-1]
+    _, at_20 = simulate(GBAR, GSYN, duration_ms=20, variables=(), return_state=True)
+    for name in names:
+        np.testing.assert_array_equal(everything[name][..., 1], at_20[name], err_msg=name)
+    none = simulate(GBAR, GSYN, duration_ms=60, variables=())
+    assert set(none.data_vars) == {"spike_time_ms"} and "time" not in none.dims
+    np.testing.assert_array_equal(none["spike_time_ms"], everything["spike_time_ms"])
+
+
+def test_inputs_by_name_in_any_order(whole):
+    wanted, _ = whole
+    channels = ["Na", "CaT", "CaS", "A", "KCa", "Kd", "H", "leak"]
+    gbar = xr.DataArray(
+        GBAR, dims=("circuit", "cell", "channel"),
+        coords={"cell": ["abpd", "lp", "py"], "channel": channels},
+    ).transpose("channel", "circuit", "cell")  # fmt: skip
+    found = simulate(gbar, GSYN, duration_ms=100)
+    np.testing.assert_array_equal(found["V"], wanted["V"][..., :200])
+    one = simulate(GBAR[2], GSYN[2], duration_ms=100)
+    np.testing.assert_array_equal(one["V"][0], wanted["V"][2, :, :200])
+
+
+def test_labels_are_taken_by_name(whole):
+    """Labelled conductances in another order than the circuit's are put in order."""
+    wanted, _ = whole
+    gsyn = xr.DataArray(
+        GSYN, dims=("circuit", "synapse"), coords={"synapse": list(PRINZ2004.synapse_names)}
+    ).isel(synapse=slice(None, None, -1))
+    gbar = xr.DataArray(
+        GBAR, dims=("circuit", "cell", "channel"), coords={"cell": ["abpd", "lp", "py"]}
+    ).isel(cell=[2, 0, 1])
+    found = simulate(gbar, gsyn, duration_ms=100)
+    np.testing.assert_array_equal(found["V"], wanted["V"][..., :200])
+    with pytest.raises(ConfigError, match="gbar has the cell labels pd, lp, py, but"):
+        simulate(gbar.assign_coords(cell=["pd", "lp", "py"]), gsyn, duration_ms=100)
+
+
+def test_injected_current_and_temperature():
+    gbar = cell_gbar("LP 1")[None, None]
+    still, pushed = (
+        simulate(gbar, duration_ms=500, circuit=SINGLE_CELL, i_ext_nA=i, variables=())
+        for i in (-3.0, 3.0)
+    )
+    assert still.sizes["spike"] == 0 and pushed.sizes["spike"] > 10
+    # all rates twice as fast at 293 K, and the capacitance half: the same run in half the time
+    fast = Constants(C=0.5, Q10_tau_m=2.0, Q10_tau_h=2.0, Q10_tau_Ca=2.0, RT_2F=12.2 * 283 / 293)
+    slow_run = simulate(gbar, duration_ms=500, circuit=SINGLE_CELL, variables=())
+    fast_run = simulate(
+        gbar, duration_ms=250, circuit=SINGLE_CELL, dt_ms=0.025,
+        variables=(),
+        constants=fast, temperature_K=293.0,
+    )  # fmt: skip
+    a, b = (r["spike_time_ms"].values.ravel() for r in (slow_run, fast_run))
+    assert len(a) == len(b) > 1
+    np.testing.assert_allclose(a, 2 * b, atol=0.2)
+
+
+def test_other_circuits():
+    gbar, gsyn = random_conductances(TWO_CELLS, np.random.default_rng(0), 3)
+    gbar[:] = cell_gbar("AB/PD 2")
+    found, end = simulate(gbar, gsyn, duration_ms=300, circuit=TWO_CELLS, return_state=True)
+    assert found["V"].shape == (3, 2, 600)
+    assert list(found["cell"].values) == ["a", "b"]
+    assert list(end["source"].values) == ["a_glu", "b_ach"]
+    assert np.isfinite(found["V"]).all() and found.sizes["spike"] > 0
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"gbar": GBAR[:, :2]}, r"gbar has the shape \(4, 2, 8\)"),
+        ({"gsyn": GSYN[:, :6]}, r"gsyn has the shape \(4, 6\)"),
+        ({"gsyn": GSYN[:2]}, "gbar has 4 circuits but gsyn 2"),
+        ({"gbar": np.where(GBAR == 400, -1.0, GBAR) * 0 - 1}, r"gbar\[0, 0, 0\] is -1"),
+        ({"gsyn": GSYN * np.nan}, r"gsyn\[0, 0\] is nan"),
+        ({"gbar": GBAR + np.inf}, "is inf; conductances must be finite"),
+        ({"gbar": "lots"}, "gbar must be an array of numbers"),
+        ({"dt_ms": 0.0}, "dt_ms must be above 0 and at most 0.2 ms, not 0"),
+        ({"dt_ms": 0.3}, "dt_ms must be above 0 and at most 0.2 ms, not 0.3"),
+        ({"duration_ms": 0.0}, "duration_ms must be above 0"),
+        ({"duration_ms": np.nan}, "duration_ms must be above 0"),
+        ({"duration_ms": 10.02}, r"duration_ms \(10.02\) must be a multiple of dt_ms"),
+        ({"record_every_ms": 0.07}, r"record_every_ms \(0.07\) must be a multiple of dt_ms"),
+        ({"initial": "warm"}, "initial must be 'cold', 'thermal' or a Dataset of states"),
+        ({"variables": ("V", "Cl")}, "variables must be of V, Ca, m, h, s, not 'Cl'"),
+        ({"scheme": "euler"}, "scheme must be one of gates_first, old_state"),
+        ({"dtype": "float16"}, "dtype must be one of float32, float64"),
+        ({"temperature_K": 10.0}, "temperature_K must be between 200 and 400 K"),
+        ({"i_ext_nA": np.zeros((4, 2))}, r"i_ext_nA must broadcast to .* \(4, 3\)"),
+        ({"i_ext_nA": np.inf}, "i_ext_nA must be finite"),
+    ],
+)
+def test_errors(change, text):
+    arguments = {"gbar": GBAR, "gsyn": GSYN, "duration_ms": 10.0} | change
+    with pytest.raises(ConfigError, match=text):
+        simulate(arguments.pop("gbar"), arguments.pop("gsyn"), **arguments)
+
+
+def test_initial_states_are_checked(whole):
+    _, end = whole
+    for bad, text in (
+        (end.drop_vars("Ca"), "lack the variable 'Ca'"),
+        (end.isel(circuit=[0, 1]), "has 2 along circuit, but 4 are needed"),
+        (end.assign(V=end["V"] * np.nan), "initial V has values that are not finite"),
+        (end.assign_coords(cell=["a", "b", "c"]), "cell labels a, b, c"),
+        (end.assign(s=end["V"]), "initial s has the dims"),
+    ):
+        with pytest.raises(ConfigError, match=text):
+            simulate(GBAR, GSYN, duration_ms=10, initial=bad)
+    shuffled = end.isel(cell=[2, 0, 1], m_gate=slice(None, None, -1)).transpose()
+    a, b = (simulate(GBAR, GSYN, duration_ms=10, initial=x) for x in (end, shuffled))
+    np.testing.assert_array_equal(a["V"], b["V"])

@@ -1,0 +1,143 @@
+"""`classify`: the same numbers in any company, and those of `simulate` and the rhythm analysis."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from circuits import CIRCUITS, NINE_CELLS, pyloric_grid
+
+from pyloric_db.errors import ConfigError
+from pyloric_db.integrate.engine import WIDTHS
+from pyloric_db.model.cells import cell_gbar
+from pyloric_db.pipeline.simulate import classify, simulate
+from pyloric_db.protocol import Protocol
+from pyloric_db.rhythm.recordings import features_from_spikes
+from pyloric_db.vocabulary import feature_columns, run_columns
+
+PROTOCOL = Protocol()
+
+
+@pytest.fixture(scope="module")
+def crowd():
+    """Circuits that need more than one narrow batch, and what they do together."""
+    n = WIDTHS[0] + 16
+    gbar, gsyn = pyloric_grid(np.random.default_rng(11).integers(0, 20_250_000, n))
+    return gbar, gsyn, classify(gbar, gsyn, protocol=PROTOCOL)
+
+
+def assert_identical(found, wanted):
+    for name in wanted:
+        np.testing.assert_array_equal(found[name].values, wanted[name].values, err_msg=name)
+
+
+def test_columns_are_those_of_the_vocabulary(crowd):
+    *_, found = crowd
+    columns = (*feature_columns(), *run_columns())
+    assert list(found.data_vars) == [c.name for c in columns]
+    for column in columns:
+        assert found[column.name].attrs["units"] == column.unit
+    assert set(found["status"].values) == {"ok"}
+    assert 0 < found["pyloric_like"].sum() < len(found["status"])
+    assert len(np.unique(found["t_simulated_ms"])) > 2  # they leave at different times
+
+
+def test_alone_and_in_any_batch(crowd):
+    gbar, gsyn, together = crowd
+    like = int(np.flatnonzero(together["pyloric_like"].values)[0])
+    longest = int(np.argmax(together["t_simulated_ms"].values))
+    for which in ([like], [longest], [longest, 0, like], list(range(WIDTHS[0] + 15, 9, -1))):
+        found = classify(gbar[which], gsyn[which], protocol=PROTOCOL)
+        assert_identical(found, together.isel(circuit=which))
+
+
+def test_equals_the_analysis_of_the_simulated_spikes(crowd):
+    gbar, gsyn, found = crowd
+    which = np.arange(20)
+    run = simulate(
+        gbar[which], gsyn[which], duration_ms=PROTOCOL.max_ms, initial="thermal", variables=()
+    )
+    for i in which:
+        window = (PROTOCOL.transient_ms, float(found["t_simulated_ms"][i]))
+        wanted = features_from_spikes(run["spike_time_ms"][[i]], window_ms=window)
+        for name in wanted:
+            np.testing.assert_array_equal(
+                found[name].values[i], wanted[name].values[0], err_msg=f"{name} of {i}"
+            )
+
+
+def test_voltage_statistics_are_of_the_trace(crowd):
+    gbar, gsyn, found = crowd
+    run = simulate(
+        gbar[:4], gsyn[:4], duration_ms=PROTOCOL.max_ms, initial="thermal", record_every_ms=0.1
+    )
+    for i in range(4):
+        at = (run["time"] > PROTOCOL.transient_ms) & (run["time"] <= found["t_simulated_ms"][i])
+        V = run["V"][i, :, at.values].values.astype(float)
+        for k, cell in enumerate(("abpd", "lp", "py")):
+            assert found[f"v_min_{cell}_mV"][i] == pytest.approx(V[k].min(), abs=0.01)
+            assert found[f"v_mean_{cell}_mV"][i] == pytest.approx(V[k].mean(), abs=0.02)
+            # the last record is one before the end
+            assert found[f"v_max_{cell}_mV"][i] == pytest.approx(V[k].max(), abs=0.01)
+
+
+def test_fixed_protocol_runs_to_the_end():
+    gbar, gsyn = pyloric_grid(np.arange(3) * 6_000_000)
+    protocol = replace(PROTOCOL, min_ms=4000.0, max_ms=4000.0)
+    found = classify(gbar, gsyn, protocol=protocol, initial="cold")
+    assert (found["t_simulated_ms"] == 4000).all()
+
+
+def test_initial_states_change_the_run(crowd):
+    gbar, gsyn, _ = crowd
+    _, end = simulate(gbar[:3], gsyn[:3], duration_ms=3000, variables=(), return_state=True)
+    protocol = replace(PROTOCOL, transient_ms=1000.0, min_ms=3000.0, max_ms=3000.0)
+    found = classify(gbar[:3], gsyn[:3], protocol=protocol, initial=end)
+    # cold, 3 s and 1 s of transient: the same window as from the cold start directly
+    longer = replace(PROTOCOL, transient_ms=4000.0, min_ms=6000.0, max_ms=6000.0)
+    wanted = classify(gbar[:3], gsyn[:3], protocol=longer, initial="cold")
+    for name in ("v_min_lp_mV", "v_max_abpd_mV", "v_mean_py_mV"):
+        np.testing.assert_array_equal(found[name], wanted[name])
+
+
+@pytest.mark.parametrize("name", ["two", "nine"])
+def test_other_circuits(name):
+    circuit = CIRCUITS[name]
+    rng = np.random.default_rng(1)
+    gbar = np.tile(cell_gbar("AB/PD 2"), (4, len(circuit.cells), 1))
+    gsyn = rng.uniform(0, 5, (4, len(circuit.synapse_names)))
+    protocol = replace(PROTOCOL, transient_ms=1000.0, min_ms=2000.0, max_ms=5000.0)
+    found = classify(gbar, gsyn, circuit=circuit, protocol=protocol)
+    expected = (*feature_columns(circuit.cells), *run_columns(circuit.cells))
+    assert list(found.data_vars) == [c.name for c in expected]
+    assert "pyloric_like" not in found
+    assert set(found["status"].values) == {"ok"}
+    assert np.isfinite(found[f"spike_rate_{circuit.cells[0]}_Hz"]).all()
+    assert_identical(
+        classify(gbar[[2]], gsyn[[2]], circuit=circuit, protocol=protocol), found.isel(circuit=[2])
+    )
+
+
+def test_a_nine_cell_circuit_without_synapses_is_nine_cells():
+    """Nothing but its own conductances drives a cell of an unconnected circuit."""
+    names = ("AB/PD 1", "AB/PD 2", "AB/PD 3", "LP 1", "PY 1", "PY 2", "PY 4", "PY 5", "PY 6")
+    gbar = np.stack([cell_gbar(n) for n in names])
+    free = np.zeros(len(NINE_CELLS.synapse_names))
+    nine = simulate(gbar, free, duration_ms=400, circuit=NINE_CELLS, variables=())
+    three = simulate(gbar[[0, 3, 4]], np.zeros(7), duration_ms=400, variables=())
+    for i, k in enumerate((0, 3, 4)):
+        a, b = nine["spike_time_ms"].values[0, k], three["spike_time_ms"].values[0, i]
+        np.testing.assert_array_equal(a[~np.isnan(a)], b[~np.isnan(b)])
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"gsyn": None}, "gsyn has the shape"),
+        ({"gbar": np.full((1, 3, 8), -1.0)}, "conductances must be finite and not negative"),
+        ({"initial": "hot"}, "initial must be"),
+    ],
+)
+def test_errors(change, text):
+    arguments = {"gbar": np.ones((1, 3, 8)), "gsyn": np.ones((1, 7))} | change
+    with pytest.raises(ConfigError, match=text):
+        classify(arguments.pop("gbar"), arguments.pop("gsyn"), **arguments)

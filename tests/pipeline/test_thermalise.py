@@ -1,0 +1,141 @@
+"""Cells alone: periods, the phase of the state, slow bursters, silent cells."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from pyloric_db.model.cells import PUBLISHED_CELLS, cell_gbar, prinz2003_gbar
+from pyloric_db.model.circuit import PRINZ2004, SINGLE_CELL
+from pyloric_db.pipeline.simulate import simulate, thermal_cells
+from pyloric_db.pipeline.states import states_dataset
+from pyloric_db.pipeline.thermalise import initial_states, thermalise
+from pyloric_db.protocol import Protocol
+
+NAMES = list(PUBLISHED_CELLS)
+TABLE = np.array([cell_gbar(n) for n in NAMES])
+
+#: Prinz 2003 model numbers of bursters with periods of 4 to 17 s.
+SLOW = np.array([863_749, 1_235_449, 876_925, 1_434_853, 1_492_489])
+
+
+def go_on(cells, duration_ms):
+    """Spikes of each cell alone from its thermalised state."""
+    states = {k: v[:, None] for k, v in cells.states.items()}
+    states["s"] = np.zeros((len(cells.gbar), 0))
+    run = simulate(
+        cells.gbar[:, None], circuit=SINGLE_CELL, initial=states_dataset(states, SINGLE_CELL),
+        duration_ms=duration_ms, variables=(),
+    )  # fmt: skip
+    return [t[~np.isnan(t)] for t in run["spike_time_ms"].values[:, 0]]
+
+
+def onsets(times, period, *, in_burst=False):
+    """Spikes after a pause of more than a quarter of the period; the first unless `in_burst`."""
+    pause = np.diff(times, prepend=-np.inf) > period / 4
+    return times[pause][1 if in_burst else 0 :]
+
+
+@pytest.fixture(scope="module")
+def published():
+    return thermalise(TABLE, Protocol())
+
+
+def test_periods_of_the_pacemakers(published):
+    """Converged RK4 values; the published range at a coarser scheme is 1.46 to 1.64 s."""
+    assert (published.activity[:5] == "bursting").all()
+    np.testing.assert_allclose(published.period_ms[:5], [1503, 1496, 1566, 1625, 1676], rtol=0.005)
+
+
+def test_all_published_cells_get_steady(published):
+    assert published.steady.all()
+    silent = published.activity == "silent"
+    assert [n for n, s in zip(NAMES, silent, strict=True) if s] == ["PY 2", "PY 3"]
+    assert np.isnan(published.period_ms[silent]).all()
+    assert not np.isnan(published.period_ms[~silent]).any()
+    for name, values in published.states.items():
+        assert np.isfinite(values).all(), name
+
+
+def test_silent_cells_are_at_rest(published):
+    silent = np.flatnonzero(published.activity == "silent")
+    gbar = published.gbar[silent][:, None]
+    states = {k: v[silent][:, None] for k, v in published.states.items()}
+    states["s"] = np.zeros((len(silent), 0))
+    run = simulate(
+        gbar, circuit=SINGLE_CELL, initial=states_dataset(states, SINGLE_CELL), duration_ms=2000
+    )
+    assert run.sizes["spike"] == 0
+    np.testing.assert_allclose(run["V"].values - run["V"].values[..., :1], 0, atol=0.1)
+
+
+@pytest.mark.parametrize("phase", [0.0, 0.2, 0.5, 0.9])
+def test_the_state_is_at_the_phase(phase):
+    """The next burst of a pacemaker starts after the rest of the cycle."""
+    cells = thermalise(TABLE[:5], replace(Protocol(), thermal_phase=phase))
+    for times, period in zip(go_on(cells, 4000), cells.period_ms, strict=True):
+        start = onsets(times, period, in_burst=phase < 0.3)[0]
+        assert start == pytest.approx((1 - phase) * period, abs=0.01 * period)
+
+
+def test_tonic_cells_are_at_the_phase_of_their_interval():
+    names = [n for n in NAMES if n in ("LP 1", "LP 3", "PY 1", "PY 5", "PY 6")]
+    gbar = np.array([cell_gbar(n) for n in names])
+    cells = thermalise(gbar, replace(Protocol(), thermal_phase=0.25))
+    assert (cells.activity == "tonic").all()
+    for times, period in zip(go_on(cells, 1000), cells.period_ms, strict=True):
+        assert times[0] == pytest.approx(0.75 * period, abs=0.01 * period)
+
+
+def test_slow_bursters_get_there():
+    cells = thermalise(prinz2003_gbar(SLOW), Protocol())
+    assert (cells.activity == "bursting").all() and cells.steady.all()
+    assert (np.diff(cells.period_ms) > 0).all()
+    assert 4000 < cells.period_ms[0] and cells.period_ms[-1] > 15_000
+    for times, period in zip(go_on(cells, 36_000), cells.period_ms, strict=True):
+        starts = onsets(times, period)
+        assert starts[0] == pytest.approx(0.5 * period, abs=0.01 * period)
+        assert np.median(np.diff(starts)) == pytest.approx(period, rel=0.01)
+
+
+def test_a_cell_does_not_depend_on_the_others(published):
+    for which in ([0], [11], [15, 3, 8]):
+        alone = thermalise(TABLE[which], Protocol())
+        np.testing.assert_array_equal(alone.activity, published.activity[which])
+        np.testing.assert_array_equal(alone.period_ms, published.period_ms[which])
+        for name, values in alone.states.items():
+            np.testing.assert_array_equal(values, published.states[name][which], err_msg=name)
+
+
+def test_the_limit_is_kept():
+    """A slow burster that may not run long enough is taken as it is, and said not to be steady."""
+    cells = thermalise(prinz2003_gbar(SLOW[-1:]), replace(Protocol(), thermal_max_ms=12_000.0))
+    assert cells.steady.tolist() == [False]
+    assert np.isfinite(cells.states["V"]).all()
+
+
+def test_initial_states_pick_each_cell(published):
+    gbar = TABLE[[[4, 5, 10], [0, 9, 15]]]
+    states = initial_states(gbar, published, PRINZ2004)
+    for i, row in enumerate([[4, 5, 10], [0, 9, 15]]):
+        for k, cell in enumerate(row):
+            for name in ("V", "Ca", "m", "h"):
+                np.testing.assert_array_equal(states[name][i, k], published.states[name][cell])
+    assert states["s"].shape == (2, 4) and not states["s"].any()
+
+
+def test_cells_are_computed_once(monkeypatch):
+    from pyloric_db.pipeline import simulate as module
+
+    protocol = replace(Protocol(), thermal_phase=0.123)
+    seen = []
+
+    def counting(gbar, protocol):
+        seen.extend(g.tobytes() for g in gbar)
+        return thermalise(gbar, protocol)
+
+    monkeypatch.setattr(module, "thermalise", counting)
+    first = thermal_cells(TABLE[[[0, 5, 10], [0, 5, 11]]], protocol)
+    again = thermal_cells(TABLE[[[0, 5, 12]]], protocol)
+    assert len(seen) == len(set(seen)) == 5
+    assert len(first.gbar) == 4 and len(again.gbar) == 3
