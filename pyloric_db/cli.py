@@ -174,7 +174,7 @@ def build(
         summary = {"path": str(db.path), "circuits": len(db), **_shares(db)}
         print(json.dumps({**summary, "seconds": round(time.monotonic() - began, 3)}, indent=2))
         return
-    out.print(f"{len(db):,} circuits in {out_dir} ({time.monotonic() - began:.0f} s)")
+    _say(f"{len(db):,} circuits in {out_dir} ({time.monotonic() - began:.0f} s)")
     _print_shares(db)
     _print_examples(db)
 
@@ -268,20 +268,16 @@ def status(db: DB, as_json: Json = False) -> None:
         print(json.dumps({**asdict(found), "complete": found.complete}, indent=2))
         return
     state = "complete" if found.complete else "not complete: `pyloric-db build` goes on"
-    out.print(
+    _say(
         f"{found.name}: {found.circuits_done:,} of {found.n_circuits:,} circuits, "
         f"{found.shards_done:,} of {found.n_shards:,} shards, "
-        f"{found.bytes / 1e6:,.1f} MB, {found.seconds:,.0f} s of work; {state}",
-        highlight=False,
+        f"{found.bytes / 1e6:,.1f} MB, {found.seconds:,.0f} s of work; {state}"
     )
     for name, count in found.counts.items():
-        out.print(f"  {name}: {count:,}", highlight=False)
+        _say(f"  {name}: {count:,}")
     for failure in found.failures:
-        out.print(
-            f"  shard {failure.shard} failed {failure.attempts} times: {failure.error}",
-            style="red",
-            markup=False,
-            highlight=False,
+        _say(
+            f"  shard {failure.shard} failed {failure.attempts} times: {failure.error}", out, "red"
         )
 
 
@@ -309,15 +305,14 @@ def verify(db: DB, as_json: Json = False) -> None:
         )
     else:
         for damage in report.damages:
-            out.print(f"{damage.file}: {damage.what}", style="red", markup=False, highlight=False)
+            _say(f"{damage.file}: {damage.what}", out, "red")
         for stray in report.strays:
-            text = f"{stray}: left by a killed writer, harmless"
-            out.print(text, markup=False, highlight=False)
+            _say(f"{stray}: left by a killed writer, harmless")
         if report.good:
             done = "all" if report.complete else f"{report.shards_done} of {report.n_shards}"
-            out.print(f"{db}: {done} shards are there, and every file is as it was written")
+            _say(f"{db}: {done} shards are there, and every file is as it was written")
         else:
-            out.print("`pyloric-db build` with the recipe makes the damaged files again")
+            _say("`pyloric-db build` with the recipe makes the damaged files again")
     if not report.good:
         sys.exit(1)
 
@@ -361,7 +356,7 @@ def query(
         else:
             _write(output, text)
     if file_format == "table" and shown == 20 and found.sizes["circuit"] == 20:
-        err.print("the first 20; --limit N shows more, --format csv all", highlight=False)
+        _say("the first 20; --limit N shows more, --format csv all", err)
 
 
 def _formatted(found: Any, order: list[str], file_format: str, output: Path | None) -> str | None:
@@ -472,7 +467,7 @@ def show(db: DB, circuit_id: Id, as_json: Json = False) -> None:
     table = _table("gbar (mS/cm2)", *channels)
     for cell in parameters.cell.values:
         table.add_row(str(cell), *(f"{v:g}" for v in parameters.gbar.sel(cell=cell).values))
-    out.print(f"circuit {number}", highlight=False)
+    _say(f"circuit {number}")
     out.print(table)
     if parameters.sizes["synapse"]:
         table = _table("synapse", "nS")
@@ -524,7 +519,7 @@ def trace(
         words.append(next((n.replace("_", "-") for n in labels if row[n].values), "not pyloric"))
     target = output or Path(f"circuit-{number}.png")
     plot_traces(simulation, target, title=", ".join(words))
-    out.print(f"wrote {target}", highlight=False)
+    _say(f"wrote {target}")
 
 
 @app.command()
@@ -542,6 +537,11 @@ def bench(as_json: Json = False) -> None:
         shown = f"{value:,.3g}" if isinstance(value, float) else f"{value}"
         table.add_row(name.replace("_", " "), shown)
     out.print(table)
+
+
+def _say(text: str, console: Console = out, style: str | None = None) -> None:
+    """Prints text as it is, not broken into lines, so that programs can read names from it."""
+    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 def _table(*columns: str) -> Table:

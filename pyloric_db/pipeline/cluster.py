@@ -1,8 +1,10 @@
 """Dask clusters."""
 
 import logging
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 
 import dask
 from distributed import Client, LocalCluster, Worker, WorkerPlugin
@@ -38,17 +40,28 @@ def local_client(workers: int | None = None) -> Iterator[Client]:
     """
     with (
         dask.config.set(DASK_SETTINGS),
-        LocalCluster(
+        _local_cluster(workers) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client
+
+
+def _local_cluster(workers: int | None) -> LocalCluster:
+    """Starts the cluster with SIGINT blocked for its processes.
+
+    Ctrl-C reaches every process of a terminal: workers that took it would print tracebacks
+    over the coordinator, which stops them itself. Threads and processes inherit the mask.
+    """
+    resource_tracker.ensure_running()  # started later, it would unblock the signal again
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        return LocalCluster(
             n_workers=workers or dask.system.CPU_COUNT,
             threads_per_worker=1,
             processes=True,
             # any free port: with the default one, a second build would warn
             dashboard_address="127.0.0.1:0",
             host="127.0.0.1",
-            # what goes wrong in a shard comes back as its error
-            silence_logs=logging.CRITICAL,
-        ) as cluster,
-        Client(cluster) as client,
-    ):
-        client.register_plugin(Prepare(), name="pyloric-db")
-        yield client
+        )
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)

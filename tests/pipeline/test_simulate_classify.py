@@ -14,7 +14,8 @@ from pyloric_db.protocol import Protocol
 from pyloric_db.rhythm.recordings import features_from_spikes
 from pyloric_db.vocabulary import feature_columns, run_columns
 
-PROTOCOL = Protocol()
+#: Shorter than the default, and decided at any of four times.
+PROTOCOL = Protocol(transient_ms=1000.0, min_ms=4000.0, max_ms=7000.0)
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +106,7 @@ def test_other_circuits(name):
     rng = np.random.default_rng(1)
     gbar = np.tile(cell_gbar("AB/PD 2"), (4, len(circuit.cells), 1))
     gsyn = rng.uniform(0, 5, (4, len(circuit.synapse_names)))
-    protocol = replace(PROTOCOL, transient_ms=1000.0, min_ms=2000.0, max_ms=5000.0)
+    protocol = replace(PROTOCOL, transient_ms=1000.0, min_ms=2000.0, max_ms=3000.0)
     found = classify(gbar, gsyn, circuit=circuit, protocol=protocol)
     expected = (*feature_columns(circuit.cells), *run_columns(circuit.cells))
     assert list(found.data_vars) == [c.name for c in expected]
@@ -122,8 +123,8 @@ def test_a_nine_cell_circuit_without_synapses_is_nine_cells():
     names = ("AB/PD 1", "AB/PD 2", "AB/PD 3", "LP 1", "PY 1", "PY 2", "PY 4", "PY 5", "PY 6")
     gbar = np.stack([cell_gbar(n) for n in names])
     free = np.zeros(len(NINE_CELLS.synapse_names))
-    nine = simulate(gbar, free, duration_ms=400, circuit=NINE_CELLS, variables=())
-    three = simulate(gbar[[0, 3, 4]], np.zeros(7), duration_ms=400, variables=())
+    nine = simulate(gbar, free, duration_ms=1000, circuit=NINE_CELLS, variables=())
+    three = simulate(gbar[[0, 3, 4]], np.zeros(7), duration_ms=1000, variables=())
     for i, k in enumerate((0, 3, 4)):
         a, b = nine["spike_time_ms"].values[0, k], three["spike_time_ms"].values[0, i]
         np.testing.assert_array_equal(a[~np.isnan(a)], b[~np.isnan(b)])

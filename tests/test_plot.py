@@ -1,0 +1,71 @@
+import numpy as np
+import pytest
+import xarray as xr
+
+from pyloric_db.errors import ConfigError
+from pyloric_db.plot import plot_traces
+
+pytest.importorskip("matplotlib")
+
+
+@pytest.fixture
+def simulation():
+    """Two cells for 3 s: one bursts, the other is silent."""
+    time = np.arange(0, 3000, 0.5)
+    V = np.full((1, 2, len(time)), -55.0)
+    spikes = np.concatenate([start + np.arange(0, 200, 20.0) for start in (300, 1300, 2300)])
+    V[0, 0, np.searchsorted(time, spikes)] = 30
+    padded = np.full((1, 2, 40), np.nan)
+    padded[0, 0, : len(spikes)] = spikes
+    return xr.Dataset(
+        {
+            "V": (("circuit", "cell", "time"), V),
+            "spike_time_ms": (("circuit", "cell", "spike"), padded),
+        },
+        {"cell": ["left", "right"], "time": time},
+    )
+
+
+SIGNATURES = {"png": b"\x89PNG\r\n\x1a\n", "pdf": b"%PDF-", "svg": b"<?xml"}
+
+
+@pytest.mark.parametrize("suffix", SIGNATURES)
+def test_a_figure_of_two_cells(simulation, tmp_path, suffix):
+    file = tmp_path / f"traces.{suffix}"
+    plot_traces(simulation, file, title="two cells")
+    data = file.read_bytes()
+    assert data.startswith(SIGNATURES[suffix]) and len(data) > 5000
+
+
+def test_bursts_are_marked(simulation, tmp_path, monkeypatch):
+    import pyloric_db.plot
+
+    drawn = []
+    monkeypatch.setattr(pyloric_db.plot, "save", lambda figure, path: drawn.append(figure))
+    plot_traces(simulation, tmp_path / "x.png")
+    (figure,) = drawn
+    left, right = figure.axes
+    bars = [np.round(line.get_xdata(), 3).tolist() for line in left.lines if line.get_lw() == 4]
+    assert bars == [[0.3, 0.48], [1.3, 1.48], [2.3, 2.48]]
+    assert not [line for line in right.lines if line.get_lw() == 4]
+    assert [ax.get_ylabel() for ax in figure.axes] == ["LEFT", "RIGHT"]
+    assert right.get_xlabel() == "time (s)"
+
+
+def test_no_figure_is_left_open(simulation, tmp_path):
+    from matplotlib import pyplot as plt
+
+    plot_traces(simulation, tmp_path / "x.png")
+    assert plt.get_fignums() == []
+
+
+@pytest.mark.parametrize("name", ["x.txt", "x", "x.png.gif2"])
+def test_unknown_formats(simulation, tmp_path, name):
+    with pytest.raises(ConfigError, match=r"must end in one of \.png, \.svg and \.pdf"):
+        plot_traces(simulation, tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_that_cannot_be_written(simulation, tmp_path):
+    with pytest.raises(ConfigError, match="cannot be written"):
+        plot_traces(simulation, tmp_path / "nowhere" / "x.png")

@@ -1,0 +1,58 @@
+import pytest
+
+import pyloric_db
+from pyloric_db.summary import PUBLISHED, Share, shares, wilson
+
+
+@pytest.mark.parametrize(
+    "count, total, low, high",
+    [
+        # worked by hand with z = 1.96, z² = 3.8416
+        (0, 10, 0.0, 0.277533),  # z²/(n + z²)
+        (10, 10, 0.722467, 1.0),  # the mirror image
+        (5, 10, 0.236593, 0.763407),  # 0.5 ± z sqrt(n + z²)/(2 (n + z²))
+        (1, 4, 0.045587, 0.699358),  # (p + z²/2n ± z sqrt(p(1-p)/n + z²/4n²)) / (1 + z²/n)
+    ],
+)
+def test_wilson_by_hand(count, total, low, high):
+    assert wilson(count, total) == pytest.approx((low, high), abs=2e-5)
+
+
+def test_wilson_of_nothing_and_of_much():
+    assert wilson(0, 0) == (0.0, 1.0)
+    low, high = wilson(200_000, 1_000_000)
+    assert low < 0.2 < high
+    assert high - low == pytest.approx(2 * 1.96 * (0.2 * 0.8 / 1e6) ** 0.5, rel=1e-3)
+
+
+def test_published_shares():
+    assert PUBLISHED["pyloric_like"] == pytest.approx(0.1999, abs=1e-4)
+    assert PUBLISHED["pyloric"] == pytest.approx(0.02235, abs=1e-5)
+
+
+def test_shares_of_a_database(tmp_path):
+    import synthetic
+
+    manifest = synthetic.build(tmp_path / "db")
+    found = shares(pyloric_db.open(tmp_path / "db"))
+    everything = synthetic.expected(manifest)
+    assert [s.label for s in found] == ["pyloric-like", "pyloric"]
+    assert [s.count for s in found] == [
+        everything["pyloric_like"].sum(),
+        everything["pyloric"].sum(),
+    ]
+    assert all(s.total == 48 and s.interval == wilson(s.count, 48) for s in found)
+    assert found[0].published == PUBLISHED["pyloric_like"]
+
+
+def test_off_the_published_grid_nothing_is_published(tiny_db):
+    found = shares(pyloric_db.open(tiny_db))
+    assert [s.published for s in found] == [None, None]
+    assert found[0] == Share("pyloric-like", found[0].count, 24, None)
+
+
+def test_a_database_without_circuits_has_no_shares(tmp_path):
+    import synthetic
+
+    synthetic.build(tmp_path / "db", shards=[])
+    assert shares(pyloric_db.open(tmp_path / "db")) == []
