@@ -422,12 +422,15 @@ def _circuit(db: Path, circuit_id: str) -> tuple["Database", int]:
     """A database and an id given as a number or a netcode."""
     opened = pyloric_db.open(db)
     has_netcode = "netcode" in {c.name for c in opened.manifest.columns}
-    if has_netcode and len(circuit_id) == 10 and circuit_id.isdigit():
+    if has_netcode and len(circuit_id) == 10 and circuit_id.isascii() and circuit_id.isdigit():
         found = opened.query(f"netcode == '{circuit_id}'", columns=["netcode"])
         if found.sizes["circuit"]:
             return opened, int(found["circuit_id"].values[0])
-    if not circuit_id.isdigit():
+    if not (circuit_id.isascii() and circuit_id.isdigit()):
         raise QueryError(f"{circuit_id!r} is no circuit id: give a whole number or a netcode")
+    if len(circuit_id) > 18:  # more than a database can hold
+        raise QueryError(f"circuit {circuit_id} is not in {db}")
+    opened.parameters([int(circuit_id)])  # QueryError where there is no such circuit
     return opened, int(circuit_id)
 
 
@@ -503,7 +506,7 @@ def trace(
         raise ConfigError(f"--duration-s must be above 0 and at most 600 s, not {duration_s:g}")
     opened, number = _circuit(db, circuit_id)
     row = opened.query(f"circuit_id == {number}").isel(circuit=0)
-    opened.states([number])  # an unknown id is said before JAX is loaded
+    opened.states([number])  # damage is said before JAX is loaded
     from pyloric_db.pipeline.compile_cache import use_compile_cache
 
     use_compile_cache()

@@ -128,7 +128,7 @@ def loaded(code: str, *arguments: object) -> set[str]:
     return set(done.stdout.split("LOADED")[1].split())
 
 
-HEAVY = {"jax", "jaxlib", "distributed", "dask"}
+HEAVY = {"jax", "jaxlib", "distributed"}  # xarray loads dask by itself
 
 
 def test_opening_and_asking_load_no_jax(tiny_db):

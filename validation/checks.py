@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -71,6 +72,13 @@ def _initial(rk4: dict[str, np.ndarray]) -> xr.Dataset:
     return xr.Dataset({k: (("circuit", *d), rk4[f"initial_{k}"]) for k, d in dims.items()})
 
 
+def _simulate(gbar: np.ndarray, gsyn: np.ndarray, **options: Any) -> xr.Dataset:
+    """Spike times only."""
+    run = simulate(gbar, gsyn, variables=(), **options)
+    assert isinstance(run, xr.Dataset)  # not a pair: no state is asked for
+    return run
+
+
 def _spikes(dataset: xr.Dataset) -> list[np.ndarray]:
     rows = dataset["spike_time_ms"].values
     return [r[~np.isnan(r)] for r in rows.reshape(-1, rows.shape[-1])]
@@ -92,8 +100,8 @@ def first_second(at: Setting) -> Section:
         for dtype in ("float32", "float64"):
             at.say(f"RK4, first second: dt {dt_ms} ms, {dtype}")
             found = _spikes(
-                simulate(
-                    rk4["gbar"], rk4["gsyn"], duration_ms=1000, dt_ms=dt_ms, variables=(),
+                _simulate(
+                    rk4["gbar"], rk4["gsyn"], duration_ms=1000, dt_ms=dt_ms,
                     initial=_initial(rk4), dtype=dtype,
                 )
             )  # fmt: skip
@@ -133,14 +141,14 @@ def periods(at: Setting) -> Section:
     ).values
     for dt_ms in (0.05, 0.025):
         at.say(f"RK4, ten seconds: dt {dt_ms} ms")
-        run = simulate(
-            rk4["gbar"], rk4["gsyn"], duration_ms=skip + duration, dt_ms=dt_ms, variables=(),
+        run = _simulate(
+            rk4["gbar"], rk4["gsyn"], duration_ms=skip + duration, dt_ms=dt_ms,
             initial=_initial(rk4),
         )  # fmt: skip
         ours = features_from_spikes(
             [[r - skip] for r in _spikes(run)], cells=("cell",), window_ms=(0, duration)
         )
-        error = np.abs(ours["period_ms"] / theirs["period_ms"] - 1).values[regular]
+        error = np.abs(ours["period_ms"].values / theirs["period_ms"].values - 1)[regular]
         error = np.where(np.isnan(error), np.inf, error)
         median = float(np.median(error))
         section.add(
@@ -208,9 +216,9 @@ def mackelab(at: Setting) -> Section:
             for k, s in shapes.items()
         }
     )  # fmt: skip
-    run = simulate(
+    run = _simulate(
         gbar, gsyn, duration_ms=13_000, dt_ms=0.025, scheme="old_state", initial=initial,
-        variables=(), constants=mackelab_constants(),
+        constants=mackelab_constants(),
     )  # fmt: skip
     window = (3000.0, 13_000.0)
     ours = features_from_spikes(run["spike_time_ms"], window_ms=window)
@@ -409,6 +417,15 @@ def _protocols(fixed: Columns, adaptive: Columns) -> Section:
     return section
 
 
+class Shares(NamedTuple):
+    """Circuits from one thermal phase, and how many of them are pyloric-like and pyloric."""
+
+    phase: float
+    n: int
+    pyloric_like: int
+    pyloric: int
+
+
 def thermal_phases(at: Setting, figure: Path | None) -> Section:
     """Shares from the package's own thermal states at several phases."""
     sample = at.load("grid_sample_labels")
@@ -434,7 +451,7 @@ def thermal_phases(at: Setting, figure: Path | None) -> Section:
                 str(failed.sum()),
             ]
         )
-        points.append((phase, n, int(like.sum()), int(pyloric.sum())))
+        points.append(Shares(phase, n, int(like.sum()), int(pyloric.sum())))
     rows.append(["known, seven starts", "", "18.3% to 25.9%", "2.05% to 3.0%", ""])
     rows.append(["published", "20,250,000", "19.99%", "2.235%", ""])
     section = Section(
@@ -449,7 +466,7 @@ def thermal_phases(at: Setting, figure: Path | None) -> Section:
     return section
 
 
-def _draw(points: list[tuple[float, int, int, int]], path: Path) -> bool:
+def _draw(points: list[Shares], path: Path) -> bool:
     """Shares over the thermal phase with their intervals, and the known spans."""
     try:
         import matplotlib
@@ -459,15 +476,15 @@ def _draw(points: list[tuple[float, int, int, int]], path: Path) -> bool:
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(1, 2, figsize=(8, 3), layout="constrained")
-    for ax, column, title, span, published in (
-        (axes[0], 2, "pyloric-like", (18.3, 25.9), 19.99),
-        (axes[1], 3, "pyloric", (2.05, 3.0), 2.235),
+    for ax, title, counts, span, published in (
+        (axes[0], "pyloric-like", [p.pyloric_like for p in points], (18.3, 25.9), 19.99),
+        (axes[1], "pyloric", [p.pyloric for p in points], (2.05, 3.0), 2.235),
     ):
         ax.axhspan(*span, color="0.92", label="known span")
         ax.axhline(published, color="0.5", lw=1, ls="--", label="published")
-        x = [p[0] for p in points]
-        y = [100 * p[column] / p[1] for p in points]
-        bars = [[100 * v for v in wilson(p[column], p[1])] for p in points]
+        x = [p.phase for p in points]
+        y = [100 * k / p.n for k, p in zip(counts, points, strict=True)]
+        bars = [[100 * v for v in wilson(k, p.n)] for k, p in zip(counts, points, strict=True)]
         error = [
             [v - b[0] for v, b in zip(y, bars, strict=True)],
             [b[1] - v for v, b in zip(y, bars, strict=True)],

@@ -62,6 +62,8 @@ def _local_cluster(workers: int | None) -> LocalCluster:
             # any free port: with the default one, a second build would warn
             dashboard_address="127.0.0.1:0",
             host="127.0.0.1",
+            # what goes wrong in a shard comes back as its error
+            silence_logs=logging.CRITICAL,
         )
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)

@@ -93,7 +93,9 @@ def make_plan(
             },
             n_circuits=selection.count,
             shard_circuits=shard,
-            chunk_circuits=max(k for k in range(1, min(shard, CHUNK_CIRCUITS) + 1) if shard % k == 0),
+            chunk_circuits=max(
+                k for k in range(1, min(shard, CHUNK_CIRCUITS) + 1) if shard % k == 0
+            ),
             cells=circuit.cells,
             synapses=circuit.synapse_names,
             sources=circuit.source_names,

@@ -295,6 +295,7 @@ def test_a_shard_that_always_fails_is_set_aside(client, tiny, tiny_db, tmp_path,
     assert contents(path) == contents(tiny_db)
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_costs_nothing(tiny, tiny_db, tmp_path, contents):
     import signal
 

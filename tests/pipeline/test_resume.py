@@ -84,11 +84,10 @@ def test_interrupted(tiny_toml, tiny_db, tmp_path, contents, client, tiny):
         os.killpg(build.process.pid, signal.SIGINT)
         out, err = build.process.communicate(timeout=60)
     assert build.process.returncode == 130
-    lines = [line for line in err.splitlines() if " of 24 circuits" not in line]
+    lines = [line for line in err.splitlines() if line and " of 24 circuits" not in line]
     assert len(lines) == 1 and "interrupted" in lines[0], err
     assert out == "" and "Traceback" not in err
     assert 2 <= shards_done(path) < 12
-    assert not (path / "build.lock").exists()
     assert pyl.build(tiny(), path, cluster=client).complete
     assert contents(path) == contents(tiny_db)
 
@@ -165,6 +164,7 @@ def test_the_kinds_are_all_there_are(tiny_db):
             assert tuple(p.strip("0123456789") for p in kind) in kinds, file
 
 
+@pytest.mark.slow
 def test_the_command_line_names_and_mends(tiny_toml, tiny_db, tmp_path, contents, cli):
     path = shutil.copytree(tiny_db, tmp_path / "db")
     for name in KINDS[:-1]:

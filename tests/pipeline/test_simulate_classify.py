@@ -14,8 +14,8 @@ from pyloric_db.protocol import Protocol
 from pyloric_db.rhythm.recordings import features_from_spikes
 from pyloric_db.vocabulary import feature_columns, run_columns
 
-#: Shorter than the default, and decided at any of four times.
-PROTOCOL = Protocol(transient_ms=1000.0, min_ms=4000.0, max_ms=7000.0)
+#: Shorter than the default, and decided at any of six times.
+PROTOCOL = Protocol(transient_ms=1000.0, min_ms=4000.0, max_ms=9000.0)
 
 
 @pytest.fixture(scope="module")

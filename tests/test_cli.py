@@ -1,0 +1,367 @@
+"""The installed command: what it prints, its exit codes, and what it leaves alone."""
+
+import csv
+import io
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+import pyloric_db as pyl
+from pyloric_db.pipeline.recipe import packaged_recipes
+
+
+def refused(done, *expected):
+    """Exit code 2 and one sentence on one line of stderr."""
+    assert done.returncode == 2, (done.returncode, done.stdout, done.stderr)
+    assert "Traceback" not in done.stderr
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("pyloric-db: "), done.stderr
+    for text in expected:
+        assert re.search(text, lines[0]), lines[0]
+
+
+@pytest.fixture
+def named(named_db, tmp_path):
+    """A copy of the database that a test may change."""
+    return shutil.copytree(named_db, tmp_path / "named")
+
+
+# recipes and plans
+
+
+def test_version_and_help(cli):
+    assert cli("--version").stdout == f"{pyl.__version__}\n"
+    shown = cli("--help")
+    assert shown.returncode == 0
+    for command in ("recipes", "plan", "build", "status", "verify", "query", "show", "trace"):
+        assert command in shown.stdout
+
+
+def test_recipes(inside):
+    rows = json.loads(inside("recipes", "--json").stdout)
+    assert {r["name"] for r in rows} == set(packaged_recipes())
+    assert {r["name"]: r["circuits"] for r in rows}["prinz2004"] == 20_250_000
+    shown = inside("recipes").stdout
+    assert "prinz2004" in shown and "20,250,000" in shown
+
+
+def test_plan(inside, tmp_path, snapshot):
+    done = inside("plan", "prinz2004", "--sample", 100, "--limit", 60, "--json", cwd=tmp_path)
+    described = json.loads(done.stdout)
+    assert (described["circuits"], described["recipe"]) == (60, "prinz2004")
+    assert described["shards"] * described["circuits_per_shard"] >= 60
+    assert "20,250,000" in inside("plan", "prinz2004", cwd=tmp_path).stdout
+    assert snapshot(tmp_path) == {}
+
+
+GOOD = """name = "x"
+[circuit]
+preset = "prinz2004"
+[parameters.grid]
+abpd = ["AB/PD 1"]
+lp = ["LP 1"]
+py = ["PY 1"]
+gsyn_ab_lp_nS = [0, 3]
+[protocol]
+dt_ms = 0.05
+"""
+
+
+@pytest.mark.parametrize(
+    "old, new, expected",
+    [
+        (GOOD, "name = [", "x.toml is not TOML"),
+        ("name =", "nmae = 1\nname =", "unknown key nmae; did you mean 'name'"),
+        ("[0, 3]", "[-3, 3]", "gsyn_ab_lp_nS.*-3"),
+        ("[0, 3]", "[0, nan]", "gsyn_ab_lp_nS.*nan"),
+        ("[0, 3]", "[]", "gsyn_ab_lp_nS is empty"),
+        ("0.05", "0", "dt_ms.*not 0"),
+        ("0.05", "0.3", "dt_ms.*at most 0.2 ms, not 0.3"),
+        ("LP 1", "LP 7", "'LP 7'.*did you mean 'LP"),
+    ],
+)
+def test_bad_recipes(inside, tmp_path, snapshot, old, new, expected):
+    (tmp_path / "x.toml").write_text(GOOD.replace(old, new))
+    before = snapshot(tmp_path)
+    refused(inside("build", "x.toml", "--out", "db", cwd=tmp_path), "x.toml", expected)
+    assert snapshot(tmp_path) == before
+
+
+def test_unknown_recipes(inside, cli, tmp_path, snapshot):
+    refused(cli("build", "prinz204", "--out", "db", cwd=tmp_path), "no recipe 'prinz204'")
+    for command in (["build", "prinz204", "--out", "db"], ["plan", "prinz204"]):
+        refused(inside(*command, cwd=tmp_path), "no recipe 'prinz204'.*did you mean 'prinz2004'")
+    assert snapshot(tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    "more, expected",
+    [
+        (["--limit", 0], "limit must be at least 1, not 0"),
+        (["--limit", -5], "limit must be at least 1, not -5"),
+        (["--sample", 0], "sample of 0"),
+        (["--sample", 10**9], "cannot be drawn from"),
+        (["--sample", 5, "--seed", -1], "seed must not be negative"),
+        (["--workers", 0], "workers must be at least 1"),
+    ],
+)
+def test_bad_counts(inside, tmp_path, snapshot, more, expected):
+    refused(inside("build", "demo", "--out", "db", *more, cwd=tmp_path), expected)
+    assert snapshot(tmp_path) == {}
+
+
+def test_an_option_that_is_no_number(inside, tmp_path, snapshot):
+    done = inside("build", "demo", "--out", "db", "--limit", "x", cwd=tmp_path)
+    assert done.returncode == 2 and "--limit" in done.stderr and "Traceback" not in done.stderr
+    assert snapshot(tmp_path) == {}
+
+
+# directories
+
+
+def test_directories_that_cannot_be_built_in(inside, named_db, named_toml, tmp_path, snapshot):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").write_text("mine")
+    (tmp_path / "file").write_text("mine")
+    before = snapshot(tmp_path), snapshot(named_db)
+    for out, expected in (
+        (named_db, "another recipe"),
+        ("full", "not empty and holds no database.*thesis.txt"),
+        ("file", "file is not a directory"),
+        ("file/db", "file is not a directory"),
+    ):
+        refused(inside("build", "demo", "--out", out, cwd=tmp_path), expected)
+    refused(
+        inside("build", named_toml, "--out", named_db, "--limit", 5), "another recipe.*selection"
+    )
+    assert (snapshot(tmp_path), snapshot(named_db)) == before
+
+
+COMMANDS = {
+    "status": ["status", "DB"],
+    "verify": ["verify", "DB"],
+    "query": ["query", "DB", "circuit_id < 3"],
+    "show": ["show", "DB", "0"],
+    "trace": ["trace", "DB", "0"],
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_directories_that_hold_no_database(inside, tmp_path, snapshot, command):
+    (tmp_path / "empty").mkdir()
+    before = snapshot(tmp_path)
+    for path, expected in (("empty", "empty.*no database"), ("nowhere", "nowhere")):
+        arguments = [path if a == "DB" else a for a in COMMANDS[command]]
+        refused(inside(*arguments, cwd=tmp_path), expected)
+    assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize("command", ["status", "query", "show", "trace", "build"])
+def test_a_database_of_a_newer_schema(inside, named, named_toml, snapshot, command):
+    file = named / "database.json"
+    file.write_text(file.read_text().replace('"schema_version": 1', '"schema_version": 2'))
+    (named / "ledger.jsonl").unlink()  # as a newer version would have its own
+    before = snapshot(named)
+    arguments = {**COMMANDS, "build": ["build", named_toml, "--out", "DB"]}[command]
+    done = inside(*[named if a == "DB" else a for a in arguments], cwd=named.parent)
+    refused(done, "newer pyloric-db.*update")
+    assert snapshot(named) == before
+    assert list(named.parent.iterdir()) == [named]
+
+
+@pytest.mark.parametrize("command", ["query", "show", "trace"])
+def test_a_database_copied_in_part(inside, named, snapshot, command):
+    (named / "features" / "part-000001.parquet").unlink()
+    before = snapshot(named)
+    arguments = [named if a == "DB" else a for a in COMMANDS[command]]
+    done = inside(*arguments, cwd=named.parent)
+    refused(done, r"part-000001\.parquet is missing.*copied in part")
+    (named / "ledger.jsonl").unlink()
+    refused(inside(*arguments, cwd=named.parent), r"no ledger\.jsonl.*copied in part")
+    del before["ledger.jsonl"]
+    assert snapshot(named) == before
+
+
+def test_verify_says_what_is_missing(inside, named):
+    (named / "features" / "part-000001.parquet").unlink()
+    done = inside("verify", named)
+    assert done.returncode == 1 and "features/part-000001.parquet: is missing" in done.stdout
+    found = json.loads(inside("verify", named, "--json").stdout)
+    assert not found["good"]
+    assert found["damages"] == [{"file": "features/part-000001.parquet", "what": "is missing"}]
+
+
+# what a build says
+
+
+def test_a_build_again_prints_what_it_holds(inside, named_db, named_toml, snapshot):
+    before = {k: v[0] for k, v in snapshot(named_db).items()}
+    done = inside("build", named_toml, "--out", named_db)
+    assert done.returncode == 0, done.stderr
+    assert "24 circuits" in done.stdout and "19.99%" in done.stdout and "2.23%" in done.stdout
+    found = json.loads(inside("build", named_toml, "--out", named_db, "--json").stdout)
+    assert found["circuits"] == 24 and [s["label"] for s in found["shares"]] == [
+        "pyloric-like",
+        "pyloric",
+    ]
+    assert found["shares"][0]["interval"][1] > found["shares"][0]["share"]
+    assert {k: v[0] for k, v in snapshot(named_db).items()} == before
+
+
+def test_status(inside, named_db):
+    found = json.loads(inside("status", named_db, "--json").stdout)
+    assert found["complete"] and found["circuits_done"] == found["n_circuits"] == 24
+    assert found["counts"]["ok"] == 24 and found["failures"] == []
+    shown = inside("status", named_db).stdout
+    assert shown.startswith("named: 24 of 24 circuits") and "complete" in shown
+
+
+def test_status_of_a_build_that_stopped(inside, named):
+    from pyloric_db.store.ledger import record_failure
+
+    ledger = named / "ledger.jsonl"
+    ledger.write_bytes(b"".join(ledger.read_bytes().splitlines(keepends=True)[:-1]))
+    record_failure(named, 3, "OSError: no space", 3)
+    done = inside("status", named)
+    assert done.returncode == 0 and "not complete" in done.stdout
+    assert "shard 3 failed 3 times: OSError: no space" in done.stdout
+    assert inside("verify", named).returncode == 0
+
+
+def test_verify(cli, named_db):
+    done = cli("verify", named_db)
+    assert done.returncode == 0 and "all shards are there" in done.stdout
+    assert json.loads(cli("verify", named_db, "--json").stdout)["good"]
+
+
+# questions
+
+
+EXPR = "gsyn_ab_lp_nS > 1 and circuit_id < 8 and v_min_lp_mV < 0"
+ANSWER = [1, 3, 5, 7]
+
+
+def test_query_as_csv_and_json(inside, named_db):
+    columns = "circuit_id, gsyn_ab_lp_nS,activity_py ,period_ms"
+    done = inside("query", named_db, EXPR, "--columns", columns, "--format", "csv")
+    rows = list(csv.DictReader(io.StringIO(done.stdout)))
+    assert [int(r["circuit_id"]) for r in rows] == ANSWER
+    assert list(rows[0]) == ["circuit_id", "gsyn_ab_lp_nS", "activity_py", "period_ms"]
+    done = inside("query", named_db, EXPR, "--columns", columns, "--format", "json")
+    found = json.loads(done.stdout)  # NaN would not be JSON: null it is
+    assert [r["circuit_id"] for r in found] == ANSWER
+    assert "NaN" not in done.stdout and found[0]["gsyn_ab_lp_nS"] == 30
+
+
+def test_query_with_order_and_limit(inside, named_db):
+    done = inside(
+        "query", named_db, EXPR, "--order-by", "-circuit_id", "--limit", 2, "--format", "csv",
+        "--columns", "circuit_id",
+    )  # fmt: skip
+    assert done.stdout.split() == ['"circuit_id"', "7", "5"]
+
+
+def test_query_as_a_table(cli, named_db):
+    shown = cli("query", named_db, "circuit_id >= 0")
+    assert shown.returncode == 0 and "first 20" in shown.stderr
+    lines = shown.stdout.splitlines()
+    assert len(lines) == 21 and lines[0].split()[:2] == ["circuit_id", "netcode"]
+    assert lines[2].split()[:2] == ["1", "0001000000"]
+    assert len(cli("query", named_db, "circuit_id >= 0", "--limit", 24).stdout.splitlines()) == 25
+
+
+def test_query_into_files(inside, named_db, tmp_path):
+    done = inside("query", named_db, EXPR, "--format", "parquet", "-o", tmp_path / "x.parquet")
+    assert done.returncode == 0 and done.stdout == ""
+    table = pq.read_table(tmp_path / "x.parquet")
+    assert table["circuit_id"].to_pylist() == ANSWER
+    assert table.schema.field("gsyn_ab_lp_nS").metadata[b"units"] == b"nS"
+    db = pyl.open(named_db)
+    assert set(table.column_names) == {c.name for c in db.manifest.columns}
+    inside("query", named_db, EXPR, "--format", "csv", "-o", tmp_path / "x.csv")
+    assert len((tmp_path / "x.csv").read_text().splitlines()) == 1 + len(ANSWER)
+
+
+def test_a_table_can_be_piped_into_nothing(named_db):
+    command = Path(sys.executable).parent / "pyloric-db"
+    done = subprocess.run(
+        f"'{command}' query '{named_db}' 'circuit_id >= 0' --format csv | true",
+        shell=True, capture_output=True, text=True,
+    )  # fmt: skip
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments, expected",
+    [
+        (["perod_ms > 1"], "'perod_ms'.*did you mean 'period_ms'"),
+        (["period_ms > "], "period_ms"),
+        (["__import__('os').remove('x')"], "."),
+        (["period_ms > 1; drop table circuits"], "."),
+        (["pyloric", "--columns", "perod_ms"], "'perod_ms'.*did you mean 'period_ms'"),
+        (["pyloric", "--order-by", "perod_ms"], "'perod_ms'"),
+        (["pyloric", "--limit", "-1"], "limit must be a whole number from 0, not -1"),
+        (["pyloric", "--format", "xml"], "--format must be one of table, csv.*'xml'"),
+        (["pyloric", "--format", "parquet"], "needs a file"),
+        (["pyloric", "-o", "no/where"], "cannot be written"),
+        (["pyloric", "--format", "parquet", "-o", "no/where"], "cannot be written"),
+    ],
+)
+def test_bad_questions(inside, named_db, tmp_path, snapshot, arguments, expected):
+    before = snapshot(named_db)
+    refused(inside("query", named_db, *arguments, cwd=tmp_path), expected)
+    assert snapshot(named_db) == before and snapshot(tmp_path) == {}
+
+
+def test_errors_of_the_installed_command(cli, named_db, tmp_path, snapshot):
+    """As above, but in a process of its own."""
+    (tmp_path / "x.toml").write_text(GOOD.replace("[0, 3]", "[-3, 3]"))
+    before = snapshot(tmp_path)
+    refused(cli("build", "x.toml", "--out", "db", cwd=tmp_path), "gsyn_ab_lp_nS.*-3")
+    refused(cli("build", "demo", "--out", named_db), "another recipe")
+    refused(cli("query", named_db, "perod_ms > 1"), "did you mean 'period_ms'")
+    refused(cli("show", named_db, 24), "24")
+    assert snapshot(tmp_path) == before
+
+
+def test_show_by_id_and_by_netcode(cli, named_db):
+    by_id = cli("show", named_db, 15, "--json")
+    found = json.loads(by_id.stdout)
+    # 15 of 2 x 2 x 3 x 2: AB/PD 2, LP 1, PY 2, AB-LP 30 nS
+    assert found["netcode"] == "1011000000"
+    assert found["gbar_mS_per_cm2"]["abpd"]["Na"] == 100  # AB/PD 2
+    assert found["gsyn_nS"]["ab_lp"] == 30 and found["gsyn_nS"]["py_lp"] == 0
+    assert cli("show", named_db, "1011000000", "--json").stdout == by_id.stdout
+    shown = cli("show", named_db, 15).stdout
+    assert "1011000000" in shown and "gbar (mS/cm2)" in shown and "spike_rate_abpd_Hz" in shown
+
+
+@pytest.mark.parametrize(
+    "circuit", ["24", "9999999999", "99999999999999999999999", "x", "1.5", "٣"]
+)
+@pytest.mark.parametrize("command", ["show", "trace"])
+def test_unknown_circuits(inside, named_db, tmp_path, snapshot, command, circuit):
+    refused(inside(command, named_db, circuit, cwd=tmp_path), re.escape(circuit))
+    assert snapshot(tmp_path) == {}
+
+
+def test_trace_draws_a_figure(cli, named_db, tmp_path):
+    done = cli("trace", named_db, 3, "-o", tmp_path / "x.png", "--duration-s", 0.5)
+    assert done.returncode == 0, done.stderr
+    data = (tmp_path / "x.png").read_bytes()
+    assert data.startswith(b"\x89PNG\r\n\x1a\n") and len(data) > 10_000
+    width, height = (int.from_bytes(data[k : k + 4], "big") for k in (16, 20))
+    assert width > 1000 and height > 500
+
+
+def test_trace_refuses_bad_durations(inside, named_db, tmp_path, snapshot):
+    for duration in ("0", "nan", "601"):
+        done = inside("trace", named_db, 3, "--duration-s", duration, cwd=tmp_path)
+        refused(done, "--duration-s must be above 0")
+    assert snapshot(tmp_path) == {}
