@@ -278,6 +278,7 @@ def _agreement(ours: Columns, label: np.ndarray) -> tuple[float, float, float]:
 
 def _shares(section: Section, columns: Columns, *, targets: bool) -> None:
     n = len(columns["status"])
+    targets = targets and n == SAMPLE_CIRCUITS  # a smaller sample says too little
     for name, low, high in (("pyloric_like", 0.185, 0.21), ("pyloric", 0.019, 0.028)):
         k = int(columns[name].sum())
         section.add(

@@ -14,7 +14,7 @@ from pyloric_db.integrate.engine import WIDTHS, Engine
 from pyloric_db.model.cells import cell_gbar
 from pyloric_db.model.circuit import PRINZ2004, SINGLE_CELL, Circuit, GapJunction
 from pyloric_db.model.constants import Constants
-from pyloric_db.pipeline.run import run_circuits
+from pyloric_db.pipeline.run import protocol_engine, run_circuits
 from pyloric_db.pipeline.states import cold_states
 from pyloric_db.protocol import Protocol
 
@@ -201,6 +201,12 @@ def test_programs_are_compiled_once_per_width(monkeypatch):
     for n in (*WIDTHS[1:], WIDTHS[-1] + 100):
         # a big batch goes on in narrower ones when most of its circuits are done
         assert classify(n, 2) <= len(WIDTHS) * one_width
+    engine = protocol_engine(PRINZ2004, protocol)
+    batch = engine.start(cold_states(5, PRINZ2004), *grid_sample(5))
+    engine.advance(batch, np.arange(5))
+    before = traces
+    engine.advance(batch, np.arange(10, 15))
+    assert traces == before
 
 
 # ---------------------------------------------------------------- spikes
@@ -212,7 +218,7 @@ def test_spikes_are_the_maxima_of_the_trace(crowd):
     batch = engine.start(cold_states(n, PRINZ2004), gbar[:n], gsyn[:n])
     _, epoch, recorded = engine.record(batch, ("V",), 1)
     found = spikes_of(epoch)
-    total = 0
+    errors = []
     for V, times in zip(recorded["V"].reshape(n * 3, -1).astype(float), found, strict=True):
         left, middle, right = V[:-2], V[1:-1], V[2:]
         k = np.flatnonzero((middle >= left) & (middle > right))
@@ -223,11 +229,13 @@ def test_spikes_are_the_maxima_of_the_trace(crowd):
         # nearly as high as the threshold, or cut by the end: found or not
         certain = (np.abs(height) > 0.5) & (exact < 299)
         wanted = exact[certain & (height > 0)]
-        matched = np.abs(times[:, None] - wanted[None]).min(axis=0, initial=np.inf)
-        assert (matched < 0.06).all()
+        distance = times[:, None] - wanted[None]
+        if len(wanted):
+            errors.extend(distance[np.abs(distance).argmin(axis=0), np.arange(len(wanted))])
         assert len(times) - len(wanted) <= (~certain & (height > -0.5)).sum()
-        total += len(wanted)
-    assert total > 500
+    # samples are 0.1 ms apart; without interpolation the spread would be 0.03 ms
+    assert len(errors) > 500
+    assert np.max(np.abs(errors)) < 0.06 and np.std(errors) < 0.02
 
 
 def test_threshold(crowd):

@@ -87,6 +87,7 @@ def test_periods_of_regular_bursters(rk4):
     assert np.max(error) < 0.03
 
 
+@pytest.mark.slow
 def test_labels_of_the_grid():
     with np.load(DATA / "grid_labels.npz") as file:
         circuit_id, label, x = file["circuit_id"], file["label"], file["cell_state"]
