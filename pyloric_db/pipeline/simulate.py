@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import numpy as np
 import xarray as xr
@@ -149,6 +149,46 @@ def _initial(initial: Initial, gbar: np.ndarray, circuit: Circuit, protocol: Pro
             f"{nearest(initial, ('cold', 'thermal'))}"
         )
     return states_from(initial, len(gbar), circuit)
+
+
+@overload
+def simulate(
+    gbar: Any,
+    gsyn: Any = ...,
+    *,
+    duration_ms: float,
+    dt_ms: float = ...,
+    record_every_ms: float = ...,
+    initial: Initial = ...,
+    temperature_K: float = ...,
+    circuit: Circuit = ...,
+    i_ext_nA: Any = ...,
+    variables: Sequence[str] = ...,
+    scheme: Literal["gates_first", "old_state"] = ...,
+    dtype: Literal["float32", "float64"] = ...,
+    constants: Constants | None = ...,
+    return_state: Literal[False] = False,
+) -> xr.Dataset: ...
+
+
+@overload
+def simulate(
+    gbar: Any,
+    gsyn: Any = ...,
+    *,
+    duration_ms: float,
+    dt_ms: float = ...,
+    record_every_ms: float = ...,
+    initial: Initial = ...,
+    temperature_K: float = ...,
+    circuit: Circuit = ...,
+    i_ext_nA: Any = ...,
+    variables: Sequence[str] = ...,
+    scheme: Literal["gates_first", "old_state"] = ...,
+    dtype: Literal["float32", "float64"] = ...,
+    constants: Constants | None = ...,
+    return_state: Literal[True],
+) -> tuple[xr.Dataset, xr.Dataset]: ...
 
 
 def simulate(
