@@ -75,7 +75,7 @@ class Arithmetic:
     def boltzmann(self, V: Any) -> Any:
         """The function (V_half, slope) -> exp((V - V_half) / slope) at this V.
 
-        V must stay within -150 ... 75 mV for the result to be finite in float32.
+        Finite in float32 from -250 to 140 mV, beyond every reversal potential of the model.
         """
 
         def e(V_half: Any, slope: Any) -> Any:

@@ -28,10 +28,6 @@ from pyloric_db.model.circuit import Circuit
 from pyloric_db.model.constants import REFERENCE_TEMPERATURE_K, Constants, q10
 from pyloric_db.vocabulary import H_GATES, M_GATES
 
-# Beyond these the published fits mean nothing, and their products would overflow float32;
-# the kinetics (not the driving forces) saturate there.
-KINETIC_RANGE_mV = (-150.0, 75.0)
-
 #: V, Ca (cell, batch); s (source, batch); one (gate, cell, batch) per group of gates.
 State = tuple[Any, ...]
 
@@ -43,25 +39,22 @@ class GateGroup:
     keys: tuple[tuple[str, str], ...]  # ("m" | "h", channel)
     inf: Sigmoid
     tau: Any
-    half_Ca_uM: np.ndarray | None  # NaN for gates that calcium does not touch
+    half_Ca_uM: float | None
     rate: np.ndarray  # temperature's factor on 1/tau
 
 
 def gate_groups(constants: Constants, temperature_K: float) -> tuple[GateGroup, ...]:
     """All gates of the model's channels, grouped by the shape of their equations."""
-    groups: dict[type, list[tuple[str, str, Gate]]] = {}
+    groups: dict[tuple[type, float | None], list[tuple[str, str, Gate]]] = {}
     for channel in constants.channels:
         for which, gate in (("m", channel.m), ("h", channel.h)):
             if gate is not None:
-                groups.setdefault(type(gate.tau), []).append((which, channel.name, gate))
+                key = (type(gate.tau), gate.half_Ca_uM)
+                groups.setdefault(key, []).append((which, channel.name, gate))
 
     def stack(tables: list[Any]) -> Any:
         columns = np.array([astuple(t) for t in tables]).T[..., None, None]
         return type(tables[0])(*columns)
-
-    def half_Ca(members: list[tuple[str, str, Gate]]) -> np.ndarray | None:
-        values = np.array([gate.half_Ca_uM for _, _, gate in members], float)[:, None, None]
-        return None if np.isnan(values).all() else values
 
     factor = {
         "m": q10(constants.Q10_tau_m, temperature_K),
@@ -72,10 +65,10 @@ def gate_groups(constants: Constants, temperature_K: float) -> tuple[GateGroup, 
             keys=tuple((which, name) for which, name, _ in members),
             inf=stack([gate.inf for _, _, gate in members]),
             tau=stack([gate.tau for _, _, gate in members]),
-            half_Ca_uM=half_Ca(members),
+            half_Ca_uM=half_Ca,
             rate=np.array([factor[which] for which, _, _ in members])[:, None, None],
         )
-        for members in groups.values()
+        for (_, half_Ca), members in groups.items()
     )
 
 
@@ -197,16 +190,14 @@ def make_stepper(
     log_Ca_out = f(np.log(c.Ca_out))
 
     def advance_gates(x: Any, group: GateGroup, V: Any, Ca: Any) -> Any:
-        e = ops.boltzmann(jnp.clip(V, *map(f, KINETIC_RANGE_mV))[None])
+        e = ops.boltzmann(V[None])
         numerator, tau = group.tau.rate(e)
         numerator = numerator * f(dt * group.rate)
         target: Any = f(1.0)
         denominator = group.inf.denominator(e)
         if group.half_Ca_uM is not None:
-            free = np.isnan(group.half_Ca_uM)
-            half = f(np.where(free, 0, group.half_Ca_uM))
-            target = jnp.where(free, f(1.0), Ca[None])
-            denominator = denominator * jnp.where(free, f(1.0), Ca[None] + half)
+            target = Ca[None]
+            denominator = denominator * (Ca[None] + f(group.half_Ca_uM))
         step = numerator * tau
         pade = tau * tau + step * f(0.5) + numerator * numerator * f(1 / 12)
         return x + (target - x * denominator) * step / (denominator * pade)
@@ -214,8 +205,7 @@ def make_stepper(
     def advance_sources(s: Any, V: Any) -> Any:
         if not circuit.sources:
             return s
-        V_kinetic = jnp.clip(V, *map(f, KINETIC_RANGE_mV))
-        V_pre = jnp.stack([V_kinetic[i] for i in source_cells])
+        V_pre = jnp.stack([V[i] for i in source_cells])
         e = ops.boltzmann(V_pre)(s_table.V_half, s_table.slope)
         # tau_s = (1 - s_inf)/k_minus with s_inf = 1/(1 + e): x = dt k_minus (1 + e)/e
         return s + (1 / (1 + e) - s) * ops.one_minus_exp(f(dt * k_minus) * (1 + e) / e)

@@ -78,9 +78,10 @@ class ProductTau:
 
     def rate(self, e: Boltzmann) -> tuple[Any, Any]:
         """1/tau as a numerator and a denominator (ms)."""
+        # the inner division stays: the product of both exponentials would overflow float32
         E_1 = e(self.V_1, self.slope_1)
         E_2 = e(self.V_2, self.slope_2)
-        return (1 + E_1) * (1 + E_2), self.scale * ((self.offset + 1) + self.offset * E_2)
+        return 1 + E_1, self.scale * (self.offset + 1 / (1 + E_2))
 
 
 Tau = SigmoidTau | BellTau | ProductTau
