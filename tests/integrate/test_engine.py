@@ -337,11 +337,11 @@ def test_failed_circuits_have_a_status_and_leave_the_others_alone():
 
 
 def test_out_of_range():
-    """Currents that hold a cell at hundreds of mV: finite, but not a cell."""
+    """A current that holds a cell below -250 mV: finite, but not a cell."""
     gbar, gsyn = grid_sample(2)
     engine = Engine(PRINZ2004, dt_ms=0.05, epoch_ms=100)
     i_ext = np.zeros((2, 3))
-    i_ext[1, 2] = 1e5
+    i_ext[1, 2] = -3.0
     batch = engine.start(cold_states(2, PRINZ2004), gbar, gsyn, i_ext)
     _, epoch = engine.epoch(batch)
     assert epoch.out_of_range.tolist() == [False, True]
