@@ -16,7 +16,7 @@ NAMES = list(PUBLISHED_CELLS)
 TABLE = np.array([cell_gbar(n) for n in NAMES])
 
 #: Prinz 2003 model numbers of bursters with periods of 4 to 17 s.
-SLOW = np.array([863_749, 1_235_449, 876_925, 1_434_853, 1_492_489])
+SLOW = np.array([863_749, 876_925, 1_434_853, 1_492_489])
 
 
 def go_on(cells, duration_ms):
