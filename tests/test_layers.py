@@ -111,7 +111,7 @@ def test_imports_go_one_way(module):
         ("query/database.py", "def states():\n    import pyloric_db"),
         ("query/rows.py", "from pyloric_db import pipeline"),
         ("plot.py", "from pyloric_db.pipeline.simulate import simulate"),
-        ("cli.py", "from pyloric_db.integrate.engine import Engine"),
+        ("cli/building.py", "from pyloric_db.integrate.engine import Engine"),
     ],
 )
 def test_the_rule_notices(module, text):

@@ -3,7 +3,7 @@ import pytest
 import xarray as xr
 
 from pyloric_db.errors import ConfigError
-from pyloric_db.plot import plot_traces
+from pyloric_db.plot.traces import plot_traces
 
 pytest.importorskip("matplotlib")
 
@@ -38,10 +38,10 @@ def test_a_figure_of_two_cells(simulation, tmp_path, suffix):
 
 
 def test_bursts_are_marked(simulation, tmp_path, monkeypatch):
-    import pyloric_db.plot
+    import pyloric_db.plot.traces
 
     drawn = []
-    monkeypatch.setattr(pyloric_db.plot, "save", lambda figure, path: drawn.append(figure))
+    monkeypatch.setattr(pyloric_db.plot.traces, "save", lambda figure, path: drawn.append(figure))
     plot_traces(simulation, tmp_path / "x.png")
     (figure,) = drawn
     left, right = figure.axes

@@ -1,4 +1,4 @@
-"""Figures. Needs matplotlib (the `plot` extra)."""
+"""Voltage traces of a circuit."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any

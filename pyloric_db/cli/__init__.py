@@ -1,0 +1,48 @@
+"""The command line: parse, call, print. No science, and no JAX before a command needs it."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+import pyloric_db
+from pyloric_db.cli import asking, building
+from pyloric_db.cli.console import complain
+from pyloric_db.errors import PyloricDBError, ShardError
+
+app = typer.Typer(
+    help="Databases of pyloric circuit models, built and asked.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for command in (*building.COMMANDS, *asking.COMMANDS):
+    app.command()(command)
+
+
+def main() -> None:
+    """Entry point: errors become one sentence and an exit code."""
+    try:
+        app()
+    except ShardError as error:
+        complain(str(error))
+        sys.exit(1)
+    except PyloricDBError as error:
+        complain(str(error))
+        sys.exit(2)
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            sys.stderr.close()
+            sys.exit(0)
+        where = f"{error.filename}: " if error.filename else ""
+        complain(f"{where}{error.strerror}")
+        sys.exit(2)
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        print(pyloric_db.__version__)
+        raise typer.Exit

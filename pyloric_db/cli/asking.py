@@ -1,0 +1,211 @@
+"""Commands that ask a database."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+import pyloric_db
+from pyloric_db.cli.console import DB, Json, err, out, rows_table, say, table_of, write_text
+from pyloric_db.errors import ConfigError, QueryError
+
+if TYPE_CHECKING:
+    from pyloric_db.query.database import Database
+
+
+def query(
+    db: DB,
+    expr: Annotated[
+        str, typer.Argument(metavar="EXPR", help="Such as 'pyloric and period_ms > 1200'.")
+    ],
+    columns: Annotated[str | None, typer.Option(help="Names, separated by commas.")] = None,
+    order_by: Annotated[str | None, typer.Option(help="A column; '-name' for descending.")] = None,
+    limit: Annotated[int | None, typer.Option(help="At most N circuits.")] = None,
+    file_format: Annotated[
+        str, typer.Option("--format", help="table, csv, json or parquet.")
+    ] = "table",
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="File to write.")] = None,
+) -> None:
+    """Print the circuits for which an expression over the columns is true."""
+    formats = ("table", "csv", "json", "parquet")
+    if file_format not in formats:
+        raise QueryError(f"--format must be one of {', '.join(formats)}, not {file_format!r}")
+    if file_format == "parquet" and output is None:
+        raise QueryError("--format parquet needs a file: -o FILE")
+    names = None if columns is None else [c.strip() for c in columns.split(",") if c.strip()]
+    shown = 20 if file_format == "table" and limit is None and output is None else limit
+    opened = pyloric_db.open(db)
+    found = opened.query(expr, columns=names, order_by=order_by, limit=shown)
+    if names is None and file_format == "table":
+        wanted = (
+            "netcode",
+            *("period_ms", "duty_cycle_abpd", "duty_cycle_lp", "duty_cycle_py"),
+            *("phase_start_lp", "phase_start_py", "pyloric_like", "pyloric", "status"),
+        )
+        names = [n for n in wanted if n in found]
+    order = list(dict.fromkeys(["circuit_id", *(names or [str(v) for v in found.data_vars])]))
+    text = _formatted(found, order, file_format, output)
+    if text is not None:
+        if output is None:
+            sys.stdout.write(text)
+        else:
+            write_text(output, text)
+    if file_format == "table" and shown == 20 and found.sizes["circuit"] == 20:
+        say("the first 20; --limit N shows more, --format csv all", err)
+
+
+def _formatted(found: Any, order: list[str], file_format: str, output: Path | None) -> str | None:
+    """The rows as text; None where they went to `output` as Parquet."""
+    import pyarrow as pa
+
+    if file_format == "table":
+        console = Console(width=None if sys.stdout.isatty() and output is None else 200)
+        with console.capture() as capture:
+            console.print(rows_table(found, order))
+        return capture.get()
+    arrays = [_arrow(found[name].values) for name in order]
+    fields = [
+        pa.field(n, a.type, metadata={k: str(v) for k, v in found[n].attrs.items()})
+        for n, a in zip(order, arrays, strict=True)
+    ]
+    table = pa.table(arrays, schema=pa.schema(fields))
+    if file_format == "json":
+        return json.dumps(table.to_pylist(), indent=2) + "\n"
+    if file_format == "csv":
+        import io
+
+        import pyarrow.csv
+
+        sink = io.BytesIO()
+        pyarrow.csv.write_csv(table, sink)
+        return sink.getvalue().decode()
+    import pyarrow.parquet
+
+    try:
+        pyarrow.parquet.write_table(table, output)
+    except OSError as error:
+        raise ConfigError(f"{output} cannot be written: {error}") from error
+    return None
+
+
+def _arrow(values: Any) -> Any:
+    """A column with null for NaN and for the empty string."""
+    import numpy as np
+    import pyarrow as pa
+
+    if values.dtype.kind == "f":
+        return pa.array(values, mask=np.isnan(values))
+    if values.dtype == object:
+        return pa.array([v or None for v in values], pa.string())
+    return pa.array(values)
+
+
+def _circuit(db: Path, circuit_id: str) -> tuple["Database", int]:
+    """A database and an id given as a number or a netcode."""
+    opened = pyloric_db.open(db)
+    has_netcode = "netcode" in {c.name for c in opened.manifest.columns}
+    if has_netcode and len(circuit_id) == 10 and circuit_id.isascii() and circuit_id.isdigit():
+        found = opened.query(f"netcode == '{circuit_id}'", columns=["netcode"])
+        if found.sizes["circuit"]:
+            return opened, int(found["circuit_id"].values[0])
+    if not (circuit_id.isascii() and circuit_id.isdigit()):
+        raise QueryError(f"{circuit_id!r} is no circuit id: give a whole number or a netcode")
+    if len(circuit_id) > 18:  # more than a database can hold
+        raise QueryError(f"circuit {circuit_id} is not in {db}")
+    opened.parameters([int(circuit_id)])  # QueryError where there is no such circuit
+    return opened, int(circuit_id)
+
+
+Id = Annotated[str, typer.Argument(metavar="ID", help="circuit_id, or a ten-digit netcode.")]
+
+
+def show(db: DB, circuit_id: Id, as_json: Json = False) -> None:
+    """Show one circuit: its conductances, features and labels."""
+    opened, number = _circuit(db, circuit_id)
+    parameters = opened.parameters([number]).isel(circuit=0)
+    row = opened.query(f"circuit_id == {number}").isel(circuit=0)
+    values = {n: _plain(row[n].values) for n in map(str, row.data_vars)}
+    if as_json:
+        print(
+            json.dumps(
+                {
+                    "circuit_id": number,
+                    **values,
+                    "gbar_mS_per_cm2": {
+                        str(c): {
+                            str(k): float(parameters.gbar.sel(cell=c, channel=k))
+                            for k in parameters.channel.values
+                        }
+                        for c in parameters.cell.values
+                    },
+                    "gsyn_nS": {
+                        str(s): float(parameters.gsyn.sel(synapse=s))
+                        for s in parameters.synapse.values
+                    },
+                },
+                indent=2,
+            )
+        )
+        return
+    channels = [str(c) for c in parameters.channel.values]
+    table = table_of("gbar (mS/cm2)", *channels)
+    for cell in parameters.cell.values:
+        table.add_row(str(cell), *(f"{v:g}" for v in parameters.gbar.sel(cell=cell).values))
+    say(f"circuit {number}")
+    out.print(table)
+    if parameters.sizes["synapse"]:
+        table = table_of("synapse", "nS")
+        for synapse in parameters.synapse.values:
+            table.add_row(str(synapse), f"{float(parameters.gsyn.sel(synapse=synapse)):g}")
+        out.print(table)
+    table = table_of("feature", "value", "unit")
+    for name, value in values.items():
+        unit = row[name].attrs.get("units", "1")
+        shown = "" if value is None else f"{value:.5g}" if isinstance(value, float) else str(value)
+        table.add_row(name, shown, "" if unit == "1" else unit)
+    out.print(table)
+
+
+def _plain(value: Any) -> Any:
+    item = value.item()
+    return None if item != item or item == "" else item
+
+
+def trace(
+    db: DB,
+    circuit_id: Id,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Figure; by default circuit-ID.png.")
+    ] = None,
+    duration_s: Annotated[float, typer.Option(help="Seconds to simulate.")] = 5.0,
+) -> None:
+    """Simulate one circuit on from its stored state and draw its voltage traces."""
+    from pyloric_db.plot.traces import plot_traces
+
+    if not 0 < duration_s <= 600:
+        raise ConfigError(f"--duration-s must be above 0 and at most 600 s, not {duration_s:g}")
+    opened, number = _circuit(db, circuit_id)
+    row = opened.query(f"circuit_id == {number}").isel(circuit=0)
+    opened.states([number])  # damage is said before JAX is loaded
+    from pyloric_db.pipeline.compile_cache import use_compile_cache
+
+    use_compile_cache()
+    dt_ms = float(opened.manifest.settings["dt_ms"])
+    simulation = opened.simulate([number], duration_ms=round(duration_s * 1000 / dt_ms) * dt_ms)
+    words = [f"circuit {number}"]
+    if "netcode" in row:
+        words[0] += f" (netcode {row['netcode'].values})"
+    if float(row["period_ms"].values) > 0:
+        words.append(f"period {float(row['period_ms'].values):.0f} ms")
+    if "pyloric" in row:
+        labels = ("pyloric", "pyloric_like")
+        words.append(next((n.replace("_", "-") for n in labels if row[n].values), "not pyloric"))
+    target = output or Path(f"circuit-{number}.png")
+    plot_traces(simulation, target, title=", ".join(words))
+    say(f"wrote {target}")
+
+
+COMMANDS = (query, show, trace)

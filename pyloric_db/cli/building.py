@@ -1,0 +1,274 @@
+"""Commands that make databases and look after them."""
+
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.progress import DownloadColumn, MofNCompleteColumn
+
+from pyloric_db.cli.console import DB, Json, err, out, progress_bar, rows_table, say, table_of
+
+if TYPE_CHECKING:
+    from pyloric_db.pipeline.plan import Plan
+    from pyloric_db.query.database import Database
+
+Limit = Annotated[int | None, typer.Option(help="Only the first N circuits.")]
+Sample = Annotated[int | None, typer.Option(help="Only N circuits, drawn at random.")]
+Seed = Annotated[int, typer.Option(help="Seed of --sample.")]
+RecipeName = Annotated[
+    str, typer.Argument(metavar="RECIPE", help="Name of a packaged recipe, or a TOML file.")
+]
+
+
+def recipes(as_json: Json = False) -> None:
+    """List the packaged recipes."""
+    from pyloric_db.pipeline.draw import select
+    from pyloric_db.pipeline.recipe import load_recipe, packaged_recipes
+
+    found = [load_recipe(name) for name in packaged_recipes()]
+    rows: list[dict[str, Any]] = [
+        {"name": r.name, "circuits": select(r).count, "description": r.description} for r in found
+    ]
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return
+    table = table_of("recipe", "circuits", "what it holds")
+    for row in rows:
+        table.add_row(row["name"], f"{row['circuits']:,}", row["description"])
+    out.print(table)
+
+
+def plan(
+    recipe: RecipeName,
+    limit: Limit = None,
+    sample: Sample = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Say what a build would do: circuits, shards, bytes. Changes nothing."""
+    from pyloric_db.pipeline.plan import make_plan
+
+    described = _describe(make_plan(recipe, limit=limit, sample=sample, seed=seed))
+    if as_json:
+        print(json.dumps(described, indent=2))
+        return
+    table = table_of("", "")
+    table.show_header = False
+    for key, value in described.items():
+        table.add_row(key.replace("_", " "), f"{value:,}" if isinstance(value, int) else str(value))
+    out.print(table)
+
+
+def _describe(plan: "Plan") -> dict[str, Any]:
+    """What a plan amounts to; bytes from the states and what a feature row takes compressed."""
+    m = plan.manifest
+    state = 4 * (len(m.cells) * (2 + 7 + 4) + len(m.sources)) + 8
+    return {
+        "recipe": m.name,
+        "circuits": m.n_circuits,
+        "shards": m.n_shards,
+        "circuits_per_shard": m.shard_circuits,
+        "columns": len(m.columns),
+        "state_bytes": m.n_shards * m.shard_circuits * state,
+        "feature_bytes_at_most": m.n_circuits * 4 * len(m.columns),
+        "simulated_ms_per_circuit_at_most": plan.protocol.max_ms,
+        "dt_ms": plan.protocol.dt_ms,
+        "recipe_hash": m.recipe_hash,
+    }
+
+
+def build(
+    recipe: RecipeName,
+    out_dir: Annotated[Path, typer.Option("--out", metavar="DB", help="Where to build it.")],
+    limit: Limit = None,
+    sample: Sample = None,
+    seed: Seed = 0,
+    workers: Annotated[
+        int | None, typer.Option(help="Worker processes; one per core if not given.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Build a database, or go on where a build stopped. Ctrl-C stops it without loss."""
+    from pyloric_db.pipeline.build import build as build_database
+
+    began = time.monotonic()
+    with progress_bar("circuits", MofNCompleteColumn()) as progress, _interruptible():
+        db = build_database(
+            recipe,
+            out_dir,
+            workers=workers,
+            limit=limit,
+            sample=sample,
+            seed=seed,
+            progress=progress,
+        )
+    if as_json:
+        summary = {"path": str(db.path), "circuits": len(db), **_shares(db)}
+        print(json.dumps({**summary, "seconds": round(time.monotonic() - began, 3)}, indent=2))
+        return
+    say(f"{len(db):,} circuits in {out_dir} ({time.monotonic() - began:.0f} s)")
+    _print_shares(db)
+    _print_examples(db)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C ends the process at once.
+
+    A build survives being killed, and its workers die with it. Closing the cluster in good order
+    would take seconds and be one more thing that can be interrupted.
+    """
+
+    def stop(signum: int, frame: object) -> None:
+        err.show_cursor()
+        err.print(
+            "\npyloric-db: interrupted; what is finished is kept, and the same command goes on",
+            soft_wrap=True,
+        )
+        sys.stdout.flush()
+        for worker in multiprocessing.active_children():
+            worker.kill()  # one that is just starting would complain of its parent's death
+        os._exit(130)
+
+    # what Python says of semaphores that a killed process leaves; it removes them as it says so
+    os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker:UserWarning")
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _shares(db: "Database") -> dict[str, Any]:
+    from pyloric_db.summary import shares
+
+    return {
+        "shares": [
+            {
+                "label": s.label,
+                "count": s.count,
+                "share": s.count / s.total,
+                "interval": s.interval,
+                "published": s.published,
+            }
+            for s in shares(db)
+        ]
+    }
+
+
+def _print_shares(db: "Database") -> None:
+    from pyloric_db.summary import shares
+
+    found = shares(db)
+    if not found:
+        return
+    table = table_of(
+        "share of circuits", "published (2004)", "measured", "95% interval", "circuits"
+    )
+    for s in found:
+        low, high = s.interval
+        table.add_row(
+            s.label,
+            "" if s.published is None else f"{100 * s.published:.2f}%",
+            f"{100 * s.count / s.total:.2f}%",
+            f"{100 * low:.2f} - {100 * high:.2f}%",
+            f"{s.count:,} of {s.total:,}",
+        )
+    out.print(table)
+
+
+def _print_examples(db: "Database") -> None:
+    """Name five pyloric circuits."""
+    if "pyloric" not in {c.name for c in db.manifest.columns}:
+        return
+    present = {c.name for c in db.manifest.columns}
+    wanted = ("netcode", "period_ms", "duty_cycle_abpd", "phase_start_lp")
+    names = [n for n in wanted if n in present]
+    found = db.query("pyloric", columns=names, limit=5)
+    if found.sizes["circuit"]:
+        out.print("Pyloric circuits among them, the first five:")
+        out.print(rows_table(found, ["circuit_id", *names]))
+
+
+def status(db: DB, as_json: Json = False) -> None:
+    """Show how far a build is, and what failed."""
+    from dataclasses import asdict
+
+    from pyloric_db.store.verify import status as status_of
+
+    found = status_of(db)
+    if as_json:
+        print(json.dumps({**asdict(found), "complete": found.complete}, indent=2))
+        return
+    state = "complete" if found.complete else "not complete: `pyloric-db build` goes on"
+    say(
+        f"{found.name}: {found.circuits_done:,} of {found.n_circuits:,} circuits, "
+        f"{found.shards_done:,} of {found.n_shards:,} shards, "
+        f"{found.bytes / 1e6:,.1f} MB, {found.seconds:,.0f} s of work; {state}"
+    )
+    for name, count in found.counts.items():
+        say(f"  {name}: {count:,}")
+    for failure in found.failures:
+        say(f"  shard {failure.shard} failed {failure.attempts} times: {failure.error}", out, "red")
+
+
+def verify(db: DB, as_json: Json = False) -> None:
+    """Compare every file with its checksum. Exit code 1 if anything is damaged."""
+    from pyloric_db.store.verify import verify as verify_database
+
+    with progress_bar("bytes", DownloadColumn()) as progress:
+        report = verify_database(db, progress)
+    if as_json:
+        damages = [d._asdict() for d in report.damages]
+        print(
+            json.dumps(
+                {
+                    "good": report.good,
+                    "complete": report.complete,
+                    "shards_done": report.shards_done,
+                    "n_shards": report.n_shards,
+                    "damages": damages,
+                    "strays": report.strays,
+                },
+                indent=2,
+            )
+        )
+    else:
+        for damage in report.damages:
+            say(f"{damage.file}: {damage.what}", out, "red")
+        for stray in report.strays:
+            say(f"{stray}: left by a killed writer, harmless")
+        if report.good:
+            done = "all" if report.complete else f"{report.shards_done} of {report.n_shards}"
+            say(f"{db}: {done} shards are there, and every file is as it was written")
+        else:
+            say("`pyloric-db build` with the recipe makes the damaged files again")
+    if not report.good:
+        sys.exit(1)
+
+
+def bench(as_json: Json = False) -> None:
+    """Measure circuit-steps per second on one core, in the kernel and end to end."""
+    from pyloric_db.pipeline.bench import measure
+
+    with err.status("measuring for about half a minute"):
+        found = measure()
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    table = table_of("measured on one core", "")
+    for name, value in found.items():
+        shown = f"{value:,.3g}" if isinstance(value, float) else f"{value}"
+        table.add_row(name.replace("_", " "), shown)
+    out.print(table)
+
+
+COMMANDS = (recipes, plan, build, status, verify, bench)

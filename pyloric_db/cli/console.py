@@ -1,0 +1,108 @@
+"""What all commands print with: consoles, tables, progress."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from pyloric_db.errors import ConfigError
+
+out = Console()
+err = Console(stderr=True)
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+DB = Annotated[Path, typer.Argument(metavar="DB", help="Directory of a database.")]
+
+
+def complain(sentence: str) -> None:
+    err.print(f"pyloric-db: {sentence}", style="red", markup=False, highlight=False, soft_wrap=True)
+
+
+def say(text: str, console: Console = out, style: str | None = None) -> None:
+    """Prints text as it is, not broken into lines, so that programs can read names from it."""
+    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def table_of(*columns: str) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="left" if i == 0 else "right", overflow="fold")
+    return table
+
+
+def write_text(path: Path, text: str) -> None:
+    try:
+        path.write_text(text)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def rows_table(found: Any, names: list[str]) -> Table:
+    table = table_of(*names)
+    for i in range(found.sizes["circuit"]):
+        table.add_row(*(_cell(found[n].values[i]) for n in names))
+    return table
+
+
+def _cell(value: Any) -> str:
+    if hasattr(value, "dtype") and value.dtype.kind == "f":
+        return "" if value != value else f"{value:.4g}"
+    return str(value)
+
+
+class _Rate(ProgressColumn):
+    """Circuits per second since the start of this run."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:,.0f}/s", style="progress.data.speed")
+
+
+@contextmanager
+def progress_bar(unit: str, count: ProgressColumn) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar with rate and time left; a line now and then where there is no terminal."""
+    if not err.is_terminal:
+        yield _lines(unit)
+        return
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), count, _Rate(), TimeElapsedColumn(),
+        TextColumn("left"), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=err, transient=True) as bar:
+        task = bar.add_task(unit, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _lines(unit: str, every_s: float = 5.0) -> Callable[[int, int], None]:
+    began = last = time.monotonic()
+    at_start: int | None = None
+
+    def report(done: int, total: int) -> None:
+        nonlocal last, at_start
+        now = time.monotonic()
+        if at_start is None:
+            at_start = done
+        if now - last < every_s:
+            return
+        last = now
+        rate = (done - at_start) / (now - began)
+        left = f", {(total - done) / rate:,.0f} s left" if rate > 0 else ""
+        print(f"{done:,} of {total:,} {unit}, {rate:,.0f}/s{left}", file=sys.stderr, flush=True)
+
+    return report

@@ -1,0 +1,1 @@
+"""Figures, one module each. They need matplotlib (the `plot` extra)."""
