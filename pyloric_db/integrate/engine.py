@@ -265,20 +265,20 @@ class Engine:
 
     def advance(self, batch: Batch, n_steps: np.ndarray) -> State:
         """The state of each circuit after its own number of steps (batch,)."""
-        width = width_for(len(batch))
-        padded = batch.padded(width)
-        counts = np.resize(n_steps, width).astype(np.int32)
-        counts[len(n_steps) :] = 0
-        with self._precision():
-            state = self._advance(padded.state, padded.parameters, counts)
-        return tuple(np.asarray(a)[..., : len(batch)] for a in state)
+        padded = batch.padded(width_for(len(batch)))
+        state, done = padded.state, 0
+        found = tuple(np.array(a[..., : len(batch)]) for a in batch.state)
+        for n in np.unique(n_steps):
+            with self._precision():
+                state = self._advance(state, padded.parameters, n - done)
+            done = n
+            for values, now in zip(found, state, strict=True):
+                there = np.flatnonzero(n_steps == n)
+                values[..., there] = np.asarray(now)[..., there]
+        return found
 
     def _advance_program(self, state: State, parameters: Any, n_steps: Any) -> State:
-        def body(i: Any, x: State) -> State:
-            stepped = self.stepper.step(x, parameters)
-            return jax.tree.map(lambda a, b: jnp.where(i < n_steps, a, b), stepped, x)
-
-        return lax.fori_loop(0, n_steps.max(), body, state)
+        return lax.fori_loop(0, n_steps, lambda _, x: self.stepper.step(x, parameters), state)
 
     def _execute(self, program: Any, batch: Batch, stride: int) -> Any:
         """Run a program on a padded batch; NumPy arrays without the padding."""

@@ -4,7 +4,8 @@ Every gate relaxes to a sigmoid of the membrane potential with a time constant o
 shapes. Both are kept as tables of constants whose methods take one function, `e`, that gives
 exp((V - V_half) / slope) at the present voltage. The plain equations pass NumPy's exponential;
 the engine passes its own and stacks the tables of like-shaped gates into arrays, so no
-equation is written twice.
+equation is written twice. Each time constant is a ratio of two linear functions of one
+quantity, which lets the engine fold constants.
 
 Source: kinetics of Liu, Golowasch, Marder & Abbott 1998, J Neurosci 18:2309, as modified by
 Prinz, Billimoria & Marder 2003, J Neurophysiol 90:3998, table 1. Units: mV, ms.
@@ -16,6 +17,15 @@ from typing import Any
 
 #: exp((V - V_half) / slope) at the present V; arrays or tracers of V's shape.
 Boltzmann = Callable[[Any, Any], Any]
+
+
+@dataclass(frozen=True)
+class Rate:
+    """1/tau = (over[0] + over[1] * E) / (under[0] + under[1] * E), per ms."""
+
+    E: Any
+    over: tuple[Any, Any]
+    under: tuple[Any, Any]
 
 
 @dataclass(frozen=True)
@@ -39,10 +49,9 @@ class SigmoidTau:
     V_half: Any
     slope: Any
 
-    def rate(self, e: Boltzmann) -> tuple[Any, Any]:
-        """1/tau as a numerator and a denominator (ms), so that callers can merge divisions."""
+    def rate(self, e: Boltzmann) -> Rate:
         E = e(self.V_half, self.slope)
-        return 1 + E, (self.base - self.drop) + self.base * E
+        return Rate(E, (1, 1), (self.base - self.drop, self.base))
 
 
 @dataclass(frozen=True)
@@ -56,10 +65,9 @@ class BellTau:
     V_2: Any
     slope_2: Any
 
-    def rate(self, e: Boltzmann) -> tuple[Any, Any]:
-        """1/tau as a numerator and a denominator (ms)."""
-        W = e(self.V_1, self.slope_1) + e(self.V_2, self.slope_2)
-        return W, self.base * W + self.scale
+    def rate(self, e: Boltzmann) -> Rate:
+        E = e(self.V_1, self.slope_1) + e(self.V_2, self.slope_2)
+        return Rate(E, (0, 1), (self.scale, self.base))
 
 
 @dataclass(frozen=True)
@@ -76,12 +84,10 @@ class ProductTau:
     V_2: Any
     slope_2: Any
 
-    def rate(self, e: Boltzmann) -> tuple[Any, Any]:
-        """1/tau as a numerator and a denominator (ms)."""
+    def rate(self, e: Boltzmann) -> Rate:
         # the inner division stays: the product of both exponentials would overflow float32
-        E_1 = e(self.V_1, self.slope_1)
-        E_2 = e(self.V_2, self.slope_2)
-        return 1 + E_1, self.scale * (self.offset + 1 / (1 + E_2))
+        inner = self.offset + 1 / (1 + e(self.V_2, self.slope_2))
+        return Rate(e(self.V_1, self.slope_1), (1 / self.scale, 1 / self.scale), (inner, 0))
 
 
 Tau = SigmoidTau | BellTau | ProductTau

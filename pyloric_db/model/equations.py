@@ -19,8 +19,9 @@ def steady_state(gate: Gate, V: np.ndarray, Ca: np.ndarray) -> np.ndarray:
 
 def time_constant(gate: Gate, V: np.ndarray) -> np.ndarray:
     """tau of a gate at V (mV), ms."""
-    numerator, denominator = gate.tau.rate(lambda V_half, slope: np.exp((V - V_half) / slope))
-    return denominator / numerator
+    rate = gate.tau.rate(lambda V_half, slope: np.exp((V - V_half) / slope))
+    over, under = (a + b * rate.E for a, b in (rate.over, rate.under))
+    return under / over
 
 
 def synaptic_steady_state(V_pre: np.ndarray, V_half: float, slope: float) -> np.ndarray:

@@ -91,12 +91,16 @@ def steady(
     total = np.where(known, intervals, 0.0).sum(axis=1)
     period = total / np.where(known.any(axis=1), known.sum(axis=1), np.nan)
     spread = intervals.max(axis=1) - intervals.min(axis=1)  # NaN with an unknown interval
+    # regular single spikes that follow a transient within the window are a tonic cell to be
+    last_spikes = _last(np.where(bursts.begun, bursts.n_spikes, np.nan), bursts.offsets)
+    to_be_tonic = (last_spikes == 1).all(axis=1) & (period < protocol.max_burst_gap_ms)
+    bursting = (activity == BURSTING) & ~to_be_tonic
     return Steady(
         activity=activity,
         period_ms=period,
         onset_ms=onsets[:, -1],
         previous_onset_ms=onsets[:, -2],
-        repeats=(tonic | (activity == BURSTING)) & (spread <= STEADY_SPREAD * period),
+        repeats=(tonic | bursting) & (spread <= STEADY_SPREAD * period),
     )
 
 

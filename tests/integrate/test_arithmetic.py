@@ -15,8 +15,11 @@ def relative(found, wanted):
 
 def test_power_of_two():
     y = np.random.default_rng(0).uniform(-125, 125, 200_000).astype(np.float32)
-    power, q = (np.asarray(a, float) for a in _power_of_two(y))
-    assert relative(power * (1 + q), 2.0 ** y.astype(float)) < 4e-7
+    n, q = (np.asarray(a, float) for a in _power_of_two(y))
+    assert np.abs(y - n).max() <= 0.5
+    assert relative(2.0**n * (1 + q), 2.0 ** y.astype(float)) < 4e-7
+    n, q = _power_of_two(np.float32(0))
+    assert int(n) == 0 and float(q) == 0.0
 
 
 def test_boltzmann():
@@ -27,6 +30,11 @@ def test_boltzmann():
         exponent = np.abs(np.log(wanted)) + 50 / abs(slope)
         error = np.abs(np.asarray(FAST.boltzmann(V)(V_half, slope), float) / wanted - 1)
         assert np.max(error / (4e-7 + 1.5e-7 * exponent)) < 1
+
+
+@pytest.mark.parametrize("V", [np.nan, np.inf])
+def test_boltzmann_of_a_run_that_failed_is_not_finite(V):
+    assert not np.isfinite(FAST.boltzmann(np.float32(V))(-25.5, 5.29))
 
 
 def test_log():

@@ -109,7 +109,9 @@ def test_float32_step_is_close_to_float64():
     )
     assert single["V"].dtype == np.float32
     for key in double:
-        np.testing.assert_allclose(single[key], double[key], rtol=1e-5, atol=1e-4 * (key == "V"))
+        # a gate may come within a step from 1 to near 0, with the rounding of 1
+        atol = 1e-4 if key == "V" else 3e-7
+        np.testing.assert_allclose(single[key], double[key], rtol=1e-5, atol=atol)
 
 
 def test_pack_and_unpack_are_inverse():

@@ -73,6 +73,16 @@ def test_cells_alone():
     np.testing.assert_allclose(got.previous_onset_ms, [7230, 9820, nan, 4320, nan, nan])
 
 
+def test_a_cell_that_becomes_tonic_is_not_taken_for_a_burster():
+    """After uneven first intervals single spikes come regularly, closer than bursts can be."""
+    times = np.cumsum([50.0, 125, 66, 49, 199, 235, 188, 163, *[176.5] * 24])
+    trains = SpikeTrains.from_lists([[times]], ("cell",))
+    early = steady(trains, 0.0, 5000.0, Protocol())
+    assert early.activity.tolist() == [BURSTING] and not early.repeats.any()
+    late = steady(trains, 1400.0, 5000.0, Protocol())
+    assert late.activity.tolist() == [TONIC] and late.repeats.all()
+
+
 def test_steady_takes_single_cells():
     with pytest.raises(AssertionError):
         steady(SpikeTrains.from_lists([[[], []]], "ab"), 0.0, 1.0, Protocol())
