@@ -113,7 +113,7 @@ def contents() -> Callable[[Path], dict[str, Any]]:
             p.relative_to(path).as_posix(): p.read_bytes() for p in path.rglob("*") if p.is_file()
         }
         rows = [json.loads(line) for line in found["ledger.jsonl"].splitlines()]
-        timeless = ("seconds", "finished_at", "sum")
+        timeless = ("seconds", "kernel_seconds", "finished_at", "sum")
         found["ledger.jsonl"] = [{k: v for k, v in r.items() if k not in timeless} for r in rows]
         return found
 

@@ -212,7 +212,8 @@ def status(db: DB, as_json: Json = False) -> None:
     say(
         f"{found.name}: {found.circuits_done:,} of {found.n_circuits:,} circuits, "
         f"{found.shards_done:,} of {found.n_shards:,} shards, "
-        f"{found.bytes / 1e6:,.1f} MB, {found.seconds:,.0f} s of work; {state}"
+        f"{found.bytes / 1e6:,.1f} MB, {found.seconds:,.0f} s of work "
+        f"({found.kernel_seconds:,.0f} s of it integrating); {state}"
     )
     for name, count in found.counts.items():
         say(f"  {name}: {count:,}")

@@ -10,7 +10,7 @@ import numpy as np
 from pyloric_db.pipeline.draw import netcodes, parameters
 from pyloric_db.pipeline.plan import has_netcode
 from pyloric_db.pipeline.recipe import Recipe
-from pyloric_db.pipeline.run import run_circuits
+from pyloric_db.pipeline.run import protocol_engine, run_circuits
 from pyloric_db.pipeline.states import cold_states
 from pyloric_db.pipeline.thermalise import ThermalCells, distinct_cells, initial_states, thermalise
 from pyloric_db.protocol import Protocol
@@ -96,6 +96,8 @@ def build_shard(
         if cells is None:
             cells = thermalise(distinct_cells(gbar)[0], protocol)
         initial = initial_states(gbar, cells, circuit)
+    engine = protocol_engine(circuit, protocol)
+    kernel_before = engine.seconds
     found, states = run_circuits(
         gbar, gsyn, initial, circuit=circuit, protocol=protocol, on_done=_report
     )
@@ -104,7 +106,11 @@ def build_shard(
         table["netcode"] = netcodes(columns)
     table |= columns | found
     receipt = write_shard(path, manifest, shard, ids, table, states)
-    return replace(receipt, seconds=time.monotonic() - began)
+    return replace(
+        receipt,
+        seconds=time.monotonic() - began,
+        kernel_seconds=engine.seconds - kernel_before,
+    )
 
 
 def _report(circuits: int) -> None:

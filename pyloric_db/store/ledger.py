@@ -120,6 +120,7 @@ class Ledger:
                 "files": [f.to_text() for f in receipt.files],
                 "counts": receipt.counts,
                 "seconds": round(receipt.seconds, 3),
+                "kernel_seconds": round(receipt.kernel_seconds, 3),
                 "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
             }
         )
@@ -163,6 +164,7 @@ def _is_valid(row: Row) -> bool:
         and isinstance(row.get("counts"), dict)
         and all(type(n) is int for n in row["counts"].values())
         and isinstance(row.get("seconds"), int | float)
+        and isinstance(row.get("kernel_seconds"), int | float)
     )
 
 

@@ -10,8 +10,8 @@ class Receipt:
     """A written shard.
 
     `counts` maps each status to its number of circuits, and `pyloric_like` and `pyloric`,
-    where the table has them, to theirs. `seconds` is what writing took; whoever ran the whole
-    task may replace it by that time.
+    where the table has them, to theirs. `seconds` is what writing took, and `kernel_seconds` 0;
+    whoever ran the whole task may replace them by its time and that of integrating in it.
     """
 
     shard: int
@@ -21,3 +21,4 @@ class Receipt:
     files: tuple[FileSum, ...]
     counts: dict[str, int]
     seconds: float
+    kernel_seconds: float = 0.0

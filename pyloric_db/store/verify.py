@@ -50,7 +50,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Status:
-    """How far a database is; `counts` and `seconds` are sums over finished shards."""
+    """How far a database is; `counts` and times are sums over finished shards."""
 
     name: str
     shards_done: int
@@ -60,6 +60,7 @@ class Status:
     counts: dict[str, int]
     failures: tuple[Failure, ...]
     seconds: float
+    kernel_seconds: float
     bytes: int
 
     @property
@@ -148,6 +149,7 @@ def status(path: str | Path) -> Status:
         counts=counts,
         failures=tuple(failures(path)),
         seconds=sum(row["seconds"] for row in rows.shards.values()),
+        kernel_seconds=sum(row["kernel_seconds"] for row in rows.shards.values()),
         bytes=sum(file.size for file in rows.files()),
     )
 
