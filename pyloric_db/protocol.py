@@ -11,9 +11,9 @@ from pyloric_db.errors import ConfigError
 class Protocol:
     """Times, thresholds and tolerances of a run and of its analysis.
 
-    A circuit runs `transient_ms`, which is discarded, and then epochs of `epoch_ms`. From
-    `min_ms` on, the spikes since the transient are looked at after every epoch, and the circuit
-    is done when its rhythm is settled (see `rhythm.settle`) or at `max_ms`.
+    A circuit runs in epochs of `epoch_ms`. From `min_ms` on, its spikes are looked at after every
+    epoch, and it is done when its rhythm is settled (see `rhythm.settle`) or at `max_ms`.
+    What comes before `transient_ms` is discarded, unless the rhythm settled from `early_ms` on.
     `min_ms = max_ms` gives a fixed protocol.
 
     Source: epochs of 1 s after 3 s are those of Prinz, Bucher & Marder 2004, Nat Neurosci
@@ -25,12 +25,15 @@ class Protocol:
     dtype: Literal["float32", "float64"] = "float32"
     initial: Literal["thermal", "cold"] = "thermal"
     transient_ms: float = 3_000.0
+    early_ms: float = 1_000.0  # a rhythm that repeats from here on has no longer transient
     epoch_ms: float = 1_000.0
-    min_ms: float = 6_000.0  # first decision, counted from the start of the run
+    min_ms: float = 2_000.0  # first decision, counted from the start of the run
     max_ms: float = 13_000.0  # end of the run, transient included
     silent_ms: float = 3_000.0  # a cell that has not fired for so long is silent for good
-    settled_cv: float = 0.01  # spread of a cycle that is taken to repeat for good
-    settled_cycles: int = 3
+    rest_mV: float = 7.0  # and so is one whose voltage stays within this range ...
+    rest_ms: float = 1_000.0  # ... for so long
+    settled_cv: float = 0.004  # spread of a cycle that is taken to repeat for good
+    settled_cycles: int = 2
     spike_threshold_mV: float = 0.0
     max_burst_gap_ms: float = 500.0  # cap of the adaptive inter-burst threshold
     period_cv: float = 0.05  # spread of the period of a periodic rhythm
@@ -47,9 +50,9 @@ class Protocol:
                     raise ConfigError(f"protocol {f.name} must be finite, not {value!r}")
                 object.__setattr__(self, f.name, float(value))
             elif f.type is int or f.type == "int":
-                if isinstance(value, bool) or not isinstance(value, int) or value < 3:
+                if isinstance(value, bool) or not isinstance(value, int) or value < 2:
                     raise ConfigError(
-                        f"protocol {f.name} must be a whole number from 3 on, not {value!r}"
+                        f"protocol {f.name} must be a whole number from 2 on, not {value!r}"
                     )
         if not 0 < self.dt_ms <= 0.2:
             raise ConfigError(
@@ -68,6 +71,8 @@ class Protocol:
         for name in (
             "epoch_ms",
             "silent_ms",
+            "rest_mV",
+            "rest_ms",
             "settled_cv",
             "period_cv",
             "max_burst_gap_ms",
@@ -75,10 +80,11 @@ class Protocol:
         ):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"protocol {name} must be above 0, not {getattr(self, name):g}")
-        if self.transient_ms < 0:
-            raise ConfigError(
-                f"protocol transient_ms must not be negative, not {self.transient_ms:g}"
-            )
+        for name in ("transient_ms", "early_ms"):
+            if getattr(self, name) < 0:
+                raise ConfigError(
+                    f"protocol {name} must not be negative, not {getattr(self, name):g}"
+                )
         if not 0 <= self.thermal_phase < 1:
             raise ConfigError(
                 "protocol thermal_phase must be from 0 up to (not with) 1, "
@@ -91,8 +97,13 @@ class Protocol:
                     f"protocol {name} ({getattr(self, name):g}) must be a multiple of "
                     f"epoch_ms ({self.epoch_ms:g})"
                 )
-        if not self.transient_ms < self.min_ms <= self.max_ms:
+        if not 0 < self.min_ms <= self.max_ms:
             raise ConfigError(
-                "protocol times must satisfy transient_ms < min_ms <= max_ms, not "
-                f"{self.transient_ms:g}, {self.min_ms:g}, {self.max_ms:g}"
+                "protocol times must satisfy 0 < min_ms <= max_ms, not "
+                f"{self.min_ms:g} and {self.max_ms:g}"
+            )
+        if not self.transient_ms < self.max_ms:
+            raise ConfigError(
+                "protocol times must satisfy transient_ms < max_ms, not "
+                f"{self.transient_ms:g} and {self.max_ms:g}"
             )

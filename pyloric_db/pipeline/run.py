@@ -5,6 +5,7 @@ their lanes, and so the batch stays full while there is work. What comes out for
 does not depend on which others shared the batch.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -68,10 +69,8 @@ class _Lanes:
     batch: Batch
     index: np.ndarray  # which circuit
     epochs: np.ndarray  # epochs done
-    trains: SpikeTrains  # spikes since the transient, ms from the start of the run
-    V_min: np.ndarray  # (lane, cell), since the transient
-    V_max: np.ndarray
-    V_sum: np.ndarray  # of epoch means
+    trains: SpikeTrains  # spikes since the first window's begin, ms from the start of the run
+    V: np.ndarray  # (lane, epoch, 3, cell): lowest, highest and mean voltage, NaN where to come
 
     def take(self, keep: np.ndarray) -> "_Lanes":
         return _Lanes(
@@ -79,9 +78,7 @@ class _Lanes:
             self.index[keep],
             self.epochs[keep],
             self.trains.select(keep),
-            self.V_min[keep],
-            self.V_max[keep],
-            self.V_sum[keep],
+            self.V[keep],
         )
 
     def join(self, other: "_Lanes") -> "_Lanes":
@@ -96,10 +93,15 @@ class _Lanes:
                 len(counts),
                 self.trains.n_cells,
             ),
-            np.concatenate([self.V_min, other.V_min]),
-            np.concatenate([self.V_max, other.V_max]),
-            np.concatenate([self.V_sum, other.V_sum]),
+            np.concatenate([self.V, other.V]),
         )
+
+    def V_range(self, ms: float, epoch_ms: float) -> np.ndarray:
+        """Highest minus lowest voltage (lane, cell) in at least the last so many ms, mV."""
+        back = np.arange(-math.ceil(ms / epoch_ms), 0)
+        last = np.maximum(self.epochs[:, None] + back, 0)
+        recent = self.V[np.arange(len(last))[:, None], last]
+        return recent[:, :, 1].max(axis=1) - recent[:, :, 0].min(axis=1)
 
 
 def run_circuits(
@@ -127,26 +129,23 @@ def run_circuits(
     """
     engine = protocol_engine(circuit, protocol)
     n, n_cells = len(gbar), len(circuit.cells)
-    transient = round(protocol.transient_ms / protocol.epoch_ms)
     first, last = (round(t / protocol.epoch_ms) for t in (protocol.min_ms, protocol.max_ms))
     columns: Columns = {}
     states = {name: np.empty(a.shape, np.dtype(protocol.dtype)) for name, a in initial.items()}
 
     def start(index: np.ndarray) -> _Lanes:
         batch = engine.start({k: v[index] for k, v in initial.items()}, gbar[index], gsyn[index])
-        empty = np.zeros((len(index), n_cells))
+        none = np.zeros((len(index), n_cells), int)
         return _Lanes(
             batch,
             index,
             np.zeros(len(index), int),
-            SpikeTrains(np.zeros(0), offsets_of(empty.astype(int)), len(index), n_cells),
-            empty + np.inf,
-            empty - np.inf,
-            empty,
+            SpikeTrains(np.zeros(0), offsets_of(none), len(index), n_cells),
+            np.full((len(index), last, 3, n_cells), np.nan),
         )
 
-    def finish(lanes: _Lanes, status: np.ndarray) -> None:
-        found = _columns(lanes, status, circuit, protocol)
+    def finish(lanes: _Lanes, status: np.ndarray, start_ms: np.ndarray) -> None:
+        found = _columns(lanes, status, start_ms, circuit, protocol)
         for name, values in found.items():
             if name not in columns:
                 columns[name] = np.empty(n, values.dtype)
@@ -164,7 +163,7 @@ def run_circuits(
             lanes = new if lanes is None else lanes.join(new)
         assert lanes is not None
         lanes.batch, epoch = engine.epoch(lanes.batch)
-        _collect(lanes, epoch, protocol, transient)
+        _collect(lanes, epoch, protocol)
         status = np.full(len(lanes.index), "ok", dtype=object)
         for name, failed in (
             ("event_overflow", epoch.crowded),
@@ -174,41 +173,46 @@ def run_circuits(
             status[failed] = name
         done = (status != "ok") | (lanes.epochs >= last)
         ask = np.flatnonzero(~done & (lanes.epochs >= first))
+        start_ms = np.full(len(done), protocol.transient_ms)
         if ask.size:
             now = lanes.epochs[ask] * protocol.epoch_ms
-            done[ask] = settled(lanes.trains.select(ask), protocol.transient_ms, now, protocol)
+            V_range = lanes.V_range(protocol.rest_ms, protocol.epoch_ms)[ask]
+            since = settled(lanes.trains.select(ask), V_range, now, protocol)
+            done[ask] = ~np.isnan(since)
+            start_ms[ask] = since
         if done.any():
-            finish(lanes.take(np.flatnonzero(done)), status[done])
+            finish(lanes.take(np.flatnonzero(done)), status[done], start_ms[done])
             lanes = None if done.all() else lanes.take(np.flatnonzero(~done))
             if on_done is not None:
                 on_done(int(done.sum()))
     return columns, states
 
 
-def _collect(lanes: _Lanes, epoch: Epoch, protocol: Protocol, transient: int) -> None:
-    """Add what an epoch found to the lanes' records; nothing of the transient is kept."""
-    counted = lanes.epochs >= transient
+def _collect(lanes: _Lanes, epoch: Epoch, protocol: Protocol) -> None:
+    """Add what an epoch found to the lanes' records; nothing before the windows is kept."""
+    kept_from = min(protocol.early_ms, protocol.transient_ms)
+    counted = (lanes.epochs + 1) * protocol.epoch_ms > kept_from
     counts = np.where(counted[:, None], epoch.n_spikes, 0)
     per_lane = epoch.n_spikes.sum(axis=1)
     begin = np.repeat(lanes.epochs * protocol.epoch_ms, per_lane)
     times = (begin + epoch.spike_ms)[np.repeat(counted, per_lane)]
     later = SpikeTrains(times, offsets_of(counts), len(counts), counts.shape[1])
     lanes.trains = lanes.trains.append(later)
-    mask = counted[:, None]
-    lanes.V_min = np.where(mask, np.minimum(lanes.V_min, epoch.V_min), lanes.V_min)
-    lanes.V_max = np.where(mask, np.maximum(lanes.V_max, epoch.V_max), lanes.V_max)
-    lanes.V_sum = np.where(mask, lanes.V_sum + epoch.V_mean, lanes.V_sum)
+    statistics = np.stack([epoch.V_min, epoch.V_max, epoch.V_mean], axis=1)
+    lanes.V[np.arange(len(counts)), lanes.epochs] = statistics
     lanes.epochs = lanes.epochs + 1
 
 
-def _columns(lanes: _Lanes, status: np.ndarray, circuit: Circuit, protocol: Protocol) -> Columns:
-    """Feature and run columns of lanes that are done."""
+def _columns(
+    lanes: _Lanes, status: np.ndarray, start_ms: np.ndarray, circuit: Circuit, protocol: Protocol
+) -> Columns:
+    """Feature and run columns of lanes that are done; windows begin at start_ms (lane,)."""
     n = len(lanes.index)
-    stop = np.maximum(lanes.epochs * protocol.epoch_ms, protocol.transient_ms + protocol.epoch_ms)
     ok = status == "ok"
     # the spikes of a failed run may be infinite; they are not looked at
     trains = lanes.trains.select(np.flatnonzero(ok))
-    found = analyse(trains, circuit.cells, protocol.transient_ms, stop[ok], protocol)
+    stop_ms = lanes.epochs * protocol.epoch_ms
+    found = analyse(trains, circuit.cells, start_ms[ok], stop_ms[ok], protocol)
     columns: Columns = {}
     for column in feature_columns(circuit.cells):
         if column.kind == "category":
@@ -219,12 +223,19 @@ def _columns(lanes: _Lanes, status: np.ndarray, circuit: Circuit, protocol: Prot
             values = np.full(n, np.nan, np.float32)
         values[ok] = found[column.name]
         columns[column.name] = values
-    transient = round(protocol.transient_ms / protocol.epoch_ms)
-    epochs = np.maximum(lanes.epochs - transient, 1)[:, None]
+    begins = np.arange(lanes.V.shape[1]) * protocol.epoch_ms
+    inside = (begins + protocol.epoch_ms > start_ms[:, None]) & (begins < stop_ms[:, None])
+    V = np.where(inside[:, :, None, None], lanes.V, np.nan)[ok]
+    lowest, highest, mean = (
+        (np.nanmin(V[:, :, 0], axis=1), np.nanmax(V[:, :, 1], axis=1), np.nanmean(V[:, :, 2], 1))
+        if ok.any()
+        else np.zeros((3, 0, len(circuit.cells)))
+    )
     for i, cell in enumerate(circuit.cells):
-        statistics = (lanes.V_min, lanes.V_max, lanes.V_sum / epochs)
-        for name, values in zip(("min", "max", "mean"), statistics, strict=True):
-            columns[f"v_{name}_{cell}_mV"] = np.where(ok, values[:, i], np.nan).astype(np.float32)
-    columns["t_simulated_ms"] = (lanes.epochs * protocol.epoch_ms).astype(np.float32)
+        for name, statistic in (("min", lowest), ("max", highest), ("mean", mean)):
+            values = np.full(n, np.nan, np.float32)
+            values[ok] = statistic[:, i]
+            columns[f"v_{name}_{cell}_mV"] = values
+    columns["t_simulated_ms"] = stop_ms.astype(np.float32)
     columns["status"] = status
     return columns

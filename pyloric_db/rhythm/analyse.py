@@ -105,7 +105,7 @@ def _analyse_block(
         values[f"spikes_per_burst_{cell}"] = per_cell.spikes_per_burst[:, i]
         values[f"spike_rate_{cell}_Hz"] = rate[:, i]
         values[f"activity_{cell}"] = np.array(ACTIVITIES)[activity[:, i]]
-    values["periodic"] = periodic(cycles.n[:: len(cells)], period_cv, protocol)
+    values["periodic"] = periodic(period_cv, protocol)
 
     if set(CELLS) <= set(cells):
         abpd, lp, py = (cells.index(cell) for cell in CELLS)

@@ -6,20 +6,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyloric_db.protocol import Protocol
-from pyloric_db.rhythm.spikes import Bools, Floats, Integers
+from pyloric_db.rhythm.spikes import Bools, Floats
 from pyloric_db.vocabulary import CRITERIA
 
-#: Cycles of the pacemaker without which a rhythm is not called periodic.
-MIN_PERIODIC_CYCLES = 3
 
-
-def periodic(n_cycles: Integers, period_cv: Floats, protocol: Protocol) -> Bools:
+def periodic(period_cv: Floats, protocol: Protocol) -> Bools:
     """The first cell bursts with a period that repeats; all (circuit,).
 
-    At least three cycles, and a coefficient of variation of at most `protocol.period_cv`.
-    A cell that is not bursting has no period, its `period_cv` is NaN, and it is not periodic.
+    Its coefficient of variation is at most `protocol.period_cv`. A cell that is not bursting, or
+    has fewer than two cycles, has no period, its `period_cv` is NaN, and it is not periodic.
     """
-    return np.asarray((n_cycles >= MIN_PERIODIC_CYCLES) & (period_cv <= protocol.period_cv))
+    return np.asarray(period_cv <= protocol.period_cv)
 
 
 def in_pyloric_order(features: Mapping[str, NDArray[np.float64]]) -> Bools:

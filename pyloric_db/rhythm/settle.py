@@ -34,35 +34,63 @@ class Steady:
 
 
 def settled(
-    trains: SpikeTrains, start_ms: ArrayLike, now_ms: ArrayLike, protocol: Protocol
-) -> Bools:
-    """Circuits whose class longer running would not change (circuit,).
+    trains: SpikeTrains, V_range_mV: ArrayLike, now_ms: ArrayLike, protocol: Protocol
+) -> Floats:
+    """From when on the class of each circuit is decided, ms (circuit,); NaN where it is not yet.
 
-    A cell is steady when it has not fired in the last `protocol.silent_ms` (and the window is at
-    least that long), is tonic, or bursts over at least `protocol.settled_cycles` cycles that
-    spread by at most `protocol.settled_cv`. A circuit is decided when all its cells are
-    steady; and, because a circuit with a silent cell has no triphasic rhythm whatever the others
-    do, when one is silent and the first cell, whose period is a feature, is steady.
+    Two windows are tried, from `protocol.early_ms` and from `protocol.transient_ms` to now. A
+    cell is steady in a window when it is silent, tonic, or bursts over at least
+    `protocol.settled_cycles` cycles that spread by at most `protocol.settled_cv`. A silent cell
+    has not fired for `protocol.silent_ms`, or for `protocol.rest_ms` in which its voltage did
+    not move by `protocol.rest_mV`; in the early window, not at all.
+
+    A circuit is decided when all its cells are steady. It is decided in the window after the
+    transient, too, once that is as long as `protocol.silent_ms`, when the first cell, whose
+    period is a feature, is steady and any cell is silent or tonic: no triphasic rhythm can
+    come of it, whatever the others do.
 
     Args:
-        trains: spike times, ms.
-        start_ms: begin of the window (end of the transient), scalar or (circuit,).
+        trains: spike times, ms, at least since the earlier window's begin.
+        V_range_mV: (circuit, cell), highest minus lowest voltage in the last `protocol.rest_ms`.
         now_ms: the time that the simulation has reached, scalar or (circuit,).
         protocol: for the numbers named above, `max_burst_gap_ms` and `period_cv`.
     """
-    trains = trains.window(start_ms, now_ms)
+    found = np.full(trains.n_circuits, np.nan)
+    now = np.broadcast_to(np.asarray(now_ms, float), trains.n_circuits)
+    V_range = np.asarray(V_range_mV)
+    begins = sorted({min(protocol.early_ms, protocol.transient_ms), protocol.transient_ms})
+    for begin in begins:
+        ask = np.flatnonzero(np.isnan(found) & (now > begin))
+        if ask.size:
+            decided = _settled_from(begin, trains.select(ask), V_range[ask], now[ask], protocol)
+            found[ask[decided]] = begin
+    return found
+
+
+def _settled_from(
+    begin: float, trains: SpikeTrains, V_range: Floats, now: Floats, protocol: Protocol
+) -> Bools:
+    """Circuits that are decided in the window from `begin` to now."""
+    trains = trains.window(begin, now)
     shape = (trains.n_circuits, trains.n_cells)
     last_spike = segment_reduce(np.maximum, trains.times, trains.offsets, -np.inf).reshape(shape)
-    start, now = (np.broadcast_to(edge, trains.n_circuits) for edge in (start_ms, now_ms))
-    since = now - protocol.silent_ms
-    quiet = (last_spike < since[:, None]) & (start <= since)[:, None]
+    pause = np.where(V_range < protocol.rest_mV, protocol.rest_ms, protocol.silent_ms)
+    since = now[:, None] - pause
+    silent = (last_spike < since) & (begin <= since)
+    after_transient = begin >= protocol.transient_ms
+    if not after_transient:
+        silent &= trains.counts == 0
 
-    bursts = find_bursts(trains, start, now, protocol)
+    bursts = find_bursts(trains, begin, now, protocol)
     cycles = burst_cycles(bursts)
     activity = activities(trains, bursts, cycles, now, protocol)
     repeats = (cycles.n >= protocol.settled_cycles) & (cycles.cv <= protocol.settled_cv)
-    steady = quiet | (activity == TONIC) | ((activity == BURSTING) & repeats.reshape(shape))
-    return np.asarray(steady.all(axis=1) | (quiet.any(axis=1) & steady[:, 0]))
+    steady = silent | (activity == TONIC) | ((activity == BURSTING) & repeats.reshape(shape))
+    decided = steady.all(axis=1)
+    if after_transient:
+        never = (silent | (activity == TONIC)).any(axis=1) & (now - begin >= protocol.silent_ms)
+        decided |= never & steady[:, 0]
+    return np.asarray(decided)
 
 
 def steady(

@@ -81,7 +81,7 @@ BAD = {
     "dt 0.3": ({"protocol.dt_ms": 0.3}, r"dt_ms must be .*at most 0\.2 ms, not 0\.3"),
     "dt NaN": ({"protocol.dt_ms": math.nan}, "dt_ms"),
     "dt text": ({"protocol.dt_ms": "0.05"}, "dt_ms must be a number"),
-    "times": ({"protocol.max_ms": 250}, "transient_ms < min_ms <= max_ms"),
+    "times": ({"protocol.max_ms": 250}, "min_ms <= max_ms, not 500 and 250"),
     "no whole epochs": ({"protocol.max_ms": 800}, "max_ms .* multiple of epoch_ms"),
     "unknown scheme": ({"protocol.scheme": "euler"}, "scheme must be one of .*'euler'"),
     "unknown cell": (

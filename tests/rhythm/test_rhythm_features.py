@@ -143,15 +143,14 @@ def test_a_burst_cut_by_the_windows_end_has_no_gap(pattern, rhythm_of):
     assert got["burst_duration_lp_ms"][0] == pytest.approx(900)
 
 
-def test_periodic_needs_three_cycles_and_a_small_spread(rhythm_of):
+def test_periodic_needs_two_cycles_and_a_small_spread(rhythm_of):
     def pacemaker(cycles):
         starts = 600 + np.concatenate([[0], np.cumsum(cycles)])
         return np.concatenate([s + np.array([0.0, 20.0, 60.0]) for s in starts])
 
     cases = {
         (1000.0,): (np.nan, np.nan, False),  # one cycle: no period
-        (1000.0, 1000.0): (1000, 0, False),
-        (1000.0, 1000.0, 1000.0): (1000, 0, True),
+        (1000.0, 1000.0): (1000, 0, True),
         (960.0, 1040.0, 960.0, 1040.0): (1000, 0.04, True),
         (940.0, 1060.0, 940.0, 1060.0): (1000, 0.06, False),
     }

@@ -7,51 +7,91 @@ from pyloric_db.rhythm.settle import settled, steady
 from pyloric_db.rhythm.spikes import SpikeTrains
 from pyloric_db.vocabulary import CELLS
 
+MOVING = (20.0, 20.0, 20.0)
+AT_REST = (5.0, 20.0, 20.0)
 
-def decide(cells, start=0.0, now=10_000.0, **protocol):
+
+def decide(cells, now=10_000.0, V_range=MOVING, **protocol):
+    """From when on a circuit is decided, ms; None if it is not."""
+    protocol = Protocol(**{"early_ms": 0.0, "transient_ms": 0.0, **protocol})
     trains = SpikeTrains.from_lists([cells], CELLS)
-    return bool(settled(trains, start, now, Protocol(**protocol))[0])
+    (start,) = settled(trains, [V_range], now, protocol)
+    return None if np.isnan(start) else start
+
+
+@pytest.fixture
+def wild():
+    return np.sort(np.random.default_rng(3).uniform(0, 10_000, 100))
 
 
 def test_a_repeating_rhythm_is_decided_after_enough_cycles(pattern):
     cells = pattern().cells()  # PY starts at -70, 1430, ...; AB/PD at 300, 1800, ...
-    assert decide(cells)
-    assert decide(cells, now=7000.0)  # the last to show four starts is AB/PD, at 6300
-    assert not decide(cells, now=6200.0)
-    assert not decide(cells, now=7000.0, settled_cycles=4)
+    assert decide(cells) == 0
+    assert decide(cells, now=5000.0) == 0  # the last to show three starts is PY, at 4430
+    assert decide(cells, now=4400.0) is None
+    assert decide(cells, now=5000.0, settled_cycles=3) is None
 
 
 def test_a_drifting_rhythm_is_not(pattern):
     abpd, lp, py = pattern().cells()
     drift = 1 + 5e-6 * py  # the interval grows by 15 ms per cycle
-    assert not decide([abpd, lp, py * drift / drift[-1]])
-    assert decide([abpd, lp, py * drift / drift[-1]], settled_cv=0.05)
+    assert decide([abpd, lp, py * drift / drift[-1]]) is None
+    assert decide([abpd, lp, py * drift / drift[-1]], settled_cv=0.05) == 0
 
 
-def test_a_silent_cell_decides_once_the_pacemaker_is_steady(pattern):
+def test_a_silent_cell_decides_once_the_pacemaker_is_steady(pattern, wild):
     abpd, _, py = pattern().cells()
-    wild = np.sort(np.random.default_rng(3).uniform(0, 10_000, 100))
-    assert decide([abpd, [], wild], now=6500.0)  # AB/PD has shown three cycles
-    assert not decide([abpd, [], wild], now=6200.0)
-    assert not decide([abpd, wild, wild], now=6500.0)
-    assert not decide([wild, [], py], now=9500.0)
-    assert not decide([abpd, [3600.0], wild], now=6500.0)
-    assert decide([abpd, [3400.0], wild], now=6500.0)
-    assert decide([[], [], []], now=3000.0)
+    assert decide([abpd, [], wild], now=5000.0) == 0  # AB/PD has shown two cycles
+    assert decide([abpd, [], wild], now=3200.0) is None
+    assert decide([abpd, wild, wild], now=5000.0) is None
+    assert decide([wild, [], py], now=9500.0) is None
+    assert decide([abpd, [2100.0], wild], now=5000.0) is None
+    assert decide([abpd, [1900.0], wild], now=5000.0) == 0
+    assert decide([[], [], []], now=3000.0) == 0
+    assert decide([[], [], []], now=2900.0) is None
 
 
-def test_tonic_cells_are_decided(pattern):
+def test_a_cell_at_rest_is_silent_sooner():
+    assert decide([[], [], []], now=1000.0) is None
+    assert decide([[], [], []], now=1000.0, V_range=(5.0, 5.0, 5.0)) == 0
+    assert decide([[], [], []], now=1000.0, V_range=AT_REST) is None
+    assert decide([[], [], []], now=900.0, V_range=(5.0, 5.0, 5.0)) is None
+    tonic = np.arange(10.0, 10_000.0, 130.0)
+    assert decide([[], tonic, tonic], now=2000.0, V_range=AT_REST) == 0
+    # a circuit that only its silent cell decides waits, whatever the voltage
+    assert decide([[], tonic, [100.0, 900.0, 1500.0]], now=2000.0, V_range=AT_REST) is None
+    assert decide([[], tonic, [100.0, 900.0, 1500.0]], now=3000.0, V_range=AT_REST) == 0
+
+
+def test_tonic_cells_are_decided(pattern, wild):
     abpd, _, py = pattern().cells()
-    assert decide([abpd, np.arange(10.0, 10_000.0, 130.0), py])
-    wild = np.sort(np.random.default_rng(3).uniform(0, 10_000, 100))
-    assert not decide([abpd, wild, py])
+    tonic = np.arange(10.0, 10_000.0, 130.0)
+    assert decide([abpd, tonic, py]) == 0
+    assert decide([abpd, tonic, wild]) == 0  # no triphasic rhythm can come of it
+    assert decide([wild, tonic, py]) is None
+    assert decide([abpd, wild, py]) is None
 
 
-def test_windows_differ_per_circuit(pattern):
+def test_the_window_is_the_earliest_in_which_all_cells_are_steady(pattern, wild):
     cells = pattern().cells()
-    trains = SpikeTrains.from_lists([cells, cells], CELLS)
-    got = settled(trains, [0.0, 5000.0], [10_000.0, 9_000.0], Protocol())
-    assert got.tolist() == [True, False]
+    times = {"early_ms": 1000.0, "transient_ms": 3000.0}
+    assert decide(cells, **times) == 1000
+    abpd = cells[0].copy()
+    abpd[(abpd > 1700) & (abpd < 2600)] += 200  # its second burst is late
+    assert decide([abpd, *cells[1:]], **times) == 3000
+    # one spike of a cell that is silent later: it counts in the early window
+    assert decide([cells[0], [1500.0], cells[2]], **times) == 3000
+    assert decide([cells[0], [900.0], cells[2]], **times) == 1000
+    # a silent cell alone decides after the transient only
+    assert decide([cells[0], [], wild], now=8000.0, early_ms=1000.0, transient_ms=5001.0) is None
+    assert decide([cells[0], [], wild], now=8000.0, **times) == 3000
+
+
+def test_circuits_differ_in_time():
+    trains = SpikeTrains.from_lists([[[], [], []], [[], [], []]], CELLS)
+    protocol = Protocol(early_ms=1000.0, transient_ms=3000.0)
+    got = settled(trains, np.full((2, 3), 20.0), [3500.0, 4500.0], protocol)
+    np.testing.assert_array_equal(got, [np.nan, 1000.0])
 
 
 def test_cells_alone():
