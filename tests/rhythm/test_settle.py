@@ -83,7 +83,7 @@ def test_the_window_is_the_earliest_in_which_all_cells_are_steady(pattern, wild)
     assert decide([cells[0], [1500.0], cells[2]], **times) == 3000
     assert decide([cells[0], [900.0], cells[2]], **times) == 1000
     # a silent cell alone decides after the transient only
-    assert decide([cells[0], [], wild], now=8000.0, early_ms=1000.0, transient_ms=5001.0) is None
+    assert decide([cells[0], [], wild], now=8000.0, early_ms=1000.0, transient_ms=9000.0) is None
     assert decide([cells[0], [], wild], now=8000.0, **times) == 3000
 
 
