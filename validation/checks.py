@@ -375,6 +375,11 @@ def _protocols(fixed: Columns, runs: dict[str, Columns]) -> Section:
         section.add(f"the same {what}", percent(_same(fixed, adaptive, what)))
     mean_s = adaptive["t_simulated_ms"].mean() / 1000
     section.add("mean simulated time", f"{mean_s:.2f} s instead of 13 s", "≤ 6.5 s", mean_s <= 6.5)
+    end = adaptive["t_simulated_ms"] >= p.max_ms
+    section.add(
+        "circuits that ran to the end",
+        f"{percent(end.mean(), 1)}; {percent(end.mean() * p.max_ms / 1000 / mean_s, 0)} of the time",
+    )
     both = fixed["periodic"] & adaptive["periodic"]
     change = _relative_change(fixed, adaptive, "period_ms")[both]
     section.add(
