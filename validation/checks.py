@@ -378,7 +378,7 @@ def _protocols(fixed: Columns, runs: dict[str, Columns]) -> Section:
     end = adaptive["t_simulated_ms"] >= p.max_ms
     section.add(
         "circuits that ran to the end",
-        f"{percent(end.mean(), 1)}; {percent(end.mean() * p.max_ms / 1000 / mean_s, 0)} of the time",
+        f"{percent(end.mean(), 1)}; they take {percent(end.mean() * p.max_ms / 1000 / mean_s, 0)}",
     )
     both = fixed["periodic"] & adaptive["periodic"]
     change = _relative_change(fixed, adaptive, "period_ms")[both]
