@@ -12,6 +12,7 @@ import numpy as np
 from pyloric_db.errors import ConfigError, DatabaseError, ShardError
 from pyloric_db.model.circuit import Circuit
 from pyloric_db.pipeline.plan import Plan, make_plan
+from pyloric_db.pipeline.ranges import Ranges
 from pyloric_db.pipeline.recipe import CircuitSpec
 from pyloric_db.query.database import Database
 from pyloric_db.query.database import open as open_database
@@ -44,6 +45,7 @@ def build(
     limit: int | None = None,
     sample: int | None = None,
     seed: int = 0,
+    ids: Ranges | None = None,
     resume: bool = True,
     progress: Progress | None = None,
 ) -> Database:
@@ -60,6 +62,7 @@ def build(
         limit: only the first so many circuits of the recipe.
         sample: only so many at random, drawn with `seed`.
         seed: of the sample.
+        ids: only circuits in these ranges of ids, such as `[range(0, 1000)]`; see `merge`.
         resume: False refuses to go on with an existing database.
         progress: called with (circuits done, circuits in all) as they finish.
 
@@ -69,7 +72,7 @@ def build(
             by another process; nothing was touched.
         ShardError: shards failed three times and were set aside; the rest is built.
     """
-    plan = make_plan(recipe, limit=limit, sample=sample, seed=seed)
+    plan = make_plan(recipe, limit=limit, sample=sample, seed=seed, ids=ids)
     if workers is not None and workers < 1:
         raise ConfigError(f"workers must be at least 1, not {workers}")
     path = Path(path)

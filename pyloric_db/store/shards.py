@@ -110,6 +110,16 @@ def _write_states(
     return files
 
 
+def read_states(path: Path, manifest: Manifest, shard: int) -> dict[str, Array]:
+    """The states of one shard, each (n, ...), as `write_shard` took them."""
+    import zarr
+
+    group: Any = zarr.open_group(path / STATES_DIR, mode="r", zarr_format=3)
+    start = shard * manifest.shard_circuits
+    rows = slice(start, start + manifest.shard_size(shard))
+    return {name: np.asarray(group[name][rows]) for name in STATE_VARIABLES}
+
+
 def _remove_shard_file(file: Path) -> None:
     """Deletes a shard's file and what killed writers left beside it.
 

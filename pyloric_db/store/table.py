@@ -75,6 +75,13 @@ def write_part(path: Path, manifest: Manifest, shard: int, columns: Mapping[str,
     return target
 
 
+def read_part(path: Path, manifest: Manifest, shard: int) -> Any:
+    """A shard's columns as a `pyarrow.Table`."""
+    import pyarrow.parquet as pq
+
+    return pq.read_table(path / part_name(shard), schema=arrow_schema(manifest), partitioning=None)
+
+
 def _arrow(values: Array, column: Column, kind: Any) -> Any:
     """One column as Arrow. ValueError if it holds what its `Column` excludes."""
     import pyarrow as pa
