@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,7 +20,7 @@ from pyloric_db.query.database import Database
 from pyloric_db.query.database import open as open_database
 from pyloric_db.store.cells import cells_intact, read_cells, write_cells
 from pyloric_db.store.create import check_target, create
-from pyloric_db.store.files import difference
+from pyloric_db.store.files import Files, Where, difference, files_at
 from pyloric_db.store.ledger import Ledger, LedgerRows, files_of
 from pyloric_db.store.lock import build_lock
 from pyloric_db.store.manifest import Manifest
@@ -34,9 +33,7 @@ Progress = Callable[[int, int], None]
 Arrays = dict[str, np.ndarray]
 
 
-def merge(
-    sources: Sequence[str | Path], path: str | Path, *, progress: Progress | None = None
-) -> Database:
+def merge(sources: Sequence[Where], path: Where, *, progress: Progress | None = None) -> Database:
     """Join databases that `build(..., ids=...)` made, and open the result.
 
     It equals, but for times in the ledger, the database that one build of all the ranges makes
@@ -54,14 +51,13 @@ def merge(
     """
     if len(sources) < 2:
         raise ConfigError("merge needs at least two databases")
-    parts = [_part(Path(source)) for source in sources]
+    parts = [_part(source) for source in sources]
     for part in parts[1:]:
         _check_same(parts[0], part)
     pieces = _pieces(parts)
     manifest = _merged(parts)
-    path = Path(path)
+    path = files_at(path)
     check_target(path, manifest)
-    path.mkdir(parents=True, exist_ok=True)
     with build_lock(path):
         manifest = create(path, manifest)
         if not cells_intact(path):
@@ -93,8 +89,8 @@ class _Part:
     of: int
 
     @property
-    def path(self) -> Path:
-        return self.db.path
+    def files(self) -> Files:
+        return self.db.files
 
     @property
     def manifest(self) -> Manifest:
@@ -109,7 +105,7 @@ class _Piece(NamedTuple):
     length: int
 
 
-def _part(path: Path) -> _Part:
+def _part(path: Where) -> _Part:
     db = open_database(path)
     selection = db.manifest.selection
     if not db.complete:
@@ -123,7 +119,7 @@ def _part(path: Path) -> _Part:
         raise DatabaseError(f"{path} is damaged: its ranges of ids are not valid") from err
     if recorded["ids"] != selection["ids"]:
         raise DatabaseError(f"{path} is damaged: its ranges of ids are not valid")
-    return _Part(db, Ledger(path).read(), ranges, selection["of"])
+    return _Part(db, Ledger(db.files).read(), ranges, selection["of"])
 
 
 def _check_same(a: _Part, b: _Part) -> None:
@@ -141,11 +137,11 @@ def _check_same(a: _Part, b: _Part) -> None:
         if different:
             place, x, y = different
             raise DatabaseError(
-                f"{b.path} cannot be merged with {a.path}: {place} is {y}, but there {x}"
+                f"{b.files} cannot be merged with {a.files}: {place} is {y}, but there {x}"
             )
     for key in ("name", "cells", "synapses", "sources", "axes", "columns"):
         if getattr(a.manifest, key) != getattr(b.manifest, key):
-            raise DatabaseError(f"{b.path} cannot be merged with {a.path}: their {key} differ")
+            raise DatabaseError(f"{b.files} cannot be merged with {a.files}: their {key} differ")
 
 
 def _first_difference(a: Any, b: Any, place: str) -> tuple[str, str, str] | None:
@@ -184,7 +180,8 @@ def _pieces(parts: Sequence[_Part]) -> list[_Piece]:
         if later.start < r.stop:
             both = range(later.start, min(r.stop, later.stop))
             raise DatabaseError(
-                f"{piece.part.path} and {other.part.path} both hold circuits {ranges_text([both])}"
+                f"{piece.part.files} and {other.part.files} both hold circuits "
+                f"{ranges_text([both])}"
             )
     return [piece for _, piece in found]
 
@@ -204,19 +201,19 @@ def _merged(parts: Sequence[_Part]) -> Manifest:
     )
 
 
-def _copy_cells(parts: Sequence[_Part], path: Path) -> None:
+def _copy_cells(parts: Sequence[_Part], path: Files) -> None:
     having = [part for part in parts if part.rows.cells is not None]
     if not having:
         return
-    first = read_cells(having[0].path)
+    first = read_cells(having[0].files)
     for part in having[1:]:
-        other = read_cells(part.path)
+        other = read_cells(part.files)
         if any(
             not np.array_equal(v, other[k], equal_nan=v.dtype.kind == "f") for k, v in first.items()
         ):
             warnings.warn(
-                f"the thermalised cells of {part.path} and {having[0].path} differ: they come from "
-                "different kinds of machine, and those of the latter are kept",
+                f"the thermalised cells of {part.files} and {having[0].files} differ: they come "
+                "from different kinds of machine, and those of the latter are kept",
                 stacklevel=3,
             )
     write_cells(path, first)
@@ -256,11 +253,11 @@ def _concatenate(pieces: Sequence[Arrays]) -> Arrays:
 @lru_cache(maxsize=2)
 def _read_shard(part: _Part, shard: int) -> tuple[Arrays, Arrays, float]:
     """Columns and states of a shard whose files match their checksums; its seconds."""
-    path, manifest, row = part.path, part.manifest, part.rows.shards[shard]
+    files, manifest, row = part.files, part.manifest, part.rows.shards[shard]
     for file in files_of(row):
-        wrong = difference(path, file)
+        wrong = difference(files, file)
         if wrong:
-            raise DatabaseError(f"{path / file.path} {wrong}: build {path} again to mend it")
-    table = read_part(path, manifest, shard)
+            raise DatabaseError(f"{files.named(file.path)} {wrong}: build {files} again to mend it")
+    table = read_part(files, manifest, shard)
     columns = {c.name: numpy_column(c, table[c.name]) for c in manifest.columns}
-    return columns, read_states(path, manifest, shard), row["seconds"]
+    return columns, read_states(files, manifest, shard), row["seconds"]

@@ -65,7 +65,7 @@ def test_any_order_gives_the_same_files(pristine, tmp_path):
     synthetic.build(tmp_path / "db", manifest, shards=[2, 0, 1, 0])
     assert contents(tmp_path / "db") == contents(path)
     Ledger(tmp_path / "db").compact()
-    rows = Ledger(tmp_path / "db").file.read_text().splitlines()
+    rows = (tmp_path / "db" / "ledger.jsonl").read_text().splitlines()
     assert len(rows) == 5 and [r.split(",")[1] for r in rows[2:]] == [
         f'"shard":{i}' for i in range(3)
     ]

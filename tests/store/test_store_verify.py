@@ -59,12 +59,12 @@ def test_a_flipped_byte_in_any_file_is_named_and_mended(database):
 def test_every_byte_of_the_ledger_counts(pristine, tmp_path):
     source, _ = pristine
     good = (source / "ledger.jsonl").read_bytes()
-    ledger = Ledger(tmp_path)
+    ledger, file = Ledger(tmp_path), tmp_path / "ledger.jsonl"
     for place in range(0, len(good), 7):
         for bit in (1, 32, 128):
             data = bytearray(good)
             data[place] ^= bit
-            ledger.file.write_bytes(data)
+            file.write_bytes(data)
             assert ledger.read().damaged
 
 
@@ -87,12 +87,12 @@ def test_torn_last_line_is_ignored_and_cut_off(database):
 
 
 def test_paths_that_leave_the_database_are_refused(tmp_path):
-    ledger = Ledger(tmp_path)
+    ledger, file = Ledger(tmp_path), tmp_path / "ledger.jsonl"
     for name in ("/etc/passwd", "../x", "a/../../x", "a\\b", "", "a b", ".hidden", "a//b"):
         row = {"kind": "cells", "files": [f"{name} 3 {'0' * 64}"]}
         with pytest.raises(ValueError, match="not a row"):
             ledger.append(row)
-        ledger.file.write_bytes(seal(row))
+        file.write_bytes(seal(row))
         with pytest.raises(DatabaseError, match="not pyloric-db's"):
             ledger.read()
 
@@ -129,7 +129,7 @@ def test_damaged_manifest_does_not_stop_verify(database):
 
 
 def test_no_database_is_an_error(tmp_path):
-    for path, message in ((tmp_path, "holds no database"), (tmp_path / "x", "not a directory")):
+    for path, message in ((tmp_path, "is empty"), (tmp_path / "x", "does not exist")):
         for ask in (verify, status):
             with pytest.raises(DatabaseError, match=message):
                 ask(path)
