@@ -181,8 +181,9 @@ class Database:
             chosen = self._states.isel({CIRCUIT: index})
         else:
             self._check_states(set((stored // self.manifest.shard_circuits).tolist()))
+            states = self._states
             try:
-                chosen = self._states.isel({CIRCUIT: stored}).load()
+                chosen = states.isel({CIRCUIT: stored}).load()
             except Exception as err:
                 # codecs raise whatever they like on damaged bytes
                 raise DatabaseError(

@@ -165,11 +165,13 @@ class Files(ABC):
         """A file, which is no link, as that filesystem names it."""
 
     def exists(self, name: str) -> bool:
-        """Whether there is such a file."""
+        """Whether there is such a file, which may be one that cannot be read."""
         try:
             self.size(name)
         except FileNotFoundError:
             return False
+        except OSError:
+            return True
         return True
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import compress
 from typing import Any
 
+from pyloric_db.errors import DatabaseError
 from pyloric_db.store.files import Files
 
 Row = dict[str, Any]
@@ -63,8 +64,15 @@ def unseal(line: bytes) -> Row:
 
 
 def read_sealed(files: Files, name: str) -> SealedFile:
-    """All intact rows in order; a file that does not exist has none."""
-    *lines, tail = files.read_lines(name).split(b"\n")
+    """All intact rows in order; a file that does not exist has none.
+
+    Raises:
+        DatabaseError: the file cannot be read.
+    """
+    try:
+        *lines, tail = files.read_lines(name).split(b"\n")
+    except OSError as err:
+        raise DatabaseError(f"{files.named(name)} cannot be read ({err.strerror})") from err
     intact = [is_intact(line) for line in lines]
     damaged = [number for number, good in enumerate(intact, start=1) if not good]
     # a whole row with one wrong byte in place of its newline is damage; a torn row is cut short
