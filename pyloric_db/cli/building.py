@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -94,7 +93,9 @@ def _describe(plan: "Plan") -> dict[str, Any]:
 
 def build(
     recipe: RecipeName,
-    out_dir: Annotated[Path, typer.Option("--out", metavar="DB", help="Where to build it.")],
+    out_dir: Annotated[
+        str, typer.Option("--out", metavar="DB", help="Where to build it: directory or s3:// URL.")
+    ],
     limit: Limit = None,
     sample: Sample = None,
     seed: Seed = 0,

@@ -2,7 +2,6 @@
 
 import json
 import time
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,10 +12,10 @@ from pyloric_db.cli.console import Json, progress_bar, say
 
 def merge(
     sources: Annotated[
-        list[Path],
+        list[str],
         typer.Argument(metavar="DB...", help="Databases built with --ids, all complete."),
     ],
-    out_dir: Annotated[Path, typer.Option("--out", metavar="DB", help="Where to put the whole.")],
+    out_dir: Annotated[str, typer.Option("--out", metavar="DB", help="Where to put the whole.")],
     as_json: Json = False,
 ) -> None:
     """Join databases of disjoint id ranges of one recipe, such as two machines have built."""

@@ -29,6 +29,10 @@ class Engine:
         self._connection = duckdb.connect(":memory:")
         paths = [files.arrow_path(p) for p in parts]
         patterns = [_literally(p) for p in paths]
+        filesystem = files.arrow_filesystem()
+        if filesystem is not None:
+            self._connection.register_filesystem(filesystem)
+            paths = patterns = [f"{filesystem.protocol}://{p}" for p in paths]
         self._connection.execute(f"SET allowed_paths = {_list([*paths, *patterns])}")
         self._connection.execute(
             f"CREATE VIEW circuits AS SELECT * FROM read_parquet({_list(patterns)})"

@@ -158,7 +158,7 @@ class Files(ABC):
 
     @abstractmethod
     def arrow_filesystem(self) -> Any:
-        """What `pyarrow.dataset` reads files through; None for its own of local disks."""
+        """What Arrow and DuckDB read files through (fsspec); None for their own of local disks."""
 
     @abstractmethod
     def arrow_path(self, name: str) -> str:
@@ -195,7 +195,9 @@ def files_at(where: Where) -> Files:
     if isinstance(where, Files):
         return where
     if is_url(where):
-        raise DatabaseError(f"{where} is no directory")
+        from pyloric_db.store.bucket import bucket_at
+
+        return bucket_at(str(where))
     from pyloric_db.store.disk import Disk
 
     return Disk(Path(where))

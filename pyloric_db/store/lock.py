@@ -72,5 +72,9 @@ def _holder(file: Path) -> str:
         text = file.read_text(errors="replace").strip()
     except OSError:
         text = ""
-    # only what this module writes: the file may hold anything
+    return holder_of(text)
+
+
+def holder_of(text: str) -> str:
+    """Who holds a lock, from its contents, which may be anything."""
     return text if re.fullmatch(r"process \d+ on [\w.-]+", text) else "another process"

@@ -1,5 +1,3 @@
-import shutil
-
 import pytest
 import synthetic
 
@@ -17,10 +15,10 @@ from pyloric_db.store.sealed import seal
 from pyloric_db.store.verify import damaged_shards, status, verify
 
 
-def flip(file, place, bit=1):
-    data = bytearray(file.read_bytes())
-    data[place] ^= bit
-    file.write_bytes(data)
+def flip(files, name, at, bit=1):
+    data = bytearray(files.read(name))
+    data[at] ^= bit
+    files.write({name: bytes(data)})
 
 
 def repair(path, manifest):
@@ -33,26 +31,24 @@ def repair(path, manifest):
         ledger.record(synthetic.write(path, manifest, shard))
 
 
-def test_a_flipped_byte_in_any_file_is_named_and_mended(database):
-    path, manifest = database
-    record_failure(path, 1, "no", 3)
-    files = [p for p in sorted(path.rglob("*")) if p.is_file()]
-    assert len(files) > 30
-    for file in files:
-        name = file.relative_to(path).as_posix()
-        size = file.stat().st_size
-        for place in {0, size // 3, size - 1}:
-            good = file.read_bytes()
-            flip(file, place)
-            assert name in [d.file for d in verify(path).damages], f"{name} at {place}"
-            file.write_bytes(good)
+def test_a_flipped_byte_in_any_file_is_named_and_mended(stored):
+    files, manifest = stored
+    record_failure(files, 1, "no", 3)
+    names = sorted(files.names())
+    assert len(names) > 30
+    for name in names:
+        good = files.read(name)
+        for at in {0, len(good) // 3, len(good) - 1}:
+            flip(files, name, at)
+            assert name in [d.file for d in verify(files).damages], f"{name} at {at}"
+            files.write({name: good})
         if name != "failed.jsonl":
-            flip(file, size // 2, 64)
-            repair(path, manifest)
-            assert [d.file for d in verify(path).damages if d.file != "failed.jsonl"] == []
+            flip(files, name, len(good) // 2, 64)
+            repair(files, manifest)
+            assert [d.file for d in verify(files).damages if d.file != "failed.jsonl"] == []
         else:
-            clear_failures(path)
-    report = verify(path)
+            clear_failures(files)
+    report = verify(files)
     assert report.good and report.complete and not report.strays
 
 
@@ -108,10 +104,10 @@ def test_missing_shards_are_incomplete_not_damaged(tmp_path):
     assert "features/part-000002.parquet" in verify(tmp_path / "db").strays
 
 
-def test_missing_files_and_progress(database):
-    path, _ = database
-    (path / "states/h/c/1/0/0").unlink()
-    shutil.rmtree(path / "states/s/c/2")
+def test_missing_files_and_progress(stored):
+    path, _ = stored
+    path.remove("states/h/c/1/0/0")
+    path.remove("states/s/c/2/0")
     seen = []
     report = verify(path, lambda done, total: seen.append((done, total)))
     assert {d.file for d in report.damages} == {"states/h/c/1/0/0", "states/s/c/2/0"}
@@ -120,9 +116,9 @@ def test_missing_files_and_progress(database):
     assert seen[-1][0] == seen[-1][1] > 0
 
 
-def test_damaged_manifest_does_not_stop_verify(database):
-    path, _ = database
-    (path / "database.json").write_bytes(b"\xff\xfe garbage")
+def test_damaged_manifest_does_not_stop_verify(stored):
+    path, _ = stored
+    path.write({"database.json": b"\xff\xfe garbage"})
     report = verify(path)
     assert "database.json" in [d.file for d in report.damages]
     assert report.n_shards is None and report.shards_done == 3
@@ -135,8 +131,8 @@ def test_no_database_is_an_error(tmp_path):
                 ask(path)
 
 
-def test_status_sums_up(database):
-    path, manifest = database
+def test_status_sums_up(stored):
+    path, manifest = stored
     record_failure(path, 2, "ShardError: out of memory", 2)
     record_failure(path, 2, "ShardError: again", 3)
     found = status(path)
@@ -147,12 +143,12 @@ def test_status_sums_up(database):
     assert found.failures == (Failure(2, "ShardError: again", 3),)
     assert found.bytes > 10_000
     clear_failures(path)
-    assert failures(path) == [] and not (path / "failed.jsonl").exists()
+    assert failures(path) == [] and not path.exists("failed.jsonl")
 
 
-def test_damaged_cells_are_not_read(database):
-    path, _ = database
-    flip(path / "cells.parquet", 200)
+def test_damaged_cells_are_not_read(stored):
+    path, _ = stored
+    flip(path, "cells.parquet", 200)
     assert not cells_intact(path)
     with pytest.raises(DatabaseError, match=r"cells\.parquet does not match"):
         read_cells(path)
