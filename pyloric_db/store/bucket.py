@@ -7,7 +7,6 @@ build makes them one object again. Reading needs a listing of that folder, never
 """
 
 import errno
-import hashlib
 import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -18,7 +17,7 @@ from functools import lru_cache
 from typing import Any
 
 from pyloric_db.errors import DatabaseError
-from pyloric_db.store.files import FAILURES_FILE, LEDGER_FILE, PARTIAL, Files
+from pyloric_db.store.files import FAILURES_FILE, LEDGER_FILE, PARTIAL, Files, FileSum
 
 #: Bytes after which a chain gets its next object: all of the last one is sent again with each row.
 LINK_BYTES = 1 << 17
@@ -111,8 +110,8 @@ class Bucket(Files):
 
         return {name: n for name, n in self._each(size, names) if n is not None}
 
-    def sha256(self, name: str) -> str:
-        return hashlib.sha256(self.read(name)).hexdigest()
+    def sum(self, name: str) -> FileSum:
+        return FileSum.of(name, self.read(name))
 
     def version(self, name: str) -> object:
         return self._head(name)["e_tag"]

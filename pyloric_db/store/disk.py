@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pyloric_db.errors import DatabaseError
-from pyloric_db.store.files import LOCK_FILE, PARTIAL, Files
+from pyloric_db.store.files import LOCK_FILE, PARTIAL, Files, FileSum
 
 #: Where files are written before they are renamed into place.
 STAGING_DIR = f"writing{PARTIAL}"
@@ -58,9 +58,10 @@ class Disk(Files):
     def size(self, name: str) -> int:
         return os.stat(self.path(name)).st_size
 
-    def sha256(self, name: str) -> str:
+    def sum(self, name: str) -> FileSum:
         with open(self.path(name), "rb") as f:
-            return hashlib.file_digest(f, "sha256").hexdigest()
+            size = os.fstat(f.fileno()).st_size
+            return FileSum(name, size, hashlib.file_digest(f, "sha256").hexdigest())
 
     def version(self, name: str) -> object:
         found = os.stat(self.path(name))

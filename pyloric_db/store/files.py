@@ -4,7 +4,9 @@ import hashlib
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -102,8 +104,8 @@ class Files(ABC):
         return found
 
     @abstractmethod
-    def sha256(self, name: str) -> str:
-        """The checksum (hex) of a file's contents."""
+    def sum(self, name: str) -> FileSum:
+        """Size and checksum of a file, from its contents."""
 
     @abstractmethod
     def version(self, name: str) -> object:
@@ -205,18 +207,31 @@ def files_at(where: Where) -> Files:
 
 def difference(where: Where, file: FileSum) -> str | None:
     """How a stored file differs from its record; None if it does not."""
-    files = files_at(where)
     try:
-        size = files.size(file.path)
-        if size != file.size:
-            return _wrong_size(file, size)
-        if files.sha256(file.path) != file.sha256:
+        found = files_at(where).sum(file.path)
+        if found.size != file.size:
+            return _wrong_size(file, found.size)
+        if found != file:
             return "does not match its checksum"
     except FileNotFoundError:
         return "is missing"
     except OSError as err:
         return f"cannot be read ({err.strerror})"
     return None
+
+
+#: Files that are compared with their records at a time.
+READERS = 8
+_BLOCK = 256
+
+
+def differences(where: Where, listed: Sequence[FileSum]) -> Iterator[tuple[FileSum, str | None]]:
+    """Each file and its `difference`, in order, reading several at a time."""
+    files = files_at(where)
+    with ThreadPoolExecutor(READERS) as pool:  # hashing and waiting let go of the interpreter
+        for start in range(0, len(listed), _BLOCK):
+            block = listed[start : start + _BLOCK]
+            yield from zip(block, pool.map(partial(difference, files), block), strict=True)
 
 
 def check_sizes(files: Files, listed: Sequence[FileSum]) -> None:

@@ -12,7 +12,7 @@ from pyloric_db.store.files import (
     MANIFEST_FILE,
     Files,
     Where,
-    difference,
+    differences,
     files_at,
 )
 from pyloric_db.store.ledger import Failure, Ledger, LedgerRows, failures, files_of
@@ -99,8 +99,7 @@ def verify(path: Where, progress: Callable[[int, int], None] | None = None) -> R
     listed = rows.files()
     total = sum(f.size for f in listed)
     read = 0
-    for file in listed:
-        wrong = difference(files, file)
+    for file, wrong in differences(files, listed):
         if wrong:
             damages.append(Damage(file.path, wrong))
         read += file.size
@@ -122,11 +121,10 @@ def verify(path: Where, progress: Callable[[int, int], None] | None = None) -> R
 def damaged_shards(path: Where) -> set[int]:
     """Finished shards with a file that does not match its checksum, to be made again."""
     files = files_at(path)
-    return {
-        shard
-        for shard, row in Ledger(files).read().shards.items()
-        if any(difference(files, file) for file in files_of(row))
+    shard_of = {
+        file: shard for shard, row in Ledger(files).read().shards.items() for file in files_of(row)
     }
+    return {shard_of[file] for file, wrong in differences(files, list(shard_of)) if wrong}
 
 
 def status(path: Where) -> Status:

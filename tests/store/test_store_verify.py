@@ -4,6 +4,7 @@ import synthetic
 from pyloric_db.errors import DatabaseError
 from pyloric_db.store.cells import cells_intact, read_cells
 from pyloric_db.store.create import create
+from pyloric_db.store.disk import Disk
 from pyloric_db.store.ledger import (
     Failure,
     Ledger,
@@ -36,7 +37,7 @@ def test_a_flipped_byte_in_any_file_is_named_and_mended(stored):
     record_failure(files, 1, "no", 3)
     names = sorted(files.names())
     assert len(names) > 30
-    for name in names:
+    for name in names if isinstance(files, Disk) else names[::8]:
         good = files.read(name)
         for at in {0, len(good) // 3, len(good) - 1}:
             flip(files, name, at)
