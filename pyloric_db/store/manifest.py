@@ -248,6 +248,8 @@ def _problem(m: Manifest) -> str | None:
     for key in ("recipe", "selection", "settings", "versions"):
         if not isinstance(getattr(m, key), dict):
             return f"{key} must be an object"
+    if not _number(m.settings.get("dt_ms")):
+        return "settings must hold dt_ms, a number"
     for key in ("n_circuits", "shard_circuits", "chunk_circuits"):
         size = getattr(m, key)
         most = _MOST_CIRCUITS if key == "n_circuits" else _MOST_PER_SHARD

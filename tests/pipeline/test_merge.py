@@ -55,12 +55,14 @@ def test_a_part_has_the_numbers_of_the_whole(part, tiny_db):
     assert db.states([7]).identical(whole.states([7]))
 
 
-def test_a_union_with_a_gap_is_what_build_makes_of_it(part, tmp_path, contents):
+def test_a_union_with_a_gap_is_what_build_makes_of_it(part, tiny, client, tmp_path, contents):
     merged = pyl.merge([part("11:24"), part("0:5")], tmp_path / "db")
     assert merged.manifest.selection["ids"] == [[0, 5], [11, 24]]
     assert contents(tmp_path / "db") == contents(part("0:5,11:24"))
     whole = pyl.merge([tmp_path / "db", part("5:11")], tmp_path / "whole")
     assert whole.manifest.selection == {} and len(whole) == 24
+    (tmp_path / "whole" / "features" / "part-000002.parquet").unlink()
+    assert pyl.build(tiny(), tmp_path / "whole", cluster=client).complete  # mends it
 
 
 def test_ranges_of_a_sample(client, tiny, tmp_path, contents):
@@ -119,8 +121,11 @@ def test_what_cannot_be_merged_is_one_sentence(part, tiny, tiny_db, client, tmp_
     (bad / "features" / "part-000002.parquet").write_bytes(
         (b / "features" / "part-000002.parquet").read_bytes()[::-1]
     )
+    selection = {"ids": [[12, 24], [3]], "of": 24}
+    nonsense = changed(b, tmp_path / "nonsense", selection=selection)
     before = snapshot(tmp_path)
     for sources, message in (
+        ([a, nonsense], "recipe does not match its recipe_hash"),
         ([a, part("11:24")], r"both hold circuits 11:12$"),
         ([a, a], r"both hold circuits 0:12$"),
         ([a, tiny_db], "holds all circuits of its recipe"),
