@@ -71,6 +71,7 @@ def test_a_rewriting_that_is_killed_brings_nothing_old_back(url, small_links):
         files.remove(chain[cut])
         assert another(url).read_lines("ledger.jsonl") == b"".join(lines(50, 53))
     files = another(url)
+    files.remove_leftovers()  # as every build begins
     files.append("ledger.jsonl", lines(53, 54)[0])
     assert another(url).read_lines("ledger.jsonl") == b"".join(lines(50, 54))
 
@@ -204,6 +205,16 @@ def test_what_is_not_there_is_one_sentence(url, object_store):
     files_at(url).write({"thesis.tex": b"x"})
     with pytest.raises(DatabaseError, match=r"not empty .*thesis\.tex"):
         check_target(url, synthetic.make_manifest())
+
+
+def test_credentials_that_are_not_there_are_asked_for(url, object_store, monkeypatch):
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    # a machine without a role, in place of minutes of waiting for one
+    monkeypatch.setenv("AWS_METADATA_ENDPOINT", object_store["AWS_ENDPOINT_URL"] + "/none")
+    with pytest.raises(OSError):
+        another(url).top_names()
+    error = Exception("Error performing PUT http://169.254.169.254/latest/api/token: denied")
+    assert bucket._sentence(error).startswith("no credentials: set AWS_ACCESS_KEY_ID")
 
 
 def test_questions_have_the_same_answers(pristine, url):
