@@ -12,6 +12,7 @@ _WHERE = {
     "simulate": "pyloric_db.pipeline.simulate",
     "classify": "pyloric_db.pipeline.simulate",
     "build": "pyloric_db.pipeline.build",
+    "merge": "pyloric_db.pipeline.merge",
     "circuit_of": "pyloric_db.pipeline.build",
     "Circuit": "pyloric_db.model.circuit",
     "PRINZ2004": "pyloric_db.model.circuit",

@@ -4,8 +4,10 @@ import contextlib
 import copy
 import io
 import json
+import os
 import subprocess
 import sys
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -153,6 +155,24 @@ def tiny_db(client: Any, tiny: Any, tmp_path_factory: pytest.TempPathFactory) ->
     path = tmp_path_factory.mktemp("tiny") / "db"
     pyloric_db.build(tiny(), path, cluster=client)
     return path
+
+
+@pytest.fixture(scope="session")
+def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """A real S3 server on loopback; the environment leads to it as long as tests run."""
+    import s3
+
+    with s3.server(tmp_path_factory.mktemp("s3") / "log") as environment:
+        os.environ.update(environment)
+        yield environment
+        for name in environment:
+            del os.environ[name]
+
+
+@pytest.fixture
+def url(object_store: dict[str, str]) -> str:
+    """A place in the object store where nothing is."""
+    return f"s3://databases/{uuid.uuid4().hex}/db"
 
 
 @pytest.fixture(scope="session")

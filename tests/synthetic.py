@@ -8,6 +8,7 @@ import numpy as np
 from pyloric_db.store.cells import CELL_COLUMNS, write_cells
 from pyloric_db.store.create import create
 from pyloric_db.store.ledger import Ledger
+from pyloric_db.store.lock import build_lock
 from pyloric_db.store.manifest import Axis, Manifest
 from pyloric_db.store.parameters import grid_columns, parameter_columns
 from pyloric_db.store.receipt import Receipt
@@ -120,11 +121,12 @@ def cell_columns(n=3) -> dict[str, np.ndarray]:
 
 def build(path: Path, manifest: Manifest | None = None, shards=None) -> Manifest:
     """A database with these shards, in this order (all of them if not said)."""
-    manifest = create(path, manifest or make_manifest())
-    write_cells(path, cell_columns())
-    ledger = Ledger(path)
-    for shard in range(manifest.n_shards) if shards is None else shards:
-        ledger.record(write(path, manifest, shard))
+    with build_lock(path):
+        manifest = create(path, manifest or make_manifest())
+        write_cells(path, cell_columns())
+        ledger = Ledger(path)
+        for shard in range(manifest.n_shards) if shards is None else shards:
+            ledger.record(write(path, manifest, shard))
     return manifest
 
 

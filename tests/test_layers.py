@@ -37,6 +37,8 @@ ONLY = {
     "distributed": {"pipeline"},
     "dask": {"pipeline"},
     "zarr": {"store", "query"},
+    "obstore": {"store"},
+    "fsspec": {"store"},
     "duckdb": {"query"},
     "matplotlib": {"plot"},
     "typer": {"cli"},

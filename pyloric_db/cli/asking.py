@@ -103,7 +103,7 @@ def _arrow(values: Any) -> Any:
     return pa.array(values)
 
 
-def _circuit(db: Path, circuit_id: str) -> tuple["Database", int]:
+def _circuit(db: str, circuit_id: str) -> tuple["Database", int]:
     """A database and an id given as a number or a netcode."""
     opened = pyloric_db.open(db)
     has_netcode = "netcode" in {c.name for c in opened.manifest.columns}

@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -23,6 +22,10 @@ if TYPE_CHECKING:
 Limit = Annotated[int | None, typer.Option(help="Only the first N circuits.")]
 Sample = Annotated[int | None, typer.Option(help="Only N circuits, drawn at random.")]
 Seed = Annotated[int, typer.Option(help="Seed of --sample.")]
+Ids = Annotated[
+    str | None,
+    typer.Option(metavar="A:B", help="Only circuits from id A to before B; A:B,C:D,... for more."),
+]
 RecipeName = Annotated[
     str, typer.Argument(metavar="RECIPE", help="Name of a packaged recipe, or a TOML file.")
 ]
@@ -51,12 +54,15 @@ def plan(
     limit: Limit = None,
     sample: Sample = None,
     seed: Seed = 0,
+    ids: Ids = None,
     as_json: Json = False,
 ) -> None:
     """Say what a build would do: circuits, shards, bytes. Changes nothing."""
     from pyloric_db.pipeline.plan import make_plan
+    from pyloric_db.pipeline.ranges import parse_ranges
 
-    described = _describe(make_plan(recipe, limit=limit, sample=sample, seed=seed))
+    ranges = None if ids is None else parse_ranges(ids)
+    described = _describe(make_plan(recipe, limit=limit, sample=sample, seed=seed, ids=ranges))
     if as_json:
         print(json.dumps(described, indent=2))
         return
@@ -87,10 +93,13 @@ def _describe(plan: "Plan") -> dict[str, Any]:
 
 def build(
     recipe: RecipeName,
-    out_dir: Annotated[Path, typer.Option("--out", metavar="DB", help="Where to build it.")],
+    out_dir: Annotated[
+        str, typer.Option("--out", metavar="DB", help="Where to build it: directory or s3:// URL.")
+    ],
     limit: Limit = None,
     sample: Sample = None,
     seed: Seed = 0,
+    ids: Ids = None,
     workers: Annotated[
         int | None, typer.Option(help="Worker processes; one per core if not given.")
     ] = None,
@@ -98,6 +107,7 @@ def build(
 ) -> None:
     """Build a database, or go on where a build stopped. Ctrl-C stops it without loss."""
     from pyloric_db.pipeline.build import build as build_database
+    from pyloric_db.pipeline.ranges import parse_ranges
 
     began = time.monotonic()
     with progress_bar("circuits", MofNCompleteColumn()) as progress, _interruptible():
@@ -108,6 +118,7 @@ def build(
             limit=limit,
             sample=sample,
             seed=seed,
+            ids=None if ids is None else parse_ranges(ids),
             progress=progress,
         )
     if as_json:

@@ -27,7 +27,7 @@ out = Console()
 err = Console(stderr=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
-DB = Annotated[Path, typer.Argument(metavar="DB", help="Directory of a database.")]
+DB = Annotated[str, typer.Argument(metavar="DB", help="Directory or URL of a database.")]
 
 
 def complain(sentence: str) -> None:

@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable
 from contextlib import nullcontext
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,11 +11,13 @@ import numpy as np
 from pyloric_db.errors import ConfigError, DatabaseError, ShardError
 from pyloric_db.model.circuit import Circuit
 from pyloric_db.pipeline.plan import Plan, make_plan
+from pyloric_db.pipeline.ranges import Ranges
 from pyloric_db.pipeline.recipe import CircuitSpec
 from pyloric_db.query.database import Database
 from pyloric_db.query.database import open as open_database
 from pyloric_db.store.cells import cells_intact
 from pyloric_db.store.create import check_target, create
+from pyloric_db.store.files import MANIFEST_FILE, Files, Where, files_at
 from pyloric_db.store.ledger import Ledger, clear_failures, record_failure
 from pyloric_db.store.lock import build_lock
 from pyloric_db.store.manifest import Manifest
@@ -31,19 +32,27 @@ Progress = Callable[[int, int], None]
 
 
 def circuit_of(manifest: Manifest) -> Circuit:
-    """The topology of a database's circuits."""
-    return CircuitSpec.model_validate_json(json.dumps(manifest.recipe["circuit"])).circuit()
+    """The topology of a database's circuits.
+
+    Raises:
+        DatabaseError: its recipe does not describe one.
+    """
+    try:
+        return CircuitSpec.model_validate_json(json.dumps(manifest.recipe["circuit"])).circuit()
+    except (KeyError, ValueError) as err:
+        raise DatabaseError(f"the recipe in {manifest.name} describes no circuit") from err
 
 
 def build(
     recipe: Any,
-    path: str | Path,
+    path: Where,
     *,
     cluster: Any = None,
     workers: int | None = None,
     limit: int | None = None,
     sample: int | None = None,
     seed: int = 0,
+    ids: Ranges | None = None,
     resume: bool = True,
     progress: Progress | None = None,
 ) -> Database:
@@ -54,12 +63,13 @@ def build(
 
     Args:
         recipe: a packaged name, a TOML file, a dict or a `Recipe`.
-        path: directory of the database; made if it does not exist.
+        path: directory of the database, made if it does not exist, or its URL.
         cluster: a Dask cluster or client to run on; None for a local one.
         workers: worker processes of the local cluster; None for one per core.
         limit: only the first so many circuits of the recipe.
         sample: only so many at random, drawn with `seed`.
         seed: of the sample.
+        ids: only circuits in these ranges of ids, such as `[range(0, 1000)]`; see `merge`.
         resume: False refuses to go on with an existing database.
         progress: called with (circuits done, circuits in all) as they finish.
 
@@ -69,14 +79,13 @@ def build(
             by another process; nothing was touched.
         ShardError: shards failed three times and were set aside; the rest is built.
     """
-    plan = make_plan(recipe, limit=limit, sample=sample, seed=seed)
+    plan = make_plan(recipe, limit=limit, sample=sample, seed=seed, ids=ids)
     if workers is not None and workers < 1:
         raise ConfigError(f"workers must be at least 1, not {workers}")
-    path = Path(path)
+    path = files_at(path)
     check_target(path, plan.manifest)
-    if not resume and (path / "database.json").exists():
+    if not resume and path.exists(MANIFEST_FILE):
         raise DatabaseError(f"{path} holds a database already, and resume is off")
-    path.mkdir(parents=True, exist_ok=True)
     with build_lock(path):
         manifest = create(path, plan.manifest)
         todo = sorted(
@@ -121,7 +130,7 @@ def _grid_cells(plan: Plan) -> np.ndarray | None:
 
 def _run(
     client: Any,
-    path: Path,
+    path: Files,
     plan: Plan,
     manifest: Manifest,
     todo: list[int],
@@ -133,7 +142,7 @@ def _run(
 
     from pyloric_db.pipeline.task import PROGRESS_TOPIC, build_shard, store_cells
 
-    here = str(path.resolve())
+    here = path.address
     if cells is not None and not cells_intact(path):
         client.submit(store_cells, here, cells, plan.protocol, pure=False).result()
     counter = _Counter(manifest, todo, progress)

@@ -11,6 +11,7 @@ import numpy as np
 from pyloric_db.errors import ConfigError, nearest
 from pyloric_db.model.cells import cell_gbar
 from pyloric_db.model.circuit import Circuit
+from pyloric_db.pipeline.ranges import Ranges, check_ranges, ids_of_rows, ranges_text
 from pyloric_db.pipeline.recipe import (
     Distribution,
     Recipe,
@@ -27,15 +28,23 @@ Columns = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Selection:
-    """The ids of a database's circuits, ascending: `ids`, or 0 ... count - 1 where it is None."""
+    """The ids of a database's circuits, ascending: `ids`, or all of `ranges` where it is None.
 
-    count: int
+    `of` is how many circuits the recipe's parameters describe: ids are below it.
+    """
+
+    of: int
+    ranges: Ranges
     ids: np.ndarray | None
+
+    @property
+    def count(self) -> int:
+        return sum(map(len, self.ranges)) if self.ids is None else len(self.ids)
 
     def part(self, start: int, stop: int) -> np.ndarray:
         """Ids (stop - start,) of the rows start ... stop - 1."""
         if self.ids is None:
-            return np.arange(start, stop, dtype=np.int64)
+            return ids_of_rows(self.ranges, start, stop)
         return self.ids[start:stop]
 
 
@@ -72,33 +81,44 @@ def select(
     limit: int | None = None,
     sample: int | None = None,
     seed: int = 0,
+    ids: Ranges | None = None,
 ) -> Selection:
     """The circuits of a database.
 
     The recipe's own sample is drawn first, then `sample` of those, then the first `limit` in
-    the order in which they were drawn.
+    the order in which they were drawn; of all these, `ids` leaves those in its ranges.
 
     Raises:
-        ConfigError: a count is not positive, or more than there are circuits.
+        ConfigError: a count is not positive, or more than there are circuits; ranges overlap,
+            leave the recipe, or hold no circuit.
     """
     total = population(recipe)
-    ids: np.ndarray | None = None
+    drawn: np.ndarray | None = None
     draws = [(recipe.sample.count, recipe.sample.seed)] if recipe.sample is not None else []
     draws += [(sample, seed)] if sample is not None else []
     for count, draw_seed in draws:
-        n = total if ids is None else len(ids)
+        n = total if drawn is None else len(drawn)
         if not 1 <= count <= n:
             raise ConfigError(f"a sample of {count:,} cannot be drawn from {n:,} circuits")
         if draw_seed < 0:
             raise ConfigError(f"a seed must not be negative, not {draw_seed}")
-        drawn = np.random.default_rng(draw_seed).choice(n, count, replace=False)
-        ids = drawn if ids is None else ids[drawn]
+        rows = np.random.default_rng(draw_seed).choice(n, count, replace=False)
+        drawn = rows if drawn is None else drawn[rows]
     if limit is not None and limit < 1:
         raise ConfigError(f"a limit must be at least 1, not {limit}")
-    count = min(total if ids is None else len(ids), limit or total)
-    if ids is None:
-        return Selection(count, None)
-    return Selection(count, np.sort(ids[:count]).astype(np.int64))
+    ranges = (range(total),) if ids is None else check_ranges(ids, total)
+    if drawn is None:
+        first = min(total, limit or total)
+        kept = tuple(range(r.start, min(r.stop, first)) for r in ranges if r.start < first)
+        chosen = Selection(total, kept, None)
+    else:
+        inside = np.sort(drawn[:limit]).astype(np.int64)
+        edges = np.searchsorted(inside, [(r.start, r.stop) for r in ranges])
+        inside = np.concatenate([inside[a:b] for a, b in edges])
+        chosen = Selection(total, ranges, inside)
+    if not chosen.count:
+        raise ConfigError(f"ids {ranges_text(ranges)} hold none of the circuits of this selection")
+    return chosen
 
 
 def parameters(recipe: Recipe, ids: np.ndarray) -> tuple[Columns, np.ndarray, np.ndarray]:

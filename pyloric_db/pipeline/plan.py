@@ -11,6 +11,7 @@ import numpy as np
 import pyloric_db
 from pyloric_db.errors import ConfigError
 from pyloric_db.pipeline.draw import Selection, grid_axes, select
+from pyloric_db.pipeline.ranges import Ranges, recorded_ranges
 from pyloric_db.pipeline.recipe import Recipe, load_recipe, protocol_settings
 from pyloric_db.protocol import Protocol
 from pyloric_db.store.manifest import Manifest
@@ -58,6 +59,7 @@ def make_plan(
     limit: int | None = None,
     sample: int | None = None,
     seed: int = 0,
+    ids: Ranges | None = None,
 ) -> Plan:
     """Work out what a build of a recipe will do; touches nothing on disk.
 
@@ -66,16 +68,17 @@ def make_plan(
         limit: only the first so many circuits.
         sample: only so many at random, drawn with `seed`.
         seed: of the sample.
+        ids: of those, only the ones in these ranges of circuit ids.
 
     Raises:
-        ConfigError: the recipe or a count is not valid.
+        ConfigError: the recipe, a count or a range is not valid.
     """
     loaded = load_recipe(recipe)
     protocol = loaded.run_protocol()
-    selection = select(loaded, limit=limit, sample=sample, seed=seed)
+    selection = select(loaded, limit=limit, sample=sample, seed=seed, ids=ids)
     circuit = loaded.circuit.circuit()
     axes = grid_axes(loaded)
-    shard = min(loaded.store.shard_circuits, -(-selection.count // LEAST_SHARDS))
+    shard, chunk = layout(selection.count, loaded.store.shard_circuits)
     columns = (
         CIRCUIT_ID,
         *((NETCODE,) if has_netcode(loaded) else ()),
@@ -90,12 +93,11 @@ def make_plan(
             selection={
                 **({"sample": sample, "seed": seed} if sample is not None else {}),
                 **({"limit": limit} if limit is not None else {}),
+                **(recorded_ranges(ids, selection.of) if ids is not None else {}),
             },
             n_circuits=selection.count,
             shard_circuits=shard,
-            chunk_circuits=max(
-                k for k in range(1, min(shard, CHUNK_CIRCUITS) + 1) if shard % k == 0
-            ),
+            chunk_circuits=chunk,
             cells=circuit.cells,
             synapses=circuit.synapse_names,
             sources=circuit.source_names,
@@ -107,6 +109,12 @@ def make_plan(
     except ValueError as err:
         raise ConfigError(f"recipe {loaded.name} cannot be a database: {err}") from err
     return Plan(loaded, protocol, selection, manifest)
+
+
+def layout(count: int, most: int) -> tuple[int, int]:
+    """Circuits per shard, of which a recipe allows `most`, and per chunk of its states."""
+    shard = min(most, -(-count // LEAST_SHARDS))
+    return shard, max(k for k in range(1, min(shard, CHUNK_CIRCUITS) + 1) if shard % k == 0)
 
 
 def _recorded(recipe: Recipe) -> dict[str, Any]:

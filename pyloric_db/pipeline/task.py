@@ -3,7 +3,6 @@
 import time
 from dataclasses import replace
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 
@@ -15,7 +14,7 @@ from pyloric_db.pipeline.states import cold_states
 from pyloric_db.pipeline.thermalise import ThermalCells, distinct_cells, initial_states, thermalise
 from pyloric_db.protocol import Protocol
 from pyloric_db.store.cells import read_cells, write_cells
-from pyloric_db.store.files import CELLS_FILE
+from pyloric_db.store.files import CELLS_FILE, files_at
 from pyloric_db.store.manifest import Manifest
 from pyloric_db.store.receipt import Receipt
 from pyloric_db.store.shards import write_shard
@@ -46,14 +45,14 @@ def store_cells(path: str, gbar: np.ndarray, protocol: Protocol) -> None:
 def stored_cells(path: str) -> ThermalCells | None:
     """The thermalised cells of a database, None where it has none."""
     try:
-        found = (Path(path) / CELLS_FILE).stat()
+        version = files_at(path).version(CELLS_FILE)
     except FileNotFoundError:
         return None
-    return _read_cells(path, (found.st_ino, found.st_mtime_ns, found.st_size))
+    return _read_cells(path, version)
 
 
 @lru_cache(maxsize=1)
-def _read_cells(path: str, _: tuple[int, int, int]) -> ThermalCells:
+def _read_cells(path: str, _: object) -> ThermalCells:
     """The cells of a file in one state: another build may have put others at its path."""
     columns = read_cells(path)
     return ThermalCells(

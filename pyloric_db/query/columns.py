@@ -1,13 +1,13 @@
 """Columns of the feature table as NumPy arrays: read when asked for, and then kept."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pyloric_db.errors import DatabaseError, QueryError, nearest
+from pyloric_db.store.files import Files
 from pyloric_db.store.manifest import Manifest
 from pyloric_db.store.table import arrow_schema
 from pyloric_db.vocabulary import Column
@@ -18,7 +18,8 @@ Array = npt.NDArray[Any]
 class Columns:
     """The columns of the finished shards of a database, one array of all rows for each name."""
 
-    def __init__(self, manifest: Manifest, parts: Sequence[Path], n_rows: int) -> None:
+    def __init__(self, files: Files, manifest: Manifest, parts: Sequence[str], n_rows: int) -> None:
+        self.files = files
         self.manifest = manifest
         self.parts = tuple(parts)
         self.n_rows = n_rows
@@ -48,7 +49,8 @@ class Columns:
 
         options = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
         dataset = ds.dataset(
-            [str(p) for p in self.parts],
+            [self.files.arrow_path(p) for p in self.parts],
+            filesystem=self.files.arrow_filesystem(),
             schema=arrow_schema(self.manifest),
             format=ds.ParquetFileFormat(default_fragment_scan_options=options),
         )
@@ -56,12 +58,12 @@ class Columns:
             values = dataset.to_table(columns=[name])[name]
         except (OSError, pa.ArrowException) as err:
             raise DatabaseError(
-                f"column {name} of {self.parts[0].parent.parent} cannot be read "
+                f"column {name} of {self.files} cannot be read "
                 f"({first_line(err)}): verify the database, and build it again to mend it"
             ) from err
         if len(values) != self.n_rows:
             raise DatabaseError(
-                f"{self.parts[0].parent.parent} holds {len(values):,} rows of features, but its "
+                f"{self.files} holds {len(values):,} rows of features, but its "
                 f"ledger says {self.n_rows:,}: verify it, and build it again to mend it"
             )
         return values

@@ -1,7 +1,7 @@
 """`open`: a database as lazy xarray, hypercube, states, expressions and SQL."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,13 +13,23 @@ from pyloric_db.query.columns import Columns, attributes, check_names, dtype_of,
 from pyloric_db.query.expression import quote_name, to_sql
 from pyloric_db.query.rows import Rows
 from pyloric_db.store.cells import CELL_COLUMNS, read_cells
-from pyloric_db.store.files import LEDGER_FILE, MANIFEST_FILE, STATES_DIR, difference
+from pyloric_db.store.files import (
+    LEDGER_FILE,
+    MANIFEST_FILE,
+    STATES_DIR,
+    Files,
+    Where,
+    check_sizes,
+    difference,
+    files_at,
+    is_url,
+)
 from pyloric_db.store.ledger import Ledger, LedgerRows, files_of
 from pyloric_db.store.manifest import Manifest, read_manifest
 from pyloric_db.store.parameters import needed_columns, parameters_from_columns
 from pyloric_db.store.table import part_name
-from pyloric_db.store.template import coordinates
-from pyloric_db.vocabulary import CELL, CHANNEL, CHANNELS, CIRCUIT, SYNAPSE
+from pyloric_db.store.template import CIRCUIT_ID, coordinates, read_metadata, shard_key, state_shape
+from pyloric_db.vocabulary import CELL, CHANNEL, CHANNELS, CIRCUIT, STATE_VARIABLES, SYNAPSE
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -28,49 +38,46 @@ if TYPE_CHECKING:
     from pyloric_db.query.engine import Engine
 
 
-def open(path: str | Path) -> "Database":
+def open(path: Where) -> "Database":
     """Opens a database; one that is still being built serves its finished shards.
+
+    Args:
+        path: its directory, or its URL such as `s3://bucket/name`.
 
     Raises:
         DatabaseError: there is none at `path`, it is damaged or copied in part, or it was
             written by a newer pyloric-db.
     """
-    path = Path(path).expanduser().absolute()
-    if not path.exists():
-        raise DatabaseError(f"{path} does not exist")
-    if not path.is_dir():
-        raise DatabaseError(f"{path} is not a directory")
-    if not any(path.iterdir()):
-        raise DatabaseError(f"{path} is empty: it holds no database")
-    if not (path / MANIFEST_FILE).exists():
-        raise DatabaseError(f"{path} holds no database: it has no {MANIFEST_FILE}")
-    manifest = read_manifest(path)
-    if not (path / LEDGER_FILE).exists():
-        raise DatabaseError(f"{path} has no {LEDGER_FILE}: it may have been copied in part")
-    rows = Ledger(path).read()
-    _check(path, manifest, rows)
-    return Database(path, manifest, rows)
+    files = files_at(path if is_url(path) else Path(str(path)).expanduser().absolute())
+    absence = files.absence()
+    if absence:
+        raise DatabaseError(f"{files} {absence}")
+    if not files.exists(MANIFEST_FILE):
+        raise DatabaseError(f"{files} holds no database: it has no {MANIFEST_FILE}")
+    manifest = read_manifest(files)
+    if not files.exists(LEDGER_FILE):
+        raise DatabaseError(f"{files} has no {LEDGER_FILE}: it may have been copied in part")
+    rows = Ledger(files).read()
+    _check(files, manifest, rows)
+    return Database(files, manifest, rows)
 
 
-def _check(path: Path, manifest: Manifest, rows: LedgerRows) -> None:
+def _check(files: Files, manifest: Manifest, rows: LedgerRows) -> None:
     if rows.header and rows.header["recipe_hash"] != manifest.recipe_hash:
         raise DatabaseError(
-            f"{path}: {LEDGER_FILE} and {MANIFEST_FILE} belong to different recipes"
+            f"{files}: {LEDGER_FILE} and {MANIFEST_FILE} belong to different recipes"
         )
+    parts = []
     for shard, row in rows.shards.items():
         fits = shard < manifest.n_shards and row["n_circuits"] == manifest.shard_size(shard)
-        parts = [f for f in files_of(row) if f.path == part_name(shard)]
-        if not fits or len(parts) != 1:
-            raise DatabaseError(f"{path}: the {LEDGER_FILE} row of shard {shard} is not valid")
-        wrong = difference(path, parts[0], contents=False)
-        if wrong:
-            raise DatabaseError(
-                f"{path / parts[0].path} {wrong}: the database is damaged or copied in part; "
-                "verify it, and copy it again or build it again to mend it"
-            )
+        part = [f for f in files_of(row) if f.path == part_name(shard)]
+        if not fits or len(part) != 1:
+            raise DatabaseError(f"{files}: the {LEDGER_FILE} row of shard {shard} is not valid")
+        parts += part
+    check_sizes(files, parts)
     if rows.damaged:
         warnings.warn(
-            f"{path / LEDGER_FILE} is damaged in line {rows.damaged[0]}: what it recorded is "
+            f"{files.named(LEDGER_FILE)} is damaged in line {rows.damaged[0]}: what it recorded is "
             "left out; build the database again to mend it",
             stacklevel=3,
         )
@@ -79,14 +86,19 @@ def _check(path: Path, manifest: Manifest, rows: LedgerRows) -> None:
 class Database:
     """A database that was opened with `open`. Reads only; its attributes are not to be set."""
 
-    def __init__(self, path: Path, manifest: Manifest, rows: LedgerRows) -> None:
-        self.path = path
+    def __init__(self, files: Files, manifest: Manifest, rows: LedgerRows) -> None:
+        self.files = files
         self.manifest = manifest
         self._ledger = rows
-        parts = [path / part_name(shard) for shard in sorted(rows.shards)]
+        parts = [part_name(shard) for shard in sorted(rows.shards)]
         count = sum(row["n_circuits"] for row in rows.shards.values())
-        self._table = Columns(manifest, parts, count)
+        self._table = Columns(files, manifest, parts, count)
         self._rows = Rows(manifest, rows.shards, lambda: self._table.load("circuit_id"))
+
+    @property
+    def path(self) -> Path | str:
+        """Directory, or URL."""
+        return self.files.address if is_url(self.files.address) else Path(self.files.address)
 
     def __len__(self) -> int:
         """Circuits available."""
@@ -164,18 +176,19 @@ class Database:
         stored = self._rows.in_states(rows)
         if ids is None:
             whole = len(stored) == stored[-1] + 1 if len(stored) else False
-            self._check_states(range(self.manifest.n_shards))
+            self._check_states(self._ledger.shards)
             index: Any = slice(0, len(stored)) if whole else stored
             chosen = self._states.isel({CIRCUIT: index})
         else:
-            self._check_states((stored // self.manifest.shard_circuits).tolist())
+            self._check_states(set((stored // self.manifest.shard_circuits).tolist()))
+            states = self._states
             try:
-                chosen = self._states.isel({CIRCUIT: stored}).load()
+                chosen = states.isel({CIRCUIT: stored}).load()
             except Exception as err:
                 # codecs raise whatever they like on damaged bytes
                 raise DatabaseError(
-                    f"{self.path / STATES_DIR} cannot be read: verify the database, and build "
-                    "it again to mend it"
+                    f"{self.files.named(STATES_DIR)} cannot be read: verify the database, and "
+                    "build it again to mend it"
                 ) from err
         circuit_id = (CIRCUIT, self._rows.ids[rows], {"units": "1", "long_name": "circuit id"})
         return chosen.assign_coords(circuit_id=circuit_id)
@@ -291,7 +304,7 @@ class Database:
         import xarray as xr
 
         variables = {}
-        for name, values in read_cells(self.path).items():
+        for name, values in read_cells(self.files).items():
             unit, long_name = CELL_COLUMNS[name]
             variables[name] = ("thermalised", values, {"units": unit, "long_name": long_name})
         return xr.Dataset(variables)
@@ -300,38 +313,54 @@ class Database:
     def _engine(self) -> "Engine":
         from pyloric_db.query.engine import Engine
 
-        return Engine(self._table.parts)
+        return Engine(self.files, self._table.parts)
 
     @cached_property
     def _states(self) -> "xr.Dataset":
         import xarray as xr
 
         self._check_header()
-        # chunks=None: plain lazy arrays, without Dask
-        stored = xr.open_zarr(self.path / STATES_DIR, chunks=None, consolidated=True)
+        read_metadata(self.files, self.manifest)
         labels = {dim: list(names) for dim, names in coordinates(self.manifest).items()}
-        states: xr.Dataset = stored.drop_vars("circuit_id").assign_coords(labels)
-        return states.drop_attrs(deep=False)
+        # chunks=None: plain lazy arrays, without Dask. Labels and attributes are the manifest's
+        # and the vocabulary's, whatever stands in the files
+        stored = xr.open_zarr(
+            self.files.zarr_store(STATES_DIR),
+            chunks=None,
+            consolidated=True,
+            zarr_format=3,
+            decode_cf=False,
+            drop_variables=[CIRCUIT_ID, *labels],
+        )
+        variables = {
+            name: stored[name].drop_attrs().assign_attrs(units=unit, long_name=long_name)
+            for name, (_, unit, long_name) in STATE_VARIABLES.items()
+        }
+        return xr.Dataset(variables, labels)
 
     def _check_header(self) -> None:
         for file in files_of(self._ledger.header) if self._ledger.header else []:
-            wrong = difference(self.path, file)
+            wrong = difference(self.files, file)
             if wrong:
                 raise DatabaseError(
-                    f"{self.path / file.path} {wrong}: verify the database, and build it again "
-                    "to mend it"
+                    f"{self.files.named(file.path)} {wrong}: verify the database, and build it "
+                    "again to mend it"
                 )
 
-    def _check_states(self, shards: Sequence[int]) -> None:
+    def _check_states(self, shards: Collection[int]) -> None:
         """A missing file would read as NaN without a word."""
-        for shard in sorted(set(shards) & set(self._ledger.shards)):
-            for file in files_of(self._ledger.shards[shard]):
-                wrong = difference(self.path, file, contents=False)
-                if wrong:
+        listed = []
+        for shard in sorted(set(shards)):
+            files = files_of(self._ledger.shards[shard])
+            for name in (CIRCUIT_ID, *STATE_VARIABLES):
+                empty = name != CIRCUIT_ID and 0 in state_shape(self.manifest, name)
+                key = f"{STATES_DIR}/{shard_key(self.manifest, name, shard)}"
+                if not empty and key not in {f.path for f in files}:
                     raise DatabaseError(
-                        f"{self.path / file.path} {wrong}: the database is damaged or copied in "
-                        "part; verify it, and build it again to mend it"
+                        f"{self.files}: the {LEDGER_FILE} row of shard {shard} is not valid"
                     )
+            listed += files
+        check_sizes(self.files, listed)
 
     def _order(self, order_by: str | Sequence[str] | None) -> str:
         terms = []

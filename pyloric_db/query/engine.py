@@ -1,12 +1,12 @@
 """DuckDB over the Parquet files of a database: read-only, and shut in with them."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from pyloric_db.errors import QueryError
 from pyloric_db.query.columns import first_line
 from pyloric_db.query.expression import quote_text
+from pyloric_db.store.files import Files
 
 #: What a query may not do, set after the view exists and then locked.
 _SHUT = (
@@ -22,14 +22,18 @@ _SHUT = (
 class Engine:
     """A DuckDB connection that sees the view `circuits` and nothing else."""
 
-    def __init__(self, parts: Sequence[Path]) -> None:
+    def __init__(self, files: Files, parts: Sequence[str]) -> None:
         import duckdb
 
         self._duckdb = duckdb
         self._connection = duckdb.connect(":memory:")
-        files = [str(p) for p in parts]
-        patterns = [_literally(f) for f in files]
-        self._connection.execute(f"SET allowed_paths = {_list([*files, *patterns])}")
+        paths = [files.arrow_path(p) for p in parts]
+        patterns = [_literally(p) for p in paths]
+        filesystem = files.arrow_filesystem()
+        if filesystem is not None:
+            self._connection.register_filesystem(filesystem)
+            paths = patterns = [f"{filesystem.protocol}://{p}" for p in paths]
+        self._connection.execute(f"SET allowed_paths = {_list([*paths, *patterns])}")
         self._connection.execute(
             f"CREATE VIEW circuits AS SELECT * FROM read_parquet({_list(patterns)})"
         )

@@ -3,20 +3,13 @@
 import io
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pyloric_db.errors import DatabaseError
-from pyloric_db.store.files import (
-    CELLS_FILE,
-    difference,
-    remove_partials,
-    sum_file,
-    write_atomically,
-)
+from pyloric_db.store.files import CELLS_FILE, FileSum, Where, difference, files_at
 from pyloric_db.store.ledger import Ledger, files_of
 from pyloric_db.vocabulary import CHANNELS, H_GATES, M_GATES
 
@@ -35,7 +28,7 @@ CELL_COLUMNS: dict[str, tuple[str, str]] = {
 }
 
 
-def write_cells(path: str | Path, columns: Mapping[str, Array]) -> None:
+def write_cells(path: Where, columns: Mapping[str, Array]) -> None:
     """Stores the thermalised cells, each column (n,), and their row in the ledger.
 
     NaN in `period_ms` is stored as null. The same columns give the same bytes.
@@ -65,40 +58,43 @@ def write_cells(path: str | Path, columns: Mapping[str, Array]) -> None:
     sink = io.BytesIO()
     table = pa.Table.from_arrays(arrays, schema=pa.schema(fields))
     pq.write_table(table, sink, compression="zstd", use_dictionary=False, write_page_checksum=True)
-    path = Path(path)
-    remove_partials(path, f"{CELLS_FILE}.*")
-    write_atomically(path / CELLS_FILE, sink.getvalue())
-    Ledger(path).append(
+    files = files_at(path)
+    files.write({CELLS_FILE: sink.getvalue()})
+    Ledger(files).append(
         {
             "kind": "cells",
             "n_cells": table.num_rows,
-            "files": [sum_file(path, path / CELLS_FILE).to_text()],
+            "files": [FileSum.of(CELLS_FILE, sink.getvalue()).to_text()],
             "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
         }
     )
 
 
-def cells_intact(path: str | Path) -> bool:
+def cells_intact(path: Where) -> bool:
     """Whether there are thermalised cells that match their checksum."""
     row = Ledger(path).read().cells
-    return row is not None and not any(difference(Path(path), f) for f in files_of(row))
+    return row is not None and not any(difference(path, f) for f in files_of(row))
 
 
-def read_cells(path: str | Path) -> dict[str, Array]:
+def read_cells(path: Where) -> dict[str, Array]:
     """The thermalised cells, each column (n,); `period_ms` is NaN for silent cells.
 
     Raises:
         DatabaseError: there are none yet, or the file is damaged.
     """
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    path = Path(path)
-    row = Ledger(path).read().cells
+    files = files_at(path)
+    row = Ledger(files).read().cells
     if row is None:
-        raise DatabaseError(f"{path} has no thermalised cells yet")
+        raise DatabaseError(f"{files} has no thermalised cells yet")
     for file in files_of(row):
-        wrong = difference(path, file)
+        wrong = difference(files, file)
         if wrong:
-            raise DatabaseError(f"{path / file.path} {wrong}: build again to mend it")
-    table = pq.read_table(path / CELLS_FILE, partitioning=None)
-    return {name: table[name].to_numpy() for name in CELL_COLUMNS}
+            raise DatabaseError(f"{files.named(file.path)} {wrong}: build again to mend it")
+    try:
+        table = pq.read_table(pa.BufferReader(files.read(CELLS_FILE)))
+        return {name: table[name].to_numpy() for name in CELL_COLUMNS}
+    except (OSError, KeyError, pa.ArrowException) as err:
+        raise DatabaseError(f"{files.named(CELLS_FILE)} is not a table of cells") from err

@@ -1,65 +1,45 @@
-"""Making a database's directory, and mending its metadata."""
-
-import os
-import shutil
-from pathlib import Path
+"""Making a database's files, and mending its metadata."""
 
 from pyloric_db.errors import DatabaseError
 from pyloric_db.store.files import (
-    FEATURES_DIR,
     LEDGER_FILE,
     LOCK_FILE,
     MANIFEST_FILE,
     PARTIAL,
-    STATES_DIR,
+    Files,
     FileSum,
+    Where,
     difference,
-    fsync_path,
-    fsync_tree,
-    remove_partials,
-    sum_file,
-    write_atomically,
+    files_at,
 )
 from pyloric_db.store.ledger import Ledger, LedgerRows, files_of
 from pyloric_db.store.manifest import Manifest, read_manifest
-from pyloric_db.store.template import write_template
-
-_TEMPLATE = f"template{PARTIAL}"
+from pyloric_db.store.template import template_files
 
 
-def check_target(path: str | Path, manifest: Manifest) -> None:
+def check_target(path: Where, manifest: Manifest) -> None:
     """Whether `create` may write a database at `path`; changes nothing.
 
     Raises:
-        DatabaseError: the directory holds something else or another recipe's database, is of
-            a newer schema, or cannot be written.
+        DatabaseError: the place holds something else or another recipe's database, is of a newer
+            schema, or cannot be written.
     """
-    path = Path(path)
-    if not path.exists():
-        parent = next(p for p in path.absolute().parents if p.exists())
-        if not parent.is_dir():
-            raise DatabaseError(f"{path} cannot be made: {parent} is not a directory")
-        if not os.access(parent, os.W_OK | os.X_OK):
-            raise DatabaseError(f"{path} cannot be made: {parent} is not writable")
-        return
-    if not path.is_dir():
-        raise DatabaseError(f"{path} is not a directory")
-    if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
-        raise DatabaseError(f"{path} is not writable")
-    names = {p.name for p in path.iterdir()}
+    files = files_at(path)
+    files.check_writable()
+    names = files.top_names()
     if MANIFEST_FILE not in names and LEDGER_FILE not in names:
         # leftovers of a build that was killed before its first file are ours
         foreign = sorted(n for n in names if n != LOCK_FILE and not n.endswith(PARTIAL))
         if foreign:
             raise DatabaseError(
-                f"{path} is not empty and holds no database (but {foreign[0]!r}): "
+                f"{files} is not empty and holds no database (but {foreign[0]!r}): "
                 "choose another directory"
             )
         return
-    _kept_manifest(path, manifest, Ledger(path).read())
+    _kept_manifest(files, manifest, Ledger(files).read())
 
 
-def create(path: str | Path, manifest: Manifest) -> Manifest:
+def create(path: Where, manifest: Manifest) -> Manifest:
     """Makes the database at `path`, goes on with one of the same recipe, or mends its metadata.
 
     Files that match their checksums stay as they are, so a database built by other library
@@ -70,66 +50,62 @@ def create(path: str | Path, manifest: Manifest) -> Manifest:
     Raises:
         DatabaseError: as `check_target`; nothing is changed then.
     """
-    path = Path(path)
-    check_target(path, manifest)
+    files = files_at(path)
+    check_target(files, manifest)
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        return _create(path, manifest)
+        return _create(files, manifest)
     except OSError as err:
-        raise DatabaseError(f"{path} cannot be written ({err.strerror or err})") from err
+        raise DatabaseError(f"{files} cannot be written ({err.strerror or err})") from err
 
 
-def _create(path: Path, ours: Manifest) -> Manifest:
-    ledger = Ledger(path)
+def _create(files: Files, ours: Manifest) -> Manifest:
+    ledger = Ledger(files)
     rows = ledger.read()
-    kept = _kept_manifest(path, ours, rows)
+    kept = _kept_manifest(files, ours, rows)
     manifest = kept or ours
-    remove_partials(path)
+    files.remove_leftovers()
     if rows.damaged or rows.torn:
         ledger.compact()
     if kept is None:
-        write_atomically(path / MANIFEST_FILE, manifest.to_json().encode())
-    (path / FEATURES_DIR).mkdir(exist_ok=True)
-    fsync_path(path)
+        files.write({MANIFEST_FILE: manifest.to_json().encode()})
     header = files_of(rows.header) if rows.header else []
-    if not header or any(difference(path, file) for file in header):
-        files = _mend_states(path, manifest, {f.path: f for f in header})
-        files.insert(0, sum_file(path, path / MANIFEST_FILE))
-        if files != header:
+    if not header or any(difference(files, file) for file in header):
+        sums = [FileSum.of(MANIFEST_FILE, files.read(MANIFEST_FILE))]
+        sums += _mend_states(files, manifest, header)
+        if sums != header:
             row = {"kind": "database", "recipe_hash": manifest.recipe_hash}
-            ledger.append({**row, "files": [f.to_text() for f in files]})
+            ledger.append({**row, "files": [f.to_text() for f in sums]})
     return manifest
 
 
-def _kept_manifest(path: Path, ours: Manifest, rows: LedgerRows) -> Manifest | None:
+def _kept_manifest(files: Files, ours: Manifest, rows: LedgerRows) -> Manifest | None:
     """The stored manifest if it is intact and of our recipe; None if it has to be written."""
-    file = path / MANIFEST_FILE
     header = rows.header
     vouched = {f.path: f for f in files_of(header)} if header else {}
     mendable = header is not None and header["recipe_hash"] == ours.recipe_hash
-    if not file.exists():
+    if not files.exists(MANIFEST_FILE):
         if mendable or (header is None and not rows.shards):
             return None
         raise DatabaseError(
-            f"{path} has lost its {MANIFEST_FILE}, and its ledger is of another recipe: "
+            f"{files} has lost its {MANIFEST_FILE}, and its ledger is of another recipe: "
             "choose another directory"
         )
-    damaged = MANIFEST_FILE in vouched and difference(path, vouched[MANIFEST_FILE]) is not None
+    damaged = MANIFEST_FILE in vouched and difference(files, vouched[MANIFEST_FILE]) is not None
     if damaged and mendable:
         return None
-    stored = read_manifest(path)
+    stored = read_manifest(files)
     if stored.recipe_hash != ours.recipe_hash:
-        raise DatabaseError(_other_recipe(path, stored, ours))
+        raise DatabaseError(_other_recipe(files, stored, ours))
     for key in ("n_circuits", "cells", "synapses", "sources", "axes", "columns"):
         if getattr(stored, key) != getattr(ours, key):
             raise DatabaseError(
-                f"{path} was begun by another version of pyloric-db, whose {key} differ: "
+                f"{files} was begun by another version of pyloric-db, whose {key} differ: "
                 "go on with that version, or choose another directory"
             )
     return stored
 
 
-def _other_recipe(path: Path, stored: Manifest, ours: Manifest) -> str:
+def _other_recipe(files: Files, stored: Manifest, ours: Manifest) -> str:
     keys = [
         key
         for key in ("name", "recipe", "selection", "settings", "shard_circuits")
@@ -137,26 +113,15 @@ def _other_recipe(path: Path, stored: Manifest, ours: Manifest) -> str:
     ]
     names = "" if stored.name == ours.name else f" ({stored.name}, not {ours.name})"
     return (
-        f"{path} holds the database of another recipe{names}: {', '.join(keys)} "
+        f"{files} holds the database of another recipe{names}: {', '.join(keys)} "
         f"{'differs' if len(keys) == 1 else 'differ'}; choose another directory, or delete it"
     )
 
 
-def _mend_states(path: Path, manifest: Manifest, vouched: dict[str, FileSum]) -> list[FileSum]:
+def _mend_states(files: Files, manifest: Manifest, header: list[FileSum]) -> list[FileSum]:
     """Puts every metadata file of the states in place that is not there unharmed."""
-    template, states = path / _TEMPLATE, path / STATES_DIR
-    shutil.rmtree(template, ignore_errors=True)
-    write_template(template, manifest)
-    sums = []
-    for source in sorted(p for p in template.rglob("*") if p.is_file()):
-        target = states / source.relative_to(template)
-        name = target.relative_to(path).as_posix()
-        intact = name in vouched and difference(path, vouched[name]) is None
-        if not intact:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            fsync_path(source)
-            source.replace(target)
-            fsync_tree([target], path)
-        sums.append(sum_file(path, target))
-    shutil.rmtree(template)
-    return sums
+    intact = {f.path: f for f in header if difference(files, f) is None}
+    template = dict(sorted(template_files(manifest).items()))
+    missing = {name: data for name, data in template.items() if name not in intact}
+    files.write(missing)
+    return [intact.get(name) or FileSum.of(name, data) for name, data in template.items()]

@@ -1,11 +1,16 @@
-"""Durable writes, checksums and safe relative paths, shared by everything that touches disk."""
+"""The files of a database: names, checksums, and the one interface to disks and object stores."""
 
 import hashlib
-import os
 import re
-from collections.abc import Iterable
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from pyloric_db.errors import DatabaseError
 
 MANIFEST_FILE = "database.json"
 LEDGER_FILE = "ledger.jsonl"
@@ -15,7 +20,7 @@ LOCK_FILE = "build.lock"
 FEATURES_DIR = "features"
 STATES_DIR = "states"
 
-#: Ending of files that are still being written; zarr-python uses the same one.
+#: Ending of files that are still being written.
 PARTIAL = ".partial"
 
 
@@ -35,6 +40,10 @@ class FileSum(NamedTuple):
         path, size, sha256 = text.split(" ")
         return cls(path, int(size), sha256)
 
+    @classmethod
+    def of(cls, path: str, data: bytes) -> "FileSum":
+        return cls(path, len(data), hashlib.sha256(data).hexdigest())
+
 
 #: Only relative paths that cannot leave the directory they are joined to.
 _FILE_SUM = re.compile(r"(?:\w[\w.-]*/)*\w[\w.-]* \d{1,18} [0-9a-f]{64}", re.ASCII)
@@ -45,27 +54,164 @@ def is_file_sum(text: object) -> bool:
     return isinstance(text, str) and _FILE_SUM.fullmatch(text) is not None
 
 
-def sha256_of(path: Path) -> str:
-    with path.open("rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()
+class Files(ABC):
+    """The files of one database, wherever it lies. Names are relative, with slashes.
 
-
-def sum_file(root: Path, path: Path) -> FileSum:
-    """The checksum record of `path`, a file below `root`."""
-    return FileSum(path.relative_to(root).as_posix(), path.stat().st_size, sha256_of(path))
-
-
-def difference(root: Path, file: FileSum, *, contents: bool = True) -> str | None:
-    """How a file on disk differs from its record; None if it does not.
-
-    With `contents=False` only existence and size are looked at, which reads no data.
+    Every method raises OSError (FileNotFoundError where there is no such file), and nothing
+    else, when the place cannot be read or written.
     """
-    path = root / file.path
+
+    #: Directory or URL, as messages name it.
+    place: str
+    #: The same, as other processes find it.
+    address: str
+
+    def __str__(self) -> str:
+        return self.place
+
+    def named(self, name: str) -> str:
+        """A file as messages name it."""
+        return f"{self.place.rstrip('/')}/{name}"
+
+    @abstractmethod
+    def absence(self) -> str | None:
+        """Why there can be no database here, as the end of a sentence; None if there may be."""
+
+    @abstractmethod
+    def check_writable(self) -> None:
+        """Whether files may be written here, as far as can be said without trying.
+
+        Raises:
+            DatabaseError: they may not.
+        """
+
+    @abstractmethod
+    def read(self, name: str) -> bytes:
+        """The contents of a file."""
+
+    @abstractmethod
+    def size(self, name: str) -> int:
+        """Bytes of a file, without reading it."""
+
+    def sizes(self, names: Collection[str]) -> dict[str, int]:
+        """Bytes of those files that exist."""
+        found = {}
+        for name in names:
+            try:
+                found[name] = self.size(name)
+            except FileNotFoundError:
+                pass
+        return found
+
+    @abstractmethod
+    def sum(self, name: str) -> FileSum:
+        """Size and checksum of a file, from its contents."""
+
+    @abstractmethod
+    def version(self, name: str) -> object:
+        """What changes whenever a file is written anew (hashable)."""
+
+    @abstractmethod
+    def names(self) -> Iterator[str]:
+        """Everything there is, in no order. Takes long on a large database."""
+
+    @abstractmethod
+    def top_names(self) -> set[str]:
+        """Files and folders at the top."""
+
+    @abstractmethod
+    def write(self, contents: Mapping[str, bytes]) -> None:
+        """Puts files in place: each afterwards holds the old bytes or the new, never a mixture.
+
+        When it returns, all of them survive a power cut.
+        """
+
+    @abstractmethod
+    def remove(self, name: str) -> None:
+        """Deletes a file durably; it need not be there."""
+
+    @abstractmethod
+    def remove_leftovers(self) -> None:
+        """Deletes what killed writers left behind. Only for who holds the lock."""
+
+    @abstractmethod
+    def read_lines(self, name: str) -> bytes:
+        """A file made by `append`, which is empty if it is not there."""
+
+    @abstractmethod
+    def append(self, name: str, lines: bytes) -> None:
+        """Adds whole lines to a file durably; a torn line before them is cut off."""
+
+    @abstractmethod
+    def replace_lines(self, name: str, lines: bytes) -> None:
+        """Replaces a file made by `append` at once."""
+
+    @abstractmethod
+    def remove_lines(self, name: str) -> None:
+        """Deletes a file made by `append`, durably; it need not be there."""
+
+    @abstractmethod
+    def lock(self) -> AbstractContextManager[None]:
+        """Holds the build lock; see `build_lock`."""
+
+    @abstractmethod
+    def zarr_store(self, folder: str) -> Any:
+        """A folder as a read-only `zarr.abc.store.Store`."""
+
+    @abstractmethod
+    def arrow_filesystem(self) -> Any:
+        """What Arrow and DuckDB read files through (fsspec); None for their own of local disks."""
+
+    @abstractmethod
+    def arrow_path(self, name: str) -> str:
+        """A file, which is no link, as that filesystem names it."""
+
+    def exists(self, name: str) -> bool:
+        """Whether there is such a file, which may be one that cannot be read."""
+        try:
+            self.size(name)
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True
+        return True
+
+
+#: Where a database lies: a directory or a URL, or its files.
+Where = str | Path | Files
+
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
+
+
+def is_url(where: object) -> bool:
+    """Whether this names a place that is no directory."""
+    return _URL.match(str(where)) is not None
+
+
+def files_at(where: Where) -> Files:
+    """The files at a directory or URL; looks at nothing yet.
+
+    Raises:
+        DatabaseError: the URL is not valid, or its library is not installed.
+    """
+    if isinstance(where, Files):
+        return where
+    if is_url(where):
+        from pyloric_db.store.bucket import bucket_at
+
+        return bucket_at(str(where))
+    from pyloric_db.store.disk import Disk
+
+    return Disk(Path(where))
+
+
+def difference(where: Where, file: FileSum) -> str | None:
+    """How a stored file differs from its record; None if it does not."""
     try:
-        size = path.stat().st_size
-        if size != file.size:
-            return f"has {size:,} bytes instead of {file.size:,}"
-        if contents and sha256_of(path) != file.sha256:
+        found = files_at(where).sum(file.path)
+        if found.size != file.size:
+            return _wrong_size(file, found.size)
+        if found != file:
             return "does not match its checksum"
     except FileNotFoundError:
         return "is missing"
@@ -74,44 +220,39 @@ def difference(root: Path, file: FileSum, *, contents: bool = True) -> str | Non
     return None
 
 
-def fsync_path(path: Path) -> None:
-    """Makes a file's contents, or a directory's entries, survive a power cut."""
-    fd = os.open(path, os.O_RDONLY)
+#: Files that are compared with their records at a time.
+READERS = 8
+_BLOCK = 256
+
+
+def differences(where: Where, listed: Sequence[FileSum]) -> Iterator[tuple[FileSum, str | None]]:
+    """Each file and its `difference`, in order, reading several at a time."""
+    files = files_at(where)
+    with ThreadPoolExecutor(READERS) as pool:  # hashing and waiting let go of the interpreter
+        for start in range(0, len(listed), _BLOCK):
+            block = listed[start : start + _BLOCK]
+            yield from zip(block, pool.map(partial(difference, files), block), strict=True)
+
+
+def check_sizes(files: Files, listed: Sequence[FileSum]) -> None:
+    """Whether files are there in their right sizes, which reads no data.
+
+    Raises:
+        DatabaseError: the first that is not.
+    """
     try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+        sizes = files.sizes([file.path for file in listed])
+    except OSError as err:
+        raise DatabaseError(f"{err.filename or files} cannot be read ({err.strerror})") from err
+    for file in listed:
+        if sizes.get(file.path) != file.size:
+            size = sizes.get(file.path)
+            wrong = "is missing" if size is None else _wrong_size(file, size)
+            raise DatabaseError(
+                f"{files.named(file.path)} {wrong}: the database is damaged or copied in part; "
+                "verify it, and copy it again or build it again to mend it"
+            )
 
 
-def fsync_tree(paths: Iterable[Path], root: Path) -> None:
-    """fsync of files and of every directory between them and `root`, each once."""
-    directories = set()
-    for path in paths:
-        fsync_path(path)
-        parent = path.parent
-        while parent not in directories:
-            directories.add(parent)
-            if parent == root:
-                break
-            parent = parent.parent
-    # children first: a directory entry is worth keeping once what it names is safe
-    for directory in sorted(directories, key=lambda p: -len(p.parts)):
-        fsync_path(directory)
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Puts `data` at `path`, which afterwards holds the old bytes or the new, never a mixture."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")
-    with temporary.open("wb") as f:
-        f.write(data)
-        f.flush()
-        os.fsync(f.fileno())
-    temporary.replace(path)
-    fsync_path(path.parent)
-
-
-def remove_partials(directory: Path, pattern: str = f"*{PARTIAL}") -> None:
-    """Deletes what killed writers left behind in one directory."""
-    for path in directory.glob(pattern):
-        if path.is_file():
-            path.unlink(missing_ok=True)
+def _wrong_size(file: FileSum, size: int) -> str:
+    return f"has {size:,} bytes instead of {file.size:,}"

@@ -4,14 +4,21 @@ Data first, then its row: a shard without a row does not exist, whatever files t
 rows of a shard replace earlier ones. Only the process that holds the build lock appends.
 """
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 
 from pyloric_db.errors import DatabaseError
-from pyloric_db.store.files import FAILURES_FILE, LEDGER_FILE, FileSum, fsync_path, is_file_sum
+from pyloric_db.store.files import (
+    FAILURES_FILE,
+    LEDGER_FILE,
+    FileSum,
+    Where,
+    files_at,
+    is_file_sum,
+)
 from pyloric_db.store.receipt import Receipt
 from pyloric_db.store.sealed import (
     Row,
@@ -76,10 +83,10 @@ def files_of(row: Row) -> list[FileSum]:
 
 
 class Ledger:
-    """The ledger of the database in directory `path`."""
+    """The ledger of the database at `path`."""
 
-    def __init__(self, path: str | Path) -> None:
-        self.file = Path(path) / LEDGER_FILE
+    def __init__(self, path: Where) -> None:
+        self.files = files_at(path)
 
     def read(self) -> LedgerRows:
         """All that is intact; damaged lines are listed, a torn last line is ignored.
@@ -88,7 +95,7 @@ class Ledger:
             DatabaseError: a line carries a checksum but is no row of a ledger.
         """
         header = cells = None
-        content = read_sealed(self.file)
+        content = read_sealed(self.files, LEDGER_FILE)
         lines: dict[int, bytes] = {}
         for line in content.lines:
             match = _SHARD_LINE.match(line)
@@ -102,27 +109,31 @@ class Ledger:
                 header = row
         return LedgerRows(header, cells, ShardRows(lines), content.damaged, content.torn)
 
-    def append(self, row: Row) -> None:
-        """Adds a row durably (fsync); its `sum` is added here."""
-        if not _is_valid(row):
-            raise ValueError(f"not a row of a ledger: {row!r}")
-        append_sealed(self.file, row)
+    def append(self, *rows: Row) -> None:
+        """Adds rows durably (one fsync); their `sum` is added here."""
+        for row in rows:
+            if not _is_valid(row):
+                raise ValueError(f"not a row of a ledger: {row!r}")
+        append_sealed(self.files, LEDGER_FILE, *rows)
 
-    def record(self, receipt: Receipt) -> None:
-        """Makes a shard exist."""
+    def record(self, *receipts: Receipt) -> None:
+        """Makes shards exist."""
         self.append(
-            {
-                "kind": "shard",
-                "shard": receipt.shard,
-                "n_circuits": receipt.n_circuits,
-                "first_id": receipt.first_id,
-                "last_id": receipt.last_id,
-                "files": [f.to_text() for f in receipt.files],
-                "counts": receipt.counts,
-                "seconds": round(receipt.seconds, 3),
-                "kernel_seconds": round(receipt.kernel_seconds, 3),
-                "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
-            }
+            *(
+                {
+                    "kind": "shard",
+                    "shard": receipt.shard,
+                    "n_circuits": receipt.n_circuits,
+                    "first_id": receipt.first_id,
+                    "last_id": receipt.last_id,
+                    "files": [f.to_text() for f in receipt.files],
+                    "counts": receipt.counts,
+                    "seconds": round(receipt.seconds, 3),
+                    "kernel_seconds": round(receipt.kernel_seconds, 3),
+                    "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
+                }
+                for receipt in receipts
+            )
         )
 
     def done_shards(self) -> set[int]:
@@ -136,7 +147,7 @@ class Ledger:
         rows = self.read()
         lines = [seal(row)[:-1] for row in (rows.header, rows.cells) if row is not None]
         lines += [rows.shards.lines[shard] for shard in sorted(rows.shards)]
-        rewrite_sealed(self.file, lines)
+        rewrite_sealed(self.files, LEDGER_FILE, lines)
 
 
 def _decode(line: bytes) -> Row:
@@ -160,11 +171,12 @@ def _is_valid(row: Row) -> bool:
         return row.get("kind") == "cells"
     numbers = [row.get(k) for k in ("shard", "n_circuits", "first_id", "last_id")]
     return (
-        all(type(n) is int and n >= 0 for n in numbers)
+        all(type(n) is int and 0 <= n < 2**62 for n in numbers)
+        and 1 <= row["n_circuits"] <= row["last_id"] - row["first_id"] + 1
         and isinstance(row.get("counts"), dict)
         and all(type(n) is int for n in row["counts"].values())
         and isinstance(row.get("seconds"), int | float)
-        and isinstance(row.get("kernel_seconds"), int | float)
+        and math.isfinite(row["seconds"])
     )
 
 
@@ -177,28 +189,25 @@ class Failure:
     attempts: int
 
 
-def record_failure(path: str | Path, shard: int, error: str, attempts: int) -> None:
+def record_failure(path: Where, shard: int, error: str, attempts: int) -> None:
     """Notes that a shard was set aside."""
-    file = Path(path) / FAILURES_FILE
-    append_sealed(file, {"shard": shard, "error": str(error), "attempts": attempts})
+    row = {"shard": shard, "error": str(error), "attempts": attempts}
+    append_sealed(files_at(path), FAILURES_FILE, row)
 
 
-def failures(path: str | Path) -> list[Failure]:
+def failures(path: Where) -> list[Failure]:
     """Shards set aside, each once with its latest error, ascending; damaged rows are left out."""
     latest = {}
-    for line in read_sealed(Path(path) / FAILURES_FILE).lines:
+    for line in read_sealed(files_at(path), FAILURES_FILE).lines:
         try:
             row = unseal(line)
             failure = Failure(int(row["shard"]), str(row["error"]), int(row["attempts"]))
-        except (ValueError, KeyError, TypeError) as err:
+        except (ValueError, KeyError, TypeError, OverflowError) as err:
             raise DatabaseError(f"{FAILURES_FILE} has a row that is not pyloric-db's") from err
         latest[failure.shard] = failure
     return [latest[shard] for shard in sorted(latest)]
 
 
-def clear_failures(path: str | Path) -> None:
+def clear_failures(path: Where) -> None:
     """Forgets the failures, before the shards are tried again."""
-    file = Path(path) / FAILURES_FILE
-    if file.exists():
-        file.unlink()
-        fsync_path(file.parent)
+    files_at(path).remove_lines(FAILURES_FILE)

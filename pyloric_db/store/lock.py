@@ -9,25 +9,34 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pyloric_db.errors import DatabaseError
-from pyloric_db.store.files import LOCK_FILE
+from pyloric_db.store.files import Where, files_at
 
 
 @contextmanager
-def build_lock(path: str | Path) -> Iterator[None]:
-    """Holds the build lock of the database in directory `path`, which must exist.
+def build_lock(path: Where) -> Iterator[None]:
+    """Holds the build lock of the database at `path`, whose directory is made if need be.
 
-    The lock dies with its process, so a killed build leaves none behind.
+    Raises:
+        DatabaseError: another process holds it, or the place cannot be written.
+    """
+    with files_at(path).lock():
+        yield
+
+
+@contextmanager
+def file_lock(file: Path, place: str) -> Iterator[None]:
+    """A lock that dies with its process, so that a killed build leaves none behind.
 
     Raises:
         DatabaseError: another process holds it, or the directory cannot be written.
     """
-    file = Path(path) / LOCK_FILE
     try:
+        file.parent.mkdir(parents=True, exist_ok=True)
         fd = _acquire(file)
     except BlockingIOError as err:
-        raise DatabaseError(f"{path} is being built by {_holder(file)}") from err
+        raise DatabaseError(f"{place} is being built by {_holder(file)}") from err
     except OSError as err:
-        raise DatabaseError(f"{path} cannot be written ({err.strerror})") from err
+        raise DatabaseError(f"{place} cannot be written ({err.strerror})") from err
     try:
         os.ftruncate(fd, 0)
         os.write(fd, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
@@ -40,7 +49,7 @@ def build_lock(path: str | Path) -> Iterator[None]:
 
 def _acquire(file: Path) -> int:
     while True:
-        fd = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        fd = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _is_same(fd, file):
@@ -63,5 +72,9 @@ def _holder(file: Path) -> str:
         text = file.read_text(errors="replace").strip()
     except OSError:
         text = ""
-    # only what this module writes: the file may hold anything
+    return holder_of(text)
+
+
+def holder_of(text: str) -> str:
+    """Who holds a lock, from its contents, which may be anything."""
     return text if re.fullmatch(r"process \d+ on [\w.-]+", text) else "another process"

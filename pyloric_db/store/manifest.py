@@ -5,11 +5,10 @@ import json
 import math
 import re
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from pyloric_db.errors import DatabaseError
-from pyloric_db.store.files import MANIFEST_FILE
+from pyloric_db.store.files import MANIFEST_FILE, Where, files_at
 from pyloric_db.vocabulary import CHANNELS, Column
 
 FORMAT = "pyloric-db"
@@ -19,7 +18,13 @@ KINDS = (
 )  # fmt: skip
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+#: As recipes spell names: one may become the name of a file.
+_RECIPE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\Z")
 _MOST_CIRCUITS = 10**12
+#: Largest that readers take the word of a manifest for.
+_MOST_PER_SHARD = 1_000_000
+_MOST_BYTES = 1 << 26
+_DEEPEST = 32
 _KEYS = (
     "format", "schema_version", "name", "recipe", "selection", "n_circuits", "shard_circuits",
     "chunk_circuits", "cells", "synapses", "sources", "axes", "columns", "settings", "versions",
@@ -121,7 +126,7 @@ class Manifest:
         return json.dumps(content, sort_keys=True, indent=2, allow_nan=False) + "\n"
 
     @classmethod
-    def from_json(cls, text: str, where: str | Path) -> "Manifest":
+    def from_json(cls, text: str, where: str) -> "Manifest":
         """Reads what `to_json` wrote.
 
         Raises:
@@ -132,6 +137,8 @@ class Manifest:
             content = json.loads(text, parse_constant=_refuse)
         except (ValueError, RecursionError) as err:
             raise DatabaseError(f"{where} is damaged: it is not JSON ({err})") from err
+        if _too_deep(content):
+            raise DatabaseError(f"{where} is damaged: it is nested too deeply")
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise DatabaseError(f"{where} is not the manifest of a pyloric-db database")
         version: Any = content.get("schema_version")
@@ -169,24 +176,36 @@ class Manifest:
         return manifest
 
 
-def read_manifest(path: str | Path) -> Manifest:
-    """The manifest of the database in directory `path`.
+def read_manifest(path: Where) -> Manifest:
+    """The manifest of the database at `path`.
 
     Raises:
         DatabaseError: there is no readable `database.json`, or it is not a valid manifest.
     """
-    file = Path(path) / MANIFEST_FILE
+    files = files_at(path)
+    where = files.named(MANIFEST_FILE)
     try:
-        text = file.read_bytes().decode()
+        if files.size(MANIFEST_FILE) > _MOST_BYTES:
+            raise DatabaseError(f"{where} is damaged: it has more than {_MOST_BYTES:,} bytes")
+        text = files.read(MANIFEST_FILE).decode()
     except OSError as err:
-        raise DatabaseError(f"{file} cannot be read ({err.strerror})") from err
+        raise DatabaseError(f"{where} cannot be read ({err.strerror})") from err
     except UnicodeDecodeError as err:
-        raise DatabaseError(f"{file} is damaged: it is not text") from err
-    return Manifest.from_json(text, file)
+        raise DatabaseError(f"{where} is damaged: it is not text") from err
+    return Manifest.from_json(text, where)
 
 
 def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is not a number")
+
+
+def _too_deep(content: Any) -> bool:
+    """Whether lists and objects are nested deeper than any recipe's, without recursion."""
+    level = [content]
+    for _ in range(_DEEPEST):
+        inner = [v for v in level if isinstance(v, dict | list)]
+        level = [w for v in inner for w in (v.values() if isinstance(v, dict) else v)]
+    return bool(level)
 
 
 def _whole(value: object) -> bool:
@@ -195,6 +214,11 @@ def _whole(value: object) -> bool:
 
 def _number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _printable(value: object) -> bool:
+    """Text without control characters, which a terminal would obey."""
+    return isinstance(value, str) and value.isprintable()
 
 
 def _axis_json(axis: Axis) -> dict[str, Any]:
@@ -219,15 +243,18 @@ def _column(content: Any) -> Column:
 
 def _problem(m: Manifest) -> str | None:
     """What is wrong with a manifest's values, as the end of a sentence; None if nothing is."""
-    if not isinstance(m.name, str):
-        return "name must be text"
+    if not isinstance(m.name, str) or not _RECIPE_NAME.match(m.name):
+        return f"name must be letters, digits, _, - and ., not {m.name!r:.80}"
     for key in ("recipe", "selection", "settings", "versions"):
         if not isinstance(getattr(m, key), dict):
             return f"{key} must be an object"
+    if not _number(m.settings.get("dt_ms")):
+        return "settings must hold dt_ms, a number"
     for key in ("n_circuits", "shard_circuits", "chunk_circuits"):
         size = getattr(m, key)
-        if not _whole(size) or not 1 <= size <= _MOST_CIRCUITS:
-            return f"{key} must be a whole number from 1 to {_MOST_CIRCUITS:,}, not {size!r}"
+        most = _MOST_CIRCUITS if key == "n_circuits" else _MOST_PER_SHARD
+        if not _whole(size) or not 1 <= size <= most:
+            return f"{key} must be a whole number from 1 to {most:,}, not {size!r:.40}"
     if m.shard_circuits % m.chunk_circuits:
         return f"shard_circuits must be a multiple of chunk_circuits ({m.chunk_circuits})"
     for key in ("cells", "synapses", "sources"):
@@ -258,13 +285,15 @@ def _axes_problem(m: Manifest) -> str | None:
         if a.kind == "cell":
             if a.name not in m.cells:
                 return f"axis {a.name} must be named after a cell"
-            if not all(isinstance(label, str) for label in a.labels):
-                return f"axis {a.name} must have labels that are text"
+            if not all(map(_printable, a.labels)):
+                return f"axis {a.name} must have labels that are printable text"
             if len(a.gbar) != len(a.labels) or not all(
                 len(v) == len(CHANNELS) and all(map(_number, v)) for v in a.gbar
             ):
                 return f"axis {a.name} must have {len(CHANNELS)} finite gbar for each label"
     size = m.grid_size
+    if size is not None and size >= 2**63:
+        return "axes must not make a grid of 2**63 circuits or more"
     if size is not None and m.n_circuits > size:
         return f"n_circuits ({m.n_circuits:,}) must not exceed the grid ({size:,})"
     return None
@@ -280,12 +309,12 @@ def _columns_problem(columns: tuple[Column, ...]) -> str | None:
             return f"column name {c.name!r} must be letters, digits and _"
         if c.kind not in KINDS:
             return f"column {c.name} is of an unknown kind {c.kind!r}"
-        if not isinstance(c.unit, str) or not isinstance(c.long_name, str):
-            return f"column {c.name} must have a unit and a long_name"
+        if not _printable(c.unit) or not _printable(c.long_name):
+            return f"column {c.name} must have a unit and a long_name of printable text"
         if not isinstance(c.nullable, bool):
             return f"column {c.name} must be nullable or not"
         if bool(c.categories) != (c.kind == "category") or not all(
-            isinstance(v, str) and v for v in c.categories
+            _printable(v) and v for v in c.categories
         ):
             return f"column {c.name} must have categories exactly if it is a category"
     return None

@@ -6,14 +6,13 @@ line without its newline was being written when its writer died: it is torn, not
 """
 
 import json
-import os
 import zlib
 from dataclasses import dataclass
 from itertools import compress
-from pathlib import Path
 from typing import Any
 
-from pyloric_db.store.files import fsync_path, write_atomically
+from pyloric_db.errors import DatabaseError
+from pyloric_db.store.files import Files
 
 Row = dict[str, Any]
 
@@ -64,13 +63,16 @@ def unseal(line: bytes) -> Row:
     return row
 
 
-def read_sealed(path: Path) -> SealedFile:
-    """All intact rows in order; a file that does not exist has none."""
+def read_sealed(files: Files, name: str) -> SealedFile:
+    """All intact rows in order; a file that does not exist has none.
+
+    Raises:
+        DatabaseError: the file cannot be read.
+    """
     try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        return SealedFile((), (), False)
-    *lines, tail = data.split(b"\n")
+        *lines, tail = files.read_lines(name).split(b"\n")
+    except OSError as err:
+        raise DatabaseError(f"{files.named(name)} cannot be read ({err.strerror})") from err
     intact = [is_intact(line) for line in lines]
     damaged = [number for number, good in enumerate(intact, start=1) if not good]
     # a whole row with one wrong byte in place of its newline is damage; a torn row is cut short
@@ -79,37 +81,11 @@ def read_sealed(path: Path) -> SealedFile:
     return SealedFile(tuple(compress(lines, intact)), tuple(damaged), bool(tail))
 
 
-def append_sealed(path: Path, row: Row) -> None:
-    """Adds one row durably; a torn line before it is cut off."""
-    line = seal(row)
-    new = not path.exists()
-    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        end = _end_of_lines(fd)
-        os.ftruncate(fd, end)
-        os.lseek(fd, end, os.SEEK_SET)
-        while line:  # a full disk shows as a short write first
-            line = line[os.write(fd, line) :]
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-    if new:
-        fsync_path(path.parent)
+def append_sealed(files: Files, name: str, *rows: Row) -> None:
+    """Adds rows durably, in one go; a torn line before them is cut off."""
+    files.append(name, b"".join(map(seal, rows)))
 
 
-def _end_of_lines(fd: int) -> int:
-    """Offset behind the last newline."""
-    end = os.lseek(fd, 0, os.SEEK_END)
-    block = 1 << 16
-    while end > 0:
-        start = max(0, end - block)
-        found = os.pread(fd, end - start, start).rfind(b"\n")
-        if found >= 0:
-            return start + found + 1
-        end = start
-    return 0
-
-
-def rewrite_sealed(path: Path, lines: list[bytes]) -> None:
+def rewrite_sealed(files: Files, name: str, lines: list[bytes]) -> None:
     """Replaces the whole file at once by these intact lines."""
-    write_atomically(path, b"".join(line + b"\n" for line in lines))
+    files.replace_lines(name, b"".join(line + b"\n" for line in lines))

@@ -2,24 +2,23 @@
 
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from pyloric_db.store.files import PARTIAL, STATES_DIR, fsync_tree, remove_partials, sum_file
+from pyloric_db.store.files import STATES_DIR, Files, FileSum, Where, files_at
 from pyloric_db.store.manifest import Manifest
 from pyloric_db.store.receipt import Receipt
-from pyloric_db.store.table import write_part
-from pyloric_db.store.template import CIRCUIT_ID, shard_key, state_shape
+from pyloric_db.store.table import encode_part, part_name
+from pyloric_db.store.template import CIRCUIT_ID, read_metadata, shard_key, state_shape
 from pyloric_db.vocabulary import STATE_VARIABLES
 
 Array = npt.NDArray[Any]
 
 
 def write_shard(
-    path: str | Path,
+    path: Where,
     manifest: Manifest,
     shard: int,
     circuit_ids: npt.ArrayLike,
@@ -42,19 +41,19 @@ def write_shard(
         OSError: the files could not be written.
     """
     start = time.perf_counter()
-    path = Path(path)
+    files = files_at(path)
     ids = np.asarray(circuit_ids)
     table = {**columns, CIRCUIT_ID: ids}
     _check(manifest, shard, ids, table, states)
-    # the table first: it refuses values that its columns exclude before it writes
-    part = write_part(path, manifest, shard, table)
-    written = [part, *_write_states(path, manifest, shard, ids, states)]
+    contents = {part_name(shard): encode_part(manifest, table)}
+    contents |= _encode_states(files, manifest, shard, {CIRCUIT_ID: ids, **states})
+    files.write(contents)
     return Receipt(
         shard=shard,
         n_circuits=len(ids),
         first_id=int(ids[0]),
         last_id=int(ids[-1]),
-        files=tuple(sum_file(path, file) for file in written),
+        files=tuple(FileSum.of(name, data) for name, data in contents.items()),
         counts=_counts(table),
         seconds=time.perf_counter() - start,
     )
@@ -86,39 +85,53 @@ def _check(
             raise ValueError(f"state {name} must have shape {expected}, not {np.shape(values)}")
 
 
-def _write_states(
-    path: Path, manifest: Manifest, shard: int, ids: Array, states: Mapping[str, Array]
-) -> list[Path]:
-    import zarr
-
-    group = path / STATES_DIR
+def _encode_states(
+    files: Files, manifest: Manifest, shard: int, values: Mapping[str, Array]
+) -> dict[str, bytes]:
+    """The bytes of a shard's Zarr files, by name, as the stored metadata asks for."""
     rows = slice(shard * manifest.shard_circuits, (shard + 1) * manifest.shard_circuits)
-    files = []
-    for name, values in {CIRCUIT_ID: ids, **states}.items():
-        file = group / shard_key(manifest, name, shard)
-        _remove_shard_file(file)
-        # without empty chunks a shard of nothing but NaN would leave no file
-        array = zarr.open_array(group / name, mode="r+")
-        array = array.with_config({"write_empty_chunks": True})
+    contents = {}
+    for name, metadata in read_metadata(files, manifest).items():
+        array, stored = _array_in_memory(metadata, {})
         if array.size == 0:
             continue  # no sources, no file
         padded = np.full((manifest.shard_circuits, *array.shape[1:]), array.fill_value, array.dtype)
-        padded[: len(ids)] = values
-        array[rows] = padded
-        files.append(file)
-    fsync_tree(files, path)
-    return files
+        padded[: len(values[name])] = values[name]
+        # without empty chunks a shard of nothing but NaN would leave no file
+        array.with_config({"write_empty_chunks": True})[rows] = padded
+        key = shard_key(manifest, name, shard)
+        contents[f"{STATES_DIR}/{key}"] = stored[key.removeprefix(f"{name}/")].to_bytes()
+    return contents
 
 
-def _remove_shard_file(file: Path) -> None:
-    """Deletes a shard's file and what killed writers left beside it.
+def read_states(path: Where, manifest: Manifest, shard: int) -> dict[str, Array]:
+    """The states of one shard, each (n, ...), as `write_shard` took them."""
+    files = files_at(path)
+    start = shard * manifest.shard_circuits
+    rows = slice(start, start + manifest.shard_size(shard))
+    states = {}
+    for name, metadata in read_metadata(files, manifest).items():
+        if name == CIRCUIT_ID:
+            continue
+        key = shard_key(manifest, name, shard)
+        data = (
+            {}
+            if 0 in state_shape(manifest, name)
+            else {key.removeprefix(f"{name}/"): files.read(f"{STATES_DIR}/{key}")}
+        )
+        states[name] = np.asarray(_array_in_memory(metadata, data)[0][rows])
+    return states
 
-    The file has to go before it is written again: zarr reads the index of an existing shard,
-    and fails for ever on a truncated one.
-    """
-    file.unlink(missing_ok=True)
-    if file.parent.is_dir():
-        remove_partials(file.parent, f"{file.name}.*{PARTIAL}")
+
+def _array_in_memory(metadata: bytes, data: Mapping[str, bytes]) -> tuple[Any, dict[str, Any]]:
+    """A Zarr array over some of its files, and where it puts those that are written to it."""
+    import zarr
+    from zarr.buffer.cpu import Buffer
+    from zarr.storage import MemoryStore
+
+    contents = {"zarr.json": metadata, **data}
+    store: dict[str, Any] = {key: Buffer.from_bytes(value) for key, value in contents.items()}
+    return zarr.open_array(MemoryStore(store), mode="r+", zarr_format=3), store
 
 
 def _counts(table: Mapping[str, Array]) -> dict[str, int]:

@@ -1,14 +1,13 @@
 """The feature table: NumPy columns to Parquet, with units, and null where there is no meaning."""
 
-import os
+import io
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from pyloric_db.store.files import FEATURES_DIR, PARTIAL, fsync_path, remove_partials
+from pyloric_db.store.files import FEATURES_DIR, Files
 from pyloric_db.store.manifest import SCHEMA_VERSION, Manifest
 from pyloric_db.vocabulary import Column
 
@@ -45,23 +44,20 @@ def arrow_schema(manifest: Manifest) -> Any:
     )
 
 
-def write_part(path: Path, manifest: Manifest, shard: int, columns: Mapping[str, Array]) -> Path:
-    """Writes a shard's Parquet file durably, and returns its path."""
+def encode_part(manifest: Manifest, columns: Mapping[str, Array]) -> bytes:
+    """The bytes of a shard's Parquet file."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     schema = arrow_schema(manifest)
     fields = zip(manifest.columns, schema, strict=True)
     arrays = [_arrow(columns[c.name], c, field.type) for c, field in fields]
-    target = path / part_name(shard)
-    target.parent.mkdir(exist_ok=True)
-    remove_partials(target.parent, f"{target.name}.*{PARTIAL}")
-    temporary = target.with_name(f"{target.name}.{os.getpid()}{PARTIAL}")
+    sink = io.BytesIO()
     text = [c.name for c in manifest.columns if c.kind in ("string", "category")]
     floats = [c.name for c in manifest.columns if c.kind in ("float32", "float64")]
     pq.write_table(
         pa.Table.from_arrays(arrays, schema=schema),
-        temporary,
+        sink,
         row_group_size=ROW_GROUP,
         compression="zstd",
         compression_level=3,
@@ -69,10 +65,17 @@ def write_part(path: Path, manifest: Manifest, shard: int, columns: Mapping[str,
         use_byte_stream_split=floats,
         write_page_checksum=True,
     )
-    fsync_path(temporary)
-    temporary.replace(target)
-    fsync_path(target.parent)
-    return target
+    return sink.getvalue()
+
+
+def read_part(files: Files, manifest: Manifest, shard: int) -> Any:
+    """A shard's columns as a `pyarrow.Table`."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    return pq.read_table(
+        pa.BufferReader(files.read(part_name(shard))), schema=arrow_schema(manifest)
+    )
 
 
 def _arrow(values: Array, column: Column, kind: Any) -> Any:

@@ -1,11 +1,13 @@
 """The Zarr v3 group of states: arrays, chunks, attributes and coordinates, without data."""
 
+import json
 import warnings
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pyloric_db.errors import DatabaseError
+from pyloric_db.store.files import STATES_DIR, Files
 from pyloric_db.store.manifest import Manifest
 from pyloric_db.vocabulary import (
     CELL,
@@ -43,16 +45,19 @@ def shard_key(manifest: Manifest, variable: str, shard: int) -> str:
     return "/".join([variable, "c", str(shard)] + ["0"] * dims)
 
 
-def write_template(directory: Path, manifest: Manifest) -> None:
-    """Writes the metadata and coordinates of the states of a database into `directory`.
+def template_files(manifest: Manifest) -> dict[str, bytes]:
+    """The metadata and coordinates of the states of a database: its files by name.
 
     Arrays are padded to whole shards: rows behind `n_circuits` hold NaN and circuit_id -1.
     """
     import zarr
     from zarr.codecs import ZstdCodec
+    from zarr.storage import MemoryStore
 
     rows = manifest.n_shards * manifest.shard_circuits
-    group = zarr.open_group(directory, mode="w", zarr_format=3)
+    contents: dict[str, Any] = {}
+    store = MemoryStore(contents)
+    group = zarr.open_group(store, mode="a", zarr_format=3)
     group.update_attributes(
         {"recipe_hash": manifest.recipe_hash, "n_circuits": manifest.n_circuits}
     )
@@ -91,4 +96,70 @@ def write_template(directory: Path, manifest: Manifest) -> None:
     with warnings.catch_warnings():
         # consolidated metadata is an extension of Zarr v3 that xarray asks for
         warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
-        zarr.consolidate_metadata(directory)
+        zarr.consolidate_metadata(store)
+    return {f"{STATES_DIR}/{key}": value.to_bytes() for key, value in contents.items()}
+
+
+#: What may stand between a stored state and its bytes: nothing that runs what it reads.
+_CODECS = {"sharding_indexed", "bytes", "zstd", "crc32c", "vlen-utf8"}
+
+
+def read_metadata(files: Files, manifest: Manifest) -> dict[str, bytes]:
+    """Zarr metadata of each variable of the states, and of `circuit_id`, as stored.
+
+    Raises:
+        DatabaseError: it cannot be read, or is not that of states of this manifest's shape.
+    """
+    name = f"{STATES_DIR}/zarr.json"
+    try:
+        group = json.loads(files.read(name))
+        arrays = group["consolidated_metadata"]["metadata"]
+        if group["zarr_format"] != 3 or group["node_type"] != "group":
+            raise ValueError("it is no group of Zarr 3")
+        names = {CIRCUIT_ID, *STATE_VARIABLES, *coordinates(manifest)}
+        if set(arrays) != names:
+            raise ValueError(f"it has the arrays {', '.join(map(str, arrays))}")
+        for variable in (CIRCUIT_ID, *STATE_VARIABLES):
+            _check_array(arrays[variable], variable, manifest)
+    except OSError as err:
+        raise DatabaseError(f"{files.named(name)} cannot be read ({err.strerror})") from err
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as err:
+        raise DatabaseError(
+            f"{files.named(name)} is damaged: {_reason(err)}; build the database again to mend it"
+        ) from err
+    return {v: json.dumps(arrays[v]).encode() for v in (CIRCUIT_ID, *STATE_VARIABLES)}
+
+
+def _reason(err: Exception) -> str:
+    return str(err) if type(err) is ValueError else "it is not the metadata of states"
+
+
+def _check_array(array: Any, variable: str, manifest: Manifest) -> None:
+    """ValueError unless an array has the shape, chunks and codecs that `template_files` gives."""
+    shape = () if variable == CIRCUIT_ID else state_shape(manifest, variable)
+    widths = [max(1, k) for k in shape]
+    dims = () if variable == CIRCUIT_ID else STATE_VARIABLES[variable][0]
+    expected = {
+        "zarr_format": 3,
+        "node_type": "array",
+        "shape": [manifest.n_shards * manifest.shard_circuits, *shape],
+        "data_type": "int64" if variable == CIRCUIT_ID else "float32",
+        "dimension_names": [CIRCUIT, *dims],
+        "storage_transformers": [],
+    }
+    for key, value in expected.items():
+        if array.get(key) != value:
+            raise ValueError(f"{variable} has the {key} {array.get(key)!r:.60} instead of {value}")
+    if array["chunk_key_encoding"] != {"name": "default", "configuration": {"separator": "/"}}:
+        raise ValueError(f"{variable} has unknown chunk keys")
+    (sharding,) = array["codecs"]
+    grids = (
+        (array["chunk_grid"]["configuration"]["chunk_shape"], manifest.shard_circuits),
+        (sharding["configuration"]["chunk_shape"], manifest.chunk_circuits),
+    )
+    if array["chunk_grid"]["name"] != "regular" or any(g != [n, *widths] for g, n in grids):
+        raise ValueError(f"{variable} has chunks that are not those of the manifest")
+    inner = sharding["configuration"]
+    names = [sharding["name"], *(c["name"] for c in (*inner["codecs"], *inner["index_codecs"]))]
+    if names[0] != "sharding_indexed" or not set(names[1:]) <= _CODECS - {"sharding_indexed"}:
+        raise ValueError(f"{variable} has unknown codecs")

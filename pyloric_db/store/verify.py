@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 from pyloric_db.errors import DatabaseError
@@ -11,7 +10,10 @@ from pyloric_db.store.files import (
     LEDGER_FILE,
     LOCK_FILE,
     MANIFEST_FILE,
-    difference,
+    Files,
+    Where,
+    differences,
+    files_at,
 )
 from pyloric_db.store.ledger import Failure, Ledger, LedgerRows, failures, files_of
 from pyloric_db.store.manifest import Manifest, read_manifest
@@ -68,7 +70,7 @@ class Status:
         return self.shards_done == self.n_shards
 
 
-def verify(path: str | Path, progress: Callable[[int, int], None] | None = None) -> Report:
+def verify(path: Where, progress: Callable[[int, int], None] | None = None) -> Report:
     """Reads every file of a database and compares it with its checksum.
 
     Args:
@@ -78,12 +80,12 @@ def verify(path: str | Path, progress: Callable[[int, int], None] | None = None)
     Raises:
         DatabaseError: the directory holds no database at all. Damage never raises.
     """
-    path = _database_directory(path)
-    rows = Ledger(path).read()
+    files = _database(path)
+    rows = Ledger(files).read()
     damages = _damaged_lines(rows)
     manifest = None
     try:
-        manifest = read_manifest(path)
+        manifest = read_manifest(files)
     except DatabaseError as err:
         damages.append(Damage(MANIFEST_FILE, str(err)))
     if rows.header is None:
@@ -95,11 +97,10 @@ def verify(path: str | Path, progress: Callable[[int, int], None] | None = None)
         for shard, row in rows.shards.items()
         if manifest and not _fits(manifest, shard, row["n_circuits"])
     ]
-    files = rows.files()
-    total = sum(f.size for f in files)
+    listed = rows.files()
+    total = sum(f.size for f in listed)
     read = 0
-    for file in files:
-        wrong = difference(path, file)
+    for file, wrong in differences(files, listed):
         if wrong:
             damages.append(Damage(file.path, wrong))
         read += file.size
@@ -107,35 +108,34 @@ def verify(path: str | Path, progress: Callable[[int, int], None] | None = None)
             progress(read, total)
     damages += [
         Damage(FAILURES_FILE, f"line {line} does not match its checksum")
-        for line in read_sealed(path / FAILURES_FILE).damaged
+        for line in read_sealed(files, FAILURES_FILE).damaged
     ]
     return Report(
         damages=tuple(dict.fromkeys(damages)),
         shards_done=len(rows.shards),
         n_shards=manifest.n_shards if manifest else None,
-        failures=tuple(failures(path)),
-        strays=_strays(path, {f.path for f in files}),
+        failures=tuple(failures(files)),
+        strays=_strays(files, {f.path for f in listed}),
     )
 
 
-def damaged_shards(path: str | Path) -> set[int]:
+def damaged_shards(path: Where) -> set[int]:
     """Finished shards with a file that does not match its checksum, to be made again."""
-    path = Path(path)
-    return {
-        shard
-        for shard, row in Ledger(path).read().shards.items()
-        if any(difference(path, file) for file in files_of(row))
+    files = files_at(path)
+    shard_of = {
+        file: shard for shard, row in Ledger(files).read().shards.items() for file in files_of(row)
     }
+    return {shard_of[file] for file, wrong in differences(files, list(shard_of)) if wrong}
 
 
-def status(path: str | Path) -> Status:
+def status(path: Where) -> Status:
     """How far a database is, from its manifest and ledger alone.
 
     Raises:
         DatabaseError: there is no database, or its manifest is damaged.
     """
-    path = _database_directory(path)
-    manifest, rows = read_manifest(path), Ledger(path).read()
+    files = _database(path)
+    manifest, rows = read_manifest(files), Ledger(files).read()
     counts: dict[str, int] = {}
     for row in rows.shards.values():
         for key, n in row["counts"].items():
@@ -147,20 +147,21 @@ def status(path: str | Path) -> Status:
         circuits_done=sum(row["n_circuits"] for row in rows.shards.values()),
         n_circuits=manifest.n_circuits,
         counts=counts,
-        failures=tuple(failures(path)),
+        failures=tuple(failures(files)),
         seconds=sum(row["seconds"] for row in rows.shards.values()),
         kernel_seconds=sum(row["kernel_seconds"] for row in rows.shards.values()),
         bytes=sum(file.size for file in rows.files()),
     )
 
 
-def _database_directory(path: str | Path) -> Path:
-    path = Path(path)
-    if not path.is_dir():
-        raise DatabaseError(f"{path} is not a directory")
-    if not (path / MANIFEST_FILE).is_file() and not (path / LEDGER_FILE).is_file():
-        raise DatabaseError(f"{path} holds no database: it has no {MANIFEST_FILE}")
-    return path
+def _database(path: Where) -> Files:
+    files = files_at(path)
+    absence = files.absence()
+    if absence:
+        raise DatabaseError(f"{files} {absence}")
+    if not files.exists(MANIFEST_FILE) and not files.exists(LEDGER_FILE):
+        raise DatabaseError(f"{files} holds no database: it has no {MANIFEST_FILE}")
+    return files
 
 
 def _damaged_lines(rows: LedgerRows) -> list[Damage]:
@@ -173,7 +174,6 @@ def _fits(manifest: Manifest, shard: int, n_circuits: int) -> bool:
     return shard < manifest.n_shards and n_circuits == manifest.shard_size(shard)
 
 
-def _strays(path: Path, known: set[str]) -> tuple[str, ...]:
+def _strays(files: Files, known: set[str]) -> tuple[str, ...]:
     known = known | {MANIFEST_FILE, LEDGER_FILE, FAILURES_FILE, LOCK_FILE}
-    found = (p.relative_to(path).as_posix() for p in path.rglob("*") if not p.is_dir())
-    return tuple(sorted(set(found) - known))
+    return tuple(sorted(set(files.names()) - known))

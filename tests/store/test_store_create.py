@@ -11,6 +11,7 @@ from test_store_shards import contents
 
 from pyloric_db.errors import DatabaseError
 from pyloric_db.store.create import check_target, create
+from pyloric_db.store.files import files_at
 from pyloric_db.store.ledger import Ledger
 from pyloric_db.store.lock import build_lock
 from pyloric_db.store.verify import verify
@@ -36,31 +37,31 @@ METADATA = [
 
 @pytest.mark.parametrize("name", METADATA)
 @pytest.mark.parametrize("how", ["flip", "remove", "truncate"])
-def test_create_mends_metadata(database, name, how):
-    path, manifest = database
-    before = contents(path)
-    data = bytearray((path / name).read_bytes())
+def test_create_mends_metadata(stored, name, how):
+    files, manifest = stored
+    before = contents(files)
+    data = bytearray(files.read(name))
     if how == "remove":
-        (path / name).unlink()
+        files.remove(name)
     else:
         data[len(data) // 2] ^= 4
-        (path / name).write_bytes(data if how == "flip" else data[:-3])
-    assert {d.file for d in verify(path).damages} == {name}
-    create(path, manifest)
-    assert contents(path) == before
-    assert verify(path).good
+        files.write({name: bytes(data if how == "flip" else data[:-3])})
+    assert {d.file for d in verify(files).damages} == {name}
+    create(files, manifest)
+    assert contents(files) == before
+    assert verify(files).good
 
 
-def test_create_mends_the_ledger(database):
-    path, manifest = database
-    file = path / "ledger.jsonl"
-    lines = file.read_bytes().splitlines(keepends=True)
-    file.write_bytes(lines[0].replace(b"database", b"databAse", 1) + b"".join(lines[1:]))
+def test_create_mends_the_ledger(stored):
+    path, manifest = stored
+    lines = path.read("ledger.jsonl").splitlines(keepends=True)
+    wrong = lines[0].replace(b"database", b"databAse", 1) + b"".join(lines[1:])
+    path.write({"ledger.jsonl": wrong})
     assert [d.file for d in verify(path).damages][0] == "ledger.jsonl"
     create(path, manifest)
     report = verify(path)
     assert report.good and report.complete
-    file.unlink()
+    path.remove("ledger.jsonl")
     create(path, manifest)
     report = verify(path)
     assert report.good and report.shards_done == 0
@@ -93,13 +94,13 @@ def test_leftovers_of_a_killed_create_are_no_obstacle(tmp_path):
         ({"n_circuits": 40}, "another version of pyloric-db, whose n_circuits differ"),
     ],
 )
-def test_another_recipe_is_refused_and_nothing_touched(database, change, message):
-    path, manifest = database
-    before = snapshot(path)
+def test_another_recipe_is_refused_and_nothing_touched(stored, change, message):
+    files, manifest = stored
+    before = {name: files.version(name) for name in files.names()}
     for attempt in (check_target, create):
         with pytest.raises(DatabaseError, match=message):
-            attempt(path, replace(manifest, **change))
-    assert snapshot(path) == before
+            attempt(files, replace(manifest, **change))
+    assert {name: files.version(name) for name in files.names()} == before
 
 
 def test_newer_schema_is_refused_and_nothing_touched(database):
@@ -132,24 +133,25 @@ def test_unwritable_directory_is_refused(tmp_path):
         create(tmp_path / "db", synthetic.make_manifest())
 
 
-def test_build_lock_admits_one(tmp_path):
+def test_build_lock_admits_one(place):
     code = (
         "import sys; sys.path[:0] = sys.argv[2:]\n"
         "from pyloric_db.store.lock import build_lock\n"
         "with build_lock(sys.argv[1]):\n"
         "    print('held', flush=True); sys.stdin.read()\n"
     )
-    arguments = [sys.executable, "-c", code, str(tmp_path), *filter(None, sys.path)]
+    arguments = [sys.executable, "-c", code, place, *filter(None, sys.path)]
     holder = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert holder.stdout.readline() == b"held\n"
     with (
         pytest.raises(DatabaseError, match=f"is being built by process {holder.pid} on "),
-        build_lock(tmp_path),
+        build_lock(place),
     ):
         pass
     holder.kill()
     holder.communicate()
-    assert (tmp_path / "build.lock").exists()
-    with build_lock(tmp_path):
-        assert Ledger(tmp_path).read().shards == {}
-    assert not (tmp_path / "build.lock").exists()
+    files = files_at(place)
+    assert files.exists("build.lock")
+    with build_lock(place):
+        assert Ledger(place).read().shards == {}
+    assert list(files.names()) == []

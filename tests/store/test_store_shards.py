@@ -13,18 +13,16 @@ import zarr
 
 from pyloric_db.store.cells import read_cells, write_cells
 from pyloric_db.store.create import create
+from pyloric_db.store.files import files_at
 from pyloric_db.store.ledger import Ledger
 from pyloric_db.store.shards import write_shard
 from pyloric_db.store.verify import verify
 
 
-def contents(path: Path) -> dict[str, bytes]:
+def contents(where) -> dict[str, bytes]:
     """Every file but the ledger, whose rows tell the time."""
-    return {
-        p.relative_to(path).as_posix(): p.read_bytes()
-        for p in sorted(path.rglob("*"))
-        if p.is_file() and p.name != "ledger.jsonl"
-    }
+    files = files_at(where)
+    return {name: files.read(name) for name in files.names() if name != "ledger.jsonl"}
 
 
 def test_states_and_features_come_back(pristine):
@@ -60,19 +58,19 @@ def test_parquet_holds_null_units_and_small_row_groups(pristine):
     assert column.compression == "ZSTD" and "BYTE_STREAM_SPLIT" in column.encodings
 
 
-def test_any_order_gives_the_same_files(pristine, tmp_path):
+def test_any_order_gives_the_same_files(pristine, place):
     path, manifest = pristine
-    synthetic.build(tmp_path / "db", manifest, shards=[2, 0, 1, 0])
-    assert contents(tmp_path / "db") == contents(path)
-    Ledger(tmp_path / "db").compact()
-    rows = Ledger(tmp_path / "db").file.read_text().splitlines()
+    synthetic.build(place, manifest, shards=[2, 0, 1, 0])
+    assert contents(place) == contents(path)
+    Ledger(place).compact()
+    rows = files_at(place).read("ledger.jsonl").decode().splitlines()
     assert len(rows) == 5 and [r.split(",")[1] for r in rows[2:]] == [
         f'"shard":{i}' for i in range(3)
     ]
 
 
-def test_repeat_writes_the_same_bytes_and_receipt(database):
-    path, manifest = database
+def test_repeat_writes_the_same_bytes_and_receipt(stored):
+    path, manifest = stored
     before = contents(path)
     first, again = (synthetic.write(path, manifest, 1) for _ in range(2))
     assert contents(path) == before
@@ -82,13 +80,13 @@ def test_repeat_writes_the_same_bytes_and_receipt(database):
 
 
 @pytest.mark.parametrize("keep", [0, 1, 40])
-def test_truncated_shard_can_be_written_again(database, keep):
-    path, manifest = database
-    before = contents(path)
+def test_truncated_shard_can_be_written_again(stored, keep):
+    files, manifest = stored
+    before = contents(files)
     for name in ("states/V/c/0/0", "states/m/c/0/0/0", "states/circuit_id/c/0"):
-        (path / name).write_bytes((path / name).read_bytes()[:keep])
-    synthetic.write(path, manifest, 0)
-    assert contents(path) == before
+        files.write({name: files.read(name)[:keep]})
+    synthetic.write(files, manifest, 0)
+    assert contents(files) == before
 
 
 def test_shard_without_any_value_still_has_its_files(tmp_path):
@@ -171,27 +169,25 @@ def test_arrays_that_do_not_fit_are_refused_and_nothing_is_written(database, wha
     assert contents(path) == before
 
 
-def test_cells_round_trip(tmp_path):
-    path = tmp_path / "db"
-    create(path, synthetic.make_manifest())
+def test_cells_round_trip(place):
+    create(place, synthetic.make_manifest())
     columns = synthetic.cell_columns()
-    write_cells(path, columns)
-    before = (path / "cells.parquet").read_bytes()
-    write_cells(path, columns)
-    assert (path / "cells.parquet").read_bytes() == before
-    for name, values in read_cells(path).items():
+    write_cells(place, columns)
+    before = files_at(place).read("cells.parquet")
+    write_cells(place, columns)
+    assert files_at(place).read("cells.parquet") == before
+    for name, values in read_cells(place).items():
         same = values == columns[name]
         assert (same | ((values != values) & (columns[name] != columns[name]))).all()
     with pytest.raises(ValueError, match="missing or unknown"):
-        write_cells(path, {"V": np.zeros(3)})
+        write_cells(place, {"V": np.zeros(3)})
 
 
 WRITER = """
 import sys
 sys.path[:0] = sys.argv[2:]
 import synthetic
-from pathlib import Path
-path = Path(sys.argv[1])
+path = sys.argv[1]
 manifest = synthetic.make_manifest()
 print("ready", flush=True)
 while True:
@@ -199,9 +195,9 @@ while True:
 """
 
 
-def test_killed_at_any_moment_then_resumed_equals_a_clean_build(pristine, tmp_path):
+def test_killed_at_any_moment_then_resumed_equals_a_clean_build(pristine, place):
     clean, manifest = pristine
-    path = tmp_path / "db"
+    path = place
     paths = [str(Path(synthetic.__file__).parent), *filter(None, sys.path)]
     rng = np.random.default_rng(int.from_bytes(os.urandom(4)))
     for _ in range(6):
@@ -213,7 +209,7 @@ def test_killed_at_any_moment_then_resumed_equals_a_clean_build(pristine, tmp_pa
         writer.send_signal(signal.SIGKILL)
         writer.wait()
         writer.stdout.close()
-        if path.exists() and (path / "ledger.jsonl").exists():
+        if files_at(path).exists("ledger.jsonl"):
             assert not verify(path).damages or rewriting(verify(path).damages)
     synthetic.build(path, manifest)
     assert contents(path) == contents(clean)

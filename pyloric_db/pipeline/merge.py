@@ -1,0 +1,264 @@
+"""Join databases of disjoint id ranges of one recipe into the database of them all.
+
+Every shard of the new database is written as `build` would write it, from rows that are read from
+the old ones. So the files do not depend on where the ranges were cut.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pyloric_db.errors import ConfigError, DatabaseError
+from pyloric_db.pipeline.plan import layout
+from pyloric_db.pipeline.ranges import Ranges, ranges_text, recorded_ranges
+from pyloric_db.query.columns import numpy_column
+from pyloric_db.query.database import Database
+from pyloric_db.query.database import open as open_database
+from pyloric_db.store.cells import cells_intact, read_cells, write_cells
+from pyloric_db.store.create import check_target, create
+from pyloric_db.store.files import Files, Where, difference, files_at
+from pyloric_db.store.ledger import Ledger, LedgerRows, files_of
+from pyloric_db.store.lock import build_lock
+from pyloric_db.store.manifest import Manifest
+from pyloric_db.store.shards import read_states, write_shard
+from pyloric_db.store.table import read_part
+from pyloric_db.store.template import CIRCUIT_ID
+from pyloric_db.store.verify import damaged_shards
+
+Progress = Callable[[int, int], None]
+Arrays = dict[str, np.ndarray]
+
+
+def merge(sources: Sequence[Where], path: Where, *, progress: Progress | None = None) -> Database:
+    """Join databases that `build(..., ids=...)` made, and open the result.
+
+    It equals, but for times in the ledger, the database that one build of all the ranges makes
+    with the same versions of the libraries. May be interrupted; the same call goes on.
+
+    Args:
+        sources: complete databases of disjoint ranges of one recipe, in any order.
+        path: directory of the new database.
+        progress: called with (circuits done, circuits in all).
+
+    Raises:
+        ConfigError: fewer than two databases.
+        DatabaseError: one is incomplete or damaged, they overlap or differ in more than their
+            ranges, or `path` holds something else.
+    """
+    if len(sources) < 2:
+        raise ConfigError("merge needs at least two databases")
+    parts = [_part(source) for source in sources]
+    for part in parts[1:]:
+        _check_same(parts[0], part)
+    pieces = _pieces(parts)
+    manifest = _merged(parts)
+    path = files_at(path)
+    check_target(path, manifest)
+    with build_lock(path):
+        manifest = create(path, manifest)
+        if not cells_intact(path):
+            _copy_cells(parts, path)
+        ledger = Ledger(path)
+        todo = set(range(manifest.n_shards)) - ledger.done_shards() | damaged_shards(path)
+        done = manifest.n_circuits - sum(map(manifest.shard_size, todo))
+        for shard in sorted(todo):
+            start = shard * manifest.shard_circuits
+            rows = list(_rows(pieces, start, start + manifest.shard_size(shard)))
+            columns, states, seconds = _gather(rows)
+            ids = columns.pop(CIRCUIT_ID)
+            receipt = write_shard(path, manifest, shard, ids, columns, states)
+            ledger.record(replace(receipt, seconds=seconds))
+            done += len(ids)
+            if progress is not None:
+                progress(done, manifest.n_circuits)
+        ledger.compact()
+    return open_database(path)
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """A database to be merged, and its ranges of ids."""
+
+    db: Database
+    rows: LedgerRows
+    ranges: Ranges
+    of: int
+
+    @property
+    def files(self) -> Files:
+        return self.db.files
+
+    @property
+    def manifest(self) -> Manifest:
+        return self.db.manifest
+
+
+class _Piece(NamedTuple):
+    """Rows from `start` on of a database, that come next in the new one."""
+
+    part: _Part
+    start: int
+    length: int
+
+
+def _part(path: Where) -> _Part:
+    db = open_database(path)
+    selection = db.manifest.selection
+    if not db.complete:
+        raise DatabaseError(f"{path} is not complete: build the rest of it before it is merged")
+    if "ids" not in selection:
+        raise DatabaseError(f"{path} holds all circuits of its recipe: there is nothing to merge")
+    try:
+        ranges = tuple(range(start, stop) for start, stop in selection["ids"])
+        good = recorded_ranges(ranges, selection["of"])["ids"] == selection["ids"]
+        good &= 1 <= db.manifest.recipe["store"]["shard_circuits"]
+    except (TypeError, ValueError, KeyError):
+        good = False
+    if not good:
+        raise DatabaseError(f"{path} is damaged: its ranges of ids are not valid")
+    return _Part(db, Ledger(db.files).read(), ranges, selection["of"])
+
+
+def _check_same(a: _Part, b: _Part) -> None:
+    """Whether two databases differ in their ranges alone."""
+    for key in ("recipe", "settings", "versions", "selection"):
+        ours, theirs = (
+            {
+                k: v
+                for k, v in getattr(part.manifest, key).items()
+                if (key, k) != ("selection", "ids")
+            }
+            for part in (a, b)
+        )
+        different = _first_difference(ours, theirs, key)
+        if different:
+            place, x, y = different
+            raise DatabaseError(
+                f"{b.files} cannot be merged with {a.files}: {place} is {y}, but there {x}"
+            )
+    for key in ("name", "cells", "synapses", "sources", "axes", "columns"):
+        if getattr(a.manifest, key) != getattr(b.manifest, key):
+            raise DatabaseError(f"{b.files} cannot be merged with {a.files}: their {key} differ")
+
+
+def _first_difference(a: Any, b: Any, place: str) -> tuple[str, str, str] | None:
+    """Where two JSON values differ first, and what they are there, shortened."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        for key in sorted(set(a) | set(b)):
+            found = _first_difference(a.get(key), b.get(key), f"{place}.{key}")
+            if found:
+                return found
+        return None
+    # 1 and 1.0 and true are the same to Python, but not to a recipe's hash
+    if repr(a) == repr(b):
+        return None
+    return place, _short(a), _short(b)
+
+
+def _short(value: Any) -> str:
+    text = "not given" if value is None else repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _pieces(parts: Sequence[_Part]) -> list[_Piece]:
+    """The rows of all databases in ascending order of circuit id."""
+    found = []
+    for part in parts:
+        ends = np.cumsum([len(r) for r in part.ranges])
+        starts = ends - [len(r) for r in part.ranges]
+        if ends[-1] != len(part.db):  # a sample of the ranges
+            ids = part.db.circuits[CIRCUIT_ID].values
+            starts = np.searchsorted(ids, [r.start for r in part.ranges])
+            ends = np.searchsorted(ids, [r.stop for r in part.ranges])
+        for r, start, end in zip(part.ranges, starts, ends, strict=True):
+            found.append((r, _Piece(part, int(start), int(end - start))))
+    found.sort(key=lambda item: item[0].start)
+    for (r, piece), (later, other) in zip(found, found[1:], strict=False):
+        if later.start < r.stop:
+            both = range(later.start, min(r.stop, later.stop))
+            raise DatabaseError(
+                f"{piece.part.files} and {other.part.files} both hold circuits "
+                f"{ranges_text([both])}"
+            )
+    return [piece for _, piece in found]
+
+
+def _merged(parts: Sequence[_Part]) -> Manifest:
+    first = parts[0].manifest
+    ranges = [r for part in parts for r in part.ranges]
+    selection = {k: v for k, v in first.selection.items() if k not in ("ids", "of")}
+    count = sum(len(part.db) for part in parts)
+    shard, chunk = layout(count, first.recipe["store"]["shard_circuits"])
+    return replace(
+        first,
+        selection=selection | recorded_ranges(ranges, parts[0].of),
+        n_circuits=count,
+        shard_circuits=shard,
+        chunk_circuits=chunk,
+    )
+
+
+def _copy_cells(parts: Sequence[_Part], path: Files) -> None:
+    having = [part for part in parts if part.rows.cells is not None]
+    if not having:
+        return
+    first = read_cells(having[0].files)
+    for part in having[1:]:
+        other = read_cells(part.files)
+        if any(
+            not np.array_equal(v, other[k], equal_nan=v.dtype.kind == "f") for k, v in first.items()
+        ):
+            warnings.warn(
+                f"the thermalised cells of {part.files} and {having[0].files} differ: they come "
+                "from different kinds of machine, and those of the latter are kept",
+                stacklevel=3,
+            )
+    write_cells(path, first)
+
+
+def _rows(pieces: Sequence[_Piece], start: int, stop: int) -> Iterator[_Piece]:
+    """The pieces, cut by the shards of their databases, that make up rows start ... stop - 1."""
+    begin = 0
+    for part, first, length in pieces:
+        a, b = max(start, begin), min(stop, begin + length)
+        row, end = first + a - begin, first + b - begin
+        size = part.manifest.shard_circuits
+        while row < end:
+            until = min(end, (row // size + 1) * size)
+            yield _Piece(part, row, until - row)
+            row = until
+        begin += length
+
+
+def _gather(rows: Sequence[_Piece]) -> tuple[Arrays, Arrays, float]:
+    """Columns, states and their share of the seconds of computing, of some rows."""
+    columns, states, seconds = [], [], 0.0
+    for part, start, length in rows:
+        shard, offset = divmod(start, part.manifest.shard_circuits)
+        table, state, took = _read_shard(part, shard)
+        inside = slice(offset, offset + length)
+        columns.append({name: values[inside] for name, values in table.items()})
+        states.append({name: values[inside] for name, values in state.items()})
+        seconds += took * length / part.manifest.shard_size(shard)
+    return _concatenate(columns), _concatenate(states), seconds
+
+
+def _concatenate(pieces: Sequence[Arrays]) -> Arrays:
+    return {name: np.concatenate([p[name] for p in pieces]) for name in pieces[0]}
+
+
+@lru_cache(maxsize=2)
+def _read_shard(part: _Part, shard: int) -> tuple[Arrays, Arrays, float]:
+    """Columns and states of a shard whose files match their checksums; its seconds."""
+    files, manifest, row = part.files, part.manifest, part.rows.shards[shard]
+    for file in files_of(row):
+        wrong = difference(files, file)
+        if wrong:
+            raise DatabaseError(f"{files.named(file.path)} {wrong}: build {files} again to mend it")
+    table = read_part(files, manifest, shard)
+    columns = {c.name: numpy_column(c, table[c.name]) for c in manifest.columns}
+    return columns, read_states(files, manifest, shard), row["seconds"]
