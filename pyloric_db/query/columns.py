@@ -42,29 +42,49 @@ class Columns:
             self._loaded[name] = values
         return self._loaded[name]
 
-    def _read(self, name: str) -> Any:
-        import pyarrow as pa
-        import pyarrow.dataset as ds
+    def take(self, names: Sequence[str], part: Array, place: Array) -> dict[str, Array]:
+        """Values of some rows: row `place` of part number `part`, both (n,).
 
-        options = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
-        dataset = ds.dataset(
-            [str(p) for p in self.parts],
-            schema=arrow_schema(self.manifest),
-            format=ds.ParquetFileFormat(default_fragment_scan_options=options),
-        )
-        try:
-            values = dataset.to_table(columns=[name])[name]
-        except (OSError, pa.ArrowException) as err:
-            raise DatabaseError(
-                f"column {name} of {self.parts[0].parent.parent} cannot be read "
-                f"({first_line(err)}): verify the database, and build it again to mend it"
-            ) from err
+        Reads just these parts, and keeps nothing.
+
+        Raises:
+            DatabaseError: a part file is damaged.
+        """
+        found = {n: np.empty(len(part), dtype_of(self.manifest.column(n))) for n in names}
+        for k in np.unique(part):
+            here = np.flatnonzero(part == k)
+            table = self._table([self.parts[k]], names)
+            for name, values in found.items():
+                column = self.manifest.column(name)
+                values[here] = numpy_column(column, table[name])[place[here]]
+        return found
+
+    def _read(self, name: str) -> Any:
+        values = self._table(self.parts, [name])[name]
         if len(values) != self.n_rows:
             raise DatabaseError(
                 f"{self.parts[0].parent.parent} holds {len(values):,} rows of features, but its "
                 f"ledger says {self.n_rows:,}: verify it, and build it again to mend it"
             )
         return values
+
+    def _table(self, parts: Sequence[Path], names: Sequence[str]) -> Any:
+        import pyarrow as pa
+        import pyarrow.dataset as ds
+
+        options = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
+        dataset = ds.dataset(
+            [str(p) for p in parts],
+            schema=arrow_schema(self.manifest),
+            format=ds.ParquetFileFormat(default_fragment_scan_options=options),
+        )
+        try:
+            return dataset.to_table(columns=list(names))
+        except (OSError, pa.ArrowException) as err:
+            raise DatabaseError(
+                f"column {names[0]} of {self.parts[0].parent.parent} cannot be read "
+                f"({first_line(err)}): verify the database, and build it again to mend it"
+            ) from err
 
 
 def dtype_of(column: Column) -> np.dtype[Any]:

@@ -1,11 +1,12 @@
 """`open`: a database as lazy xarray, hypercube, states, expressions and SQL."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import numpy.typing as npt
 
 from pyloric_db.errors import DatabaseError, QueryError
@@ -16,7 +17,7 @@ from pyloric_db.store.cells import CELL_COLUMNS, read_cells
 from pyloric_db.store.files import LEDGER_FILE, MANIFEST_FILE, STATES_DIR, difference
 from pyloric_db.store.ledger import Ledger, LedgerRows, files_of
 from pyloric_db.store.manifest import Manifest, read_manifest
-from pyloric_db.store.parameters import needed_columns, parameters_from_columns
+from pyloric_db.store.parameters import grid_columns, needed_columns, parameters_from_columns
 from pyloric_db.store.table import part_name
 from pyloric_db.store.template import coordinates
 from pyloric_db.vocabulary import CELL, CHANNEL, CHANNELS, CIRCUIT, SYNAPSE
@@ -160,7 +161,7 @@ class Database:
             QueryError: an id is not in the database.
             DatabaseError: the files of the states are damaged or missing.
         """
-        rows = self._rows.find(self._rows.ids if ids is None else ids)
+        rows = np.arange(len(self)) if ids is None else self._rows.find(ids)
         stored = self._rows.in_states(rows)
         if ids is None:
             whole = len(stored) == stored[-1] + 1 if len(stored) else False
@@ -177,7 +178,7 @@ class Database:
                     f"{self.path / STATES_DIR} cannot be read: verify the database, and build "
                     "it again to mend it"
                 ) from err
-        circuit_id = (CIRCUIT, self._rows.ids[rows], {"units": "1", "long_name": "circuit id"})
+        circuit_id = (CIRCUIT, self._rows.ids_at(rows), {"units": "1", "long_name": "circuit id"})
         return chosen.assign_coords(circuit_id=circuit_id)
 
     def parameters(self, ids: npt.ArrayLike) -> "xr.Dataset":
@@ -189,8 +190,11 @@ class Database:
         import xarray as xr
 
         rows = self._rows.find(ids)
-        columns = {n: self._table.load(n)[rows] for n in needed_columns(self.manifest)}
-        columns["circuit_id"] = self._rows.ids[rows]
+        columns: dict[str, Any] = {"circuit_id": self._rows.ids_at(rows)}
+        if self.manifest.axes is not None:  # the id says where on the grid a circuit is
+            columns |= grid_columns(self.manifest.axes, columns["circuit_id"])
+        else:
+            columns |= self._table.take(needed_columns(self.manifest), *self._rows.in_parts(rows))
         gbar, gsyn = parameters_from_columns(self.manifest, columns)
         return xr.Dataset(
             {
@@ -231,17 +235,24 @@ class Database:
         Raises:
             QueryError: the expression is not valid, or a column is unknown.
         """
-        condition = to_sql(expr, self.manifest)
         names = [c.name for c in self.manifest.columns] if columns is None else _several(columns)
         check_names(self.manifest, names)
         names = list(dict.fromkeys(["circuit_id", *names]))
-        text = f"SELECT {', '.join(quote_name(n) for n in names)} FROM circuits WHERE {condition}"
-        text += f" ORDER BY {self._order(order_by)}"
+        order = f"ORDER BY {self._order(order_by)}"
         if limit is not None:
             if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
                 raise QueryError(f"limit must be a whole number from 0, not {limit!r}")
-            text += f" LIMIT {min(limit, 2**62)}"
-        return self._dataset(names, self._engine.ask(text) if len(self) else None)
+            order += f" LIMIT {min(limit, 2**62)}"
+        return self._dataset(names, self._ask(", ".join(map(quote_name, names)), expr, order))
+
+    def count(self, expr: str) -> int:
+        """How many circuits a boolean expression over the columns is true for.
+
+        Raises:
+            QueryError: the expression is not valid, as in `query`.
+        """
+        table = self._ask("count(*)", expr)
+        return 0 if table is None else int(table[0][0].as_py())
 
     def sql(self, text: str) -> "pa.Table":
         """The result of one SELECT statement of DuckDB over the view `circuits`.
@@ -296,11 +307,49 @@ class Database:
             variables[name] = ("thermalised", values, {"units": unit, "long_name": long_name})
         return xr.Dataset(variables)
 
+    def _ask(self, what: str, expr: str, order: str = "") -> "pa.Table | None":
+        """SELECT `what` of the circuits of an expression; None where there are no circuits."""
+        condition = to_sql(expr, self.manifest)
+        if not len(self):
+            return None
+        for source in self._sources(expr):
+            try:
+                return self._engine.ask(f"SELECT {what} FROM {source} WHERE {condition} {order}")
+            except QueryError:
+                if source == "circuits":
+                    raise
+        raise AssertionError("the last source is the view")
+
+    def _sources(self, expr: str) -> Iterator[str]:
+        """Where to look for the circuits of an expression, the fastest first.
+
+        All give the same answer; one may be gone by now, but for the last, which is all.
+        """
+        from pyloric_db.query.engine import rows_of
+        from pyloric_db.query.index import in_index
+        from pyloric_db.query.narrow import narrow
+
+        narrowing = narrow(expr)
+        if narrowing.spans:
+            held = self._rows.shards_within(narrowing.may_hold)
+            if len(held) < len(self._table.parts):
+                yield rows_of([self._table.parts[k] for k in held or [0]])
+        elif in_index(narrowing) and self._index is not None:
+            yield rows_of([self._index])
+        yield "circuits"
+
     @cached_property
     def _engine(self) -> "Engine":
         from pyloric_db.query.engine import Engine
 
-        return Engine(self._table.parts)
+        return Engine(self._table.parts, self._index)
+
+    @cached_property
+    def _index(self) -> Path | None:
+        """The derived table of the pyloric-like circuits, where there is a good one."""
+        from pyloric_db.query.index import find_index
+
+        return find_index(self.path, self.manifest, self._ledger.shards)
 
     @cached_property
     def _states(self) -> "xr.Dataset":

@@ -20,19 +20,21 @@ _SHUT = (
 
 
 class Engine:
-    """A DuckDB connection that sees the view `circuits` and nothing else."""
+    """A DuckDB connection that sees the view `circuits`, its files, and nothing else.
 
-    def __init__(self, parts: Sequence[Path]) -> None:
+    `derived` is a table that `ask` may be told to read instead of the view.
+    """
+
+    def __init__(self, parts: Sequence[Path], derived: Path | None = None) -> None:
         import duckdb
 
         self._duckdb = duckdb
         self._connection = duckdb.connect(":memory:")
-        files = [str(p) for p in parts]
-        patterns = [_literally(f) for f in files]
-        self._connection.execute(f"SET allowed_paths = {_list([*files, *patterns])}")
-        self._connection.execute(
-            f"CREATE VIEW circuits AS SELECT * FROM read_parquet({_list(patterns)})"
-        )
+        files = [str(p) for p in (*parts, *([derived] if derived else []))]
+        allowed = text_list([*files, *map(literally, files)])
+        self._connection.execute(f"SET allowed_paths = {allowed}")
+        self._connection.execute("SET parquet_metadata_cache = true")
+        self._connection.execute(f"CREATE VIEW circuits AS SELECT * FROM {rows_of(parts)}")
         for statement in _SHUT:
             self._connection.execute(statement)
 
@@ -61,10 +63,16 @@ class Engine:
             raise QueryError(f"SQL failed: {first_line(err)}") from err
 
 
-def _list(texts: Sequence[str]) -> str:
+def rows_of(files: Sequence[Path]) -> str:
+    """SQL of the rows of Parquet files, whatever their names."""
+    return f"read_parquet({text_list([literally(str(f)) for f in files])})"
+
+
+def text_list(texts: Sequence[str]) -> str:
+    """SQL of a list of texts."""
     return "[" + ", ".join(map(quote_text, texts)) + "]"
 
 
-def _literally(path: str) -> str:
+def literally(path: str) -> str:
     """A path in which DuckDB finds no wildcards."""
     return "".join(f"[{c}]" if c in "*?[" else c for c in path)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pyloric_db.errors import DatabaseError
+from pyloric_db.store.derived import derived_damage, derived_files
 from pyloric_db.store.files import (
     FAILURES_FILE,
     LEDGER_FILE,
@@ -104,6 +105,10 @@ def verify(path: str | Path, progress: Callable[[int, int], None] | None = None)
         read += file.size
         if progress:
             progress(read, total)
+    derived = derived_damage(path)
+    if derived:
+        file_name, wrong = derived
+        damages.append(Damage(file_name, f"{wrong} (`pyloric-db index` makes it again)"))
     damages += [
         Damage(FAILURES_FILE, f"line {line} does not match its checksum")
         for line in read_sealed(path / FAILURES_FILE).damaged
@@ -113,7 +118,7 @@ def verify(path: str | Path, progress: Callable[[int, int], None] | None = None)
         shards_done=len(rows.shards),
         n_shards=manifest.n_shards if manifest else None,
         failures=tuple(failures(path)),
-        strays=_strays(path, {f.path for f in files}),
+        strays=_strays(path, {f.path for f in files} | set(derived_files(path))),
     )
 
 
