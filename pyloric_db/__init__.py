@@ -20,6 +20,7 @@ _WHERE = {
     "cell_gbar": "pyloric_db.model.cells",
     "prinz2003_gbar": "pyloric_db.model.cells",
     "features_from_spikes": "pyloric_db.rhythm.recordings",
+    "read_recording": "pyloric_db.rhythm.recording_files",
     "Protocol": "pyloric_db.protocol",
     "Database": "pyloric_db.query.database",
     "open": "pyloric_db.query.database",

@@ -19,9 +19,7 @@ def index(db: DB) -> None:
     began = time.monotonic()
     with progress_bar("circuits", MofNCompleteColumn()) as progress:
         file = make_index(db, progress)
-    say(
-        f"{file} is ready ({file.stat().st_size / 1e6:,.1f} MB, {time.monotonic() - began:.0f} s)"
-    )
+    say(f"{file} is ready ({file.stat().st_size / 1e6:,.1f} MB, {time.monotonic() - began:.0f} s)")
 
 
 COMMANDS = (index,)

@@ -105,10 +105,12 @@ def numpy_column(column: Column, values: Any) -> Array:
     import pyarrow.compute as pc
 
     dtype = dtype_of(column)
-    if dtype.kind == "O":
-        return _text(values)
     if not len(values):
         return np.empty(0, dtype)
+    if column.kind == "string":  # names, all different
+        return np.array(pc.fill_null(values, "").to_numpy(), dtype=dtype)
+    if column.kind == "category":
+        return _text(values)
     if dtype.kind == "f":
         values = pc.cast(values, pa.from_numpy_dtype(dtype))
     return np.array(values.to_numpy(), dtype=dtype)

@@ -1,7 +1,7 @@
 """`open`: a database as lazy xarray, hypercube, states, expressions and SQL."""
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -149,7 +149,7 @@ class Database:
         """
         from pyloric_db.query.cube import make_cube
 
-        return make_cube(self._table, self._rows.ids, columns)
+        return make_cube(self._table, self._rows, columns)
 
     def states(self, ids: npt.ArrayLike | None = None) -> "xr.Dataset":
         """Stored states: V (circuit, cell) mV, Ca (circuit, cell) uM, m, h and s.
@@ -253,6 +253,39 @@ class Database:
         """
         table = self._ask("count(*)", expr)
         return 0 if table is None else int(table[0][0].as_py())
+
+    def nearest(
+        self,
+        features: "Mapping[str, float] | xr.Dataset",
+        k: int = 10,
+        where: str = "True",
+    ) -> "xr.Dataset":
+        """The circuits whose rhythm is nearest to a given one, the nearest first.
+
+        The distance is the root mean square, over the features compared, of the difference in
+        units of the published standard deviation (`vocabulary.CRITERIA`): 1 is as far as one
+        SD in each. A feature that the given rhythm does not have is not compared, and a
+        circuit that lacks one of those compared is left out.
+
+        Args:
+            features: values of some or all of the fifteen features by column name, as numbers;
+                None and NaN are missing. Or what `features_from_spikes` returned for one
+                recording.
+            k: how many circuits; fewer come where there are not so many.
+            where: only circuits for which this expression is true, such as "pyloric_like".
+
+        Returns:
+            All columns of the circuits, and `distance` (circuit,) in SD; ties in ascending
+            `circuit_id`. `attrs["compared"]` lists the features compared.
+
+        Raises:
+            QueryError: a name is none of the fifteen, the circuits have no such feature, a
+                value is not one finite number, all are missing, `k` or `where` is not valid,
+                or no circuit has them all.
+        """
+        from pyloric_db.query.nearest import find_nearest
+
+        return find_nearest(self, features, k, where)
 
     def sql(self, text: str) -> "pa.Table":
         """The result of one SELECT statement of DuckDB over the view `circuits`.
@@ -398,7 +431,10 @@ class Database:
         for name in names:
             column = self.manifest.column(name)
             values = pa.chunked_array([], pa.float32()) if table is None else table[name]
-            variables[name] = (CIRCUIT, numpy_column(column, values), attributes(column))
+            # fastpath: xarray would take every text to pandas and back
+            variables[name] = xr.Variable(
+                CIRCUIT, numpy_column(column, values), attributes(column), fastpath=True
+            )
         coords = {"circuit_id": variables.pop("circuit_id")}
         return xr.Dataset(variables, coords, {"name": self.manifest.name})
 

@@ -101,9 +101,7 @@ def _check_parts(path: Path, shards: Mapping[int, Row]) -> None:
                 )
 
 
-def _write(
-    parts: Sequence[Path], target: Path, progress: Callable[[float], Any]
-) -> None:
+def _write(parts: Sequence[Path], target: Path, progress: Callable[[float], Any]) -> None:
     import duckdb
 
     spill = target.with_name(f"spill{PARTIAL}")

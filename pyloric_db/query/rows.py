@@ -32,6 +32,7 @@ class Rows:
         self._whole = bool(
             (last - self._first + 1 == sizes).all() and (self._first[1:] > last[:-1]).all()
         )
+        self._last_id = int(last[-1]) if len(last) else -1
         self._read_ids = read_ids
         self._ids: Ids | None = None
         self._order: Ids | None = None
@@ -48,6 +49,10 @@ class Rows:
                 self._ids = np.array(self._read_ids(), dtype=np.int64)
             self._ids.flags.writeable = False
         return self._ids
+
+    def are(self, size: int) -> bool:
+        """Whether the rows are the circuits 0 ... size - 1, in this order."""
+        return self._whole and self.count == size == self._last_id + 1
 
     def find(self, ids: npt.ArrayLike) -> Ids:
         """Rows of the table of circuit ids, (n,), in the order given.
@@ -78,9 +83,7 @@ class Rows:
     def shards_within(self, may_hold: Callable[[int, int], bool]) -> list[int]:
         """Which of the finished shards, counted from 0, may hold circuits: asked by their ids."""
         return [
-            k
-            for k, row in enumerate(self._shards)
-            if may_hold(row["first_id"], row["last_id"])
+            k for k, row in enumerate(self._shards) if may_hold(row["first_id"], row["last_id"])
         ]
 
     def in_parts(self, rows: npt.ArrayLike) -> tuple[Ids, Ids]:
