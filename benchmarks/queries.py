@@ -265,8 +265,8 @@ def compare(path: Path) -> str:
 (`pyloric-db index`). {rows:,} circuits are pyloric with a period between 1500 and 1600 ms,
 {pyloric:,} are pyloric; between 1200 and 1400 ms there is none. The rows are drawn from a
 database that was built (`benchmarks/make_database.py`), not simulated one by one. Seconds are
-medians of up to {REPEATS - 1} warm runs on {os.cpu_count()} cores ({_processor()}), each library in a
-process of its own; in brackets, how many times longer it takes than pyloric-db. The other
+medians of up to {REPEATS - 1} warm runs on {os.cpu_count()} cores ({_processor()}), each library
+in a process of its own; in brackets, how many times longer it takes than pyloric-db. The other
 libraries read the parts, as anybody would without this package; all agree on every answer.
 
 {chr(10).join(lines)}

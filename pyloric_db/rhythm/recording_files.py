@@ -93,7 +93,7 @@ def _by_cell(
     if missing:
         others = f" (other neurons: {', '.join(left_out)})" if left_out else ""
         raise ConfigError(
-            f"{path} has no spikes of {' and '.join(missing)}{others}: a rhythm is measured on "
+            f"{path} has no spikes of {', '.join(missing)}{others}: a rhythm is measured on "
             "AB/PD, LP and PY"
         )
     return times, list(left_out)
@@ -113,11 +113,12 @@ def _csv_spikes(path: Path) -> Iterable[_Spike]:
 
 
 def _rows(path: Path, reader: Any) -> Iterable[_Spike]:
-    header = [name.strip().lower() for name in next(reader, [])]
+    first = next(reader, [])
+    header = [name.strip().lower() for name in first]
     if not {"neuron", "time"} <= set(header):
         raise ConfigError(
             f"{path} must begin with a row that names the columns neuron and time, not with "
-            f"{','.join(header)[:60]!r}"
+            f"{','.join(first)[:60]!r}"
         )
     neuron, time = header.index("neuron"), header.index("time")
     for row in reader:
@@ -137,9 +138,7 @@ def _nwb_spikes(path: Path) -> Iterable[_Spike]:
     try:
         import pynwb
     except ModuleNotFoundError:
-        raise ConfigError(
-            "NWB files need pynwb: install pyloric-db with the extra 'nwb'"
-        ) from None
+        raise ConfigError("NWB files need pynwb: install pyloric-db with the extra 'nwb'") from None
     if not path.is_file():
         raise ConfigError(f"{path} cannot be read: there is no such file")
     try:
