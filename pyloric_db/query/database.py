@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import xarray as xr
 
+    from pyloric_db.ml.arrays import Arrays
     from pyloric_db.query.engine import Engine
 
 
@@ -325,6 +326,25 @@ class Database:
             **defaults | settings,
         )
         return traces
+
+    def to_arrays(
+        self,
+        inputs: str | Sequence[str] = "parameters",
+        targets: str | Sequence[str] = "features",
+        where: str = "True",
+        missing: Literal["drop", "mask", "fill"] = "drop",
+    ) -> "Arrays":
+        """Inputs and targets of circuits as float32 matrices with names and units.
+
+        As `pyloric_db.ml.arrays.to_arrays`, which says what the arguments are.
+
+        Raises:
+            QueryError: a column is unknown or text, or no circuit is left.
+        """
+        import pyloric_db
+
+        arrays: Arrays = pyloric_db.to_arrays(self, inputs, targets, where, missing)
+        return arrays
 
     def cells(self) -> "xr.Dataset":
         """The thermalised cells: gbar_* mS/cm2, activity, period_ms, steady, V mV, Ca uM, m_*, h_*.

@@ -12,6 +12,7 @@ from pyloric_db.query.expression import quote_text
 _SHUT = (
     "SET autoinstall_known_extensions = false",
     "SET autoload_known_extensions = false",
+    "SET enable_progress_bar = false",  # it would be drawn into the caller's output
     "SET python_enable_replacements = false",  # Python variables of the caller
     "SET temp_directory = ''",
     "SET enable_external_access = false",
