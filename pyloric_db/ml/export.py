@@ -147,20 +147,12 @@ def _constants(train: Arrays) -> dict[str, dict[str, Any]]:
 
 def _write(part: Arrays, directory: Path, name: str, file_format: str, missing: Missing) -> None:
     if file_format == "npz":
-        np.savez(
-            directory / f"{name}.npz",
-            circuit_id=part.circuit_id,
-            **{
-                key: value
-                for role, m in (("inputs", part.inputs), ("targets", part.targets))
-                for key, value in {
-                    role: m.values,
-                    f"{role}_present": m.present,
-                    f"{role}_names": np.array(m.names),
-                    f"{role}_units": np.array(m.units),
-                }.items()
-            },
-        )
+        arrays: dict[str, Any] = {"circuit_id": part.circuit_id}
+        for role, m in (("inputs", part.inputs), ("targets", part.targets)):
+            arrays[role], arrays[f"{role}_present"] = m.values, m.present
+            arrays[f"{role}_names"] = np.array(m.names)
+            arrays[f"{role}_units"] = np.array(m.units)
+        np.savez(directory / f"{name}.npz", **arrays)
         return
     variables: dict[str, Any] = {}
     for matrix in (part.inputs, part.targets):
@@ -170,7 +162,7 @@ def _write(part: Arrays, directory: Path, name: str, file_format: str, missing: 
 
 
 def _variables(matrix: Matrix, masks: bool) -> dict[str, Any]:
-    found = {}
+    found: dict[str, Any] = {}
     for i, c in enumerate(matrix.columns):
         found[c.name] = (CIRCUIT, matrix.values[:, i], _attributes(c.unit, c.long_name))
         if masks and c.nullable:

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import xarray as xr
 
-    from pyloric_db.ml.arrays import Arrays
     from pyloric_db.query.engine import Engine
 
 
@@ -333,18 +332,18 @@ class Database:
         targets: str | Sequence[str] = "features",
         where: str = "True",
         missing: Literal["drop", "mask", "fill"] = "drop",
-    ) -> "Arrays":
+    ) -> Any:
         """Inputs and targets of circuits as float32 matrices with names and units.
 
-        As `pyloric_db.ml.arrays.to_arrays`, which says what the arguments are.
+        As `pyloric_db.ml.arrays.to_arrays`, which says what the arguments are and what
+        `Arrays` come back.
 
         Raises:
             QueryError: a column is unknown or text, or no circuit is left.
         """
         import pyloric_db
 
-        arrays: Arrays = pyloric_db.to_arrays(self, inputs, targets, where, missing)
-        return arrays
+        return pyloric_db.to_arrays(self, inputs, targets, where, missing)
 
     def cells(self) -> "xr.Dataset":
         """The thermalised cells: gbar_* mS/cm2, activity, period_ms, steady, V mV, Ca uM, m_*, h_*.

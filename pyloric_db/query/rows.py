@@ -76,7 +76,7 @@ class Rows:
     def ids_at(self, rows: npt.ArrayLike) -> Ids:
         """Circuit ids of rows of the table."""
         if not self._whole:
-            return self.ids[rows]
+            return self.ids[np.asarray(rows)]
         part, place = self.in_parts(rows)
         return self._first[part] + place if len(part) else place
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 #: Formats, and the suffix that says them.
 SUFFIXES = {"parquet": ".parquet", "csv": ".csv", "netcdf": ".nc", "zarr": ".zarr"}
 
+_ORDER = "columns"
 _CONTEXT = "http://www.w3.org/ns/csvw"
 _DATATYPES = {"b": "boolean", "i": "integer", "u": "integer", "f": "number", "O": "string"}
 
@@ -61,7 +62,9 @@ def save_rows(rows: "xr.Dataset", path: str | Path, file_format: str | None = No
         elif chosen == "netcdf":
             rows.to_netcdf(path, engine=_netcdf_engine(), mode="w")
         else:
-            rows.to_zarr(path, mode="w-", zarr_format=3, consolidated=False)
+            # a Zarr group does not keep the order of its arrays
+            ordered = rows.assign_attrs({_ORDER: list(map(str, rows.data_vars))})
+            ordered.to_zarr(path, mode="w-", zarr_format=3, consolidated=False)
     except OSError as err:
         raise ConfigError(f"{path} cannot be written: {err.strerror or first_line(err)}") from err
 
@@ -209,6 +212,7 @@ def _from_arrays(path: Path, file_format: str) -> "xr.Dataset":
     else:
         with xr.open_zarr(path, chunks=None, consolidated=False) as opened:
             rows = opened.load()
+        rows = rows[rows.attrs.pop(_ORDER)]
     for name in rows.variables:
         if rows[name].dtype.kind in "OUT":
             attrs = rows[name].attrs

@@ -113,7 +113,7 @@ def _csv_spikes(path: Path) -> Iterable[_Spike]:
 
 
 def _rows(path: Path, reader: Any) -> Iterable[_Spike]:
-    first = next(reader, [])
+    first: list[str] = next(reader, [])
     header = [name.strip().lower() for name in first]
     if not {"neuron", "time"} <= set(header):
         raise ConfigError(
