@@ -25,6 +25,7 @@ _WHERE = {
     "load_rows": "pyloric_db.query.save",
     "to_arrays": "pyloric_db.ml.arrays",
     "export": "pyloric_db.ml.export",
+    "stats": "pyloric_db.statistics.stats",
     "Protocol": "pyloric_db.protocol",
     "Database": "pyloric_db.query.database",
     "open": "pyloric_db.query.database",

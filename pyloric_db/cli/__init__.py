@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 import pyloric_db
-from pyloric_db.cli import asking, building, deriving, exporting, matching
+from pyloric_db.cli import asking, building, deriving, exporting, matching, statistics
 from pyloric_db.cli.console import complain
 from pyloric_db.errors import PyloricDBError, ShardError
 
@@ -21,6 +21,7 @@ for command in (
     *asking.COMMANDS,
     *matching.COMMANDS,
     *exporting.COMMANDS,
+    *statistics.COMMANDS,
     *deriving.COMMANDS,
 ):
     app.command()(command)

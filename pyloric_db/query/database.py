@@ -345,6 +345,18 @@ class Database:
 
         return pyloric_db.to_arrays(self, inputs, targets, where, missing)
 
+    def stats(self, where: str = "pyloric") -> Any:
+        """Statistics of the circuits for which an expression is true.
+
+        As `pyloric_db.statistics.stats.stats`, whose `Statistics` come back.
+
+        Raises:
+            QueryError: the expression is not valid, or true for no circuit.
+        """
+        import pyloric_db
+
+        return pyloric_db.stats(self, where)
+
     def cells(self) -> "xr.Dataset":
         """The thermalised cells: gbar_* mS/cm2, activity, period_ms, steady, V mV, Ca uM, m_*, h_*.
 

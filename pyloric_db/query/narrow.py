@@ -24,10 +24,8 @@ class Narrowing:
 
     def may_hold(self, first: int, last: int) -> bool:
         """Whether circuits with ids from `first` to `last` can be found."""
-        first, last = float(first), float(last)  # as SQL compares them
-        return all(
-            any(low <= last and high >= first for low, high in spans) for spans in self.spans
-        )
+        begin, end = float(first), float(last)  # as SQL compares them
+        return all(any(low <= end and high >= begin for low, high in s) for s in self.spans)
 
 
 def narrow(expression: str) -> Narrowing:
