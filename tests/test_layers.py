@@ -142,6 +142,8 @@ def test_opening_and_asking_load_no_jax(tiny_db):
         "db = pyloric_db.open(sys.argv[1])\n"
         "assert db.query('v_mean_lp_mV < 0').sizes['circuit'] > 0\n"
         "db.sql('select count(*) from circuits'); db.cube(); db.states([3]); db.parameters([3])\n"
+        "db.stats('lp == 1'); db.to_arrays(where='lp == 1', missing='mask')\n"
+        "db.count('pyloric'); pyloric_db.read_recording; pyloric_db.save_rows\n"
         "db.circuits.period_ms.values",
         tiny_db,
     )
@@ -165,6 +167,8 @@ COMMANDS = {
     "verify": ["verify", "DB"],
     "query": ["query", "DB", "circuit_id < 3"],
     "show": ["show", "DB", "3"],
+    "stats": ["stats", "DB", "--where", "circuit_id < 12"],
+    "index": ["index", "DB"],
 }
 
 
