@@ -168,7 +168,6 @@ COMMANDS = {
     "query": ["query", "DB", "circuit_id < 3"],
     "show": ["show", "DB", "3"],
     "stats": ["stats", "DB", "--where", "circuit_id < 12"],
-    "index": ["index", "DB"],
 }
 
 
