@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-all lint validate bench schemas clean
+.PHONY: demo test test-all lint validate bench bench-query schemas clean
 
 # one environment for everything; made anew when the dependencies change
 .venv/.ready: pyproject.toml
@@ -33,8 +33,18 @@ validate: .venv/.ready  ## write docs/validation.md; about ten minutes on two co
 bench: .venv/.ready  ## rates on this machine
 	$(BIN)/pyloric-db bench
 
+# a database of full size: 1.8 GB
+.bench/prinz2004/derived: .venv/.ready
+	test -d demo-db || $(BIN)/pyloric-db build demo --out demo-db
+	$(BIN)/python benchmarks/make_database.py demo-db .bench/prinz2004
+	$(BIN)/pyloric-db index .bench/prinz2004
+
+bench-query: .bench/prinz2004/derived  ## questions to 20 million circuits, beside other libraries
+	$(BIN)/python -m pip install --quiet --editable '.[dev,bench]'
+	$(BIN)/python benchmarks/queries.py .bench/prinz2004 --write docs/benchmarks.md
+
 schemas: .venv/.ready  ## export schemas/ from the code
 	$(BIN)/python -m pyloric_db.pipeline.schemas schemas
 
 clean:
-	rm -rf .venv demo-db demo.png dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .bench demo-db demo.png dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

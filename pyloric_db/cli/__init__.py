@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 import pyloric_db
-from pyloric_db.cli import asking, building, merging
+from pyloric_db.cli import asking, building, deriving, exporting, matching, merging, statistics
 from pyloric_db.cli.console import complain
 from pyloric_db.errors import PyloricDBError, ShardError
 
@@ -16,7 +16,15 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (*building.COMMANDS, *merging.COMMANDS, *asking.COMMANDS):
+for command in (
+    *building.COMMANDS,
+    *merging.COMMANDS,
+    *asking.COMMANDS,
+    *matching.COMMANDS,
+    *exporting.COMMANDS,
+    *statistics.COMMANDS,
+    *deriving.COMMANDS,
+):
     app.command()(command)
 
 

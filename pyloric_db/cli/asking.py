@@ -25,16 +25,16 @@ def query(
     order_by: Annotated[str | None, typer.Option(help="A column; '-name' for descending.")] = None,
     limit: Annotated[int | None, typer.Option(help="At most N circuits.")] = None,
     file_format: Annotated[
-        str, typer.Option("--format", help="table, csv, json or parquet.")
+        str, typer.Option("--format", help="table, csv, json, parquet, netcdf or zarr.")
     ] = "table",
     output: Annotated[Path | None, typer.Option("-o", "--output", help="File to write.")] = None,
 ) -> None:
     """Print the circuits for which an expression over the columns is true."""
-    formats = ("table", "csv", "json", "parquet")
+    formats = ("table", "csv", "json", "parquet", "netcdf", "zarr")
     if file_format not in formats:
         raise QueryError(f"--format must be one of {', '.join(formats)}, not {file_format!r}")
-    if file_format == "parquet" and output is None:
-        raise QueryError("--format parquet needs a file: -o FILE")
+    if file_format in formats[3:] and output is None:
+        raise QueryError(f"--format {file_format} needs a file: -o FILE")
     names = None if columns is None else [c.strip() for c in columns.split(",") if c.strip()]
     shown = 20 if file_format == "table" and limit is None and output is None else limit
     opened = pyloric_db.open(db)
@@ -47,60 +47,31 @@ def query(
         )
         names = [n for n in wanted if n in found]
     order = list(dict.fromkeys(["circuit_id", *(names or [str(v) for v in found.data_vars])]))
-    text = _formatted(found, order, file_format, output)
-    if text is not None:
-        if output is None:
-            sys.stdout.write(text)
-        else:
-            write_text(output, text)
+    if output is not None and file_format not in ("table", "json"):
+        from pyloric_db.query.save import save_rows
+
+        save_rows(found[[n for n in order if n != "circuit_id"]], output, file_format)
+    elif output is not None:
+        write_text(output, _formatted(found, order, file_format, wide=True))
+    else:
+        sys.stdout.write(_formatted(found, order, file_format, wide=not sys.stdout.isatty()))
     if file_format == "table" and shown == 20 and found.sizes["circuit"] == 20:
         say("the first 20; --limit N shows more, --format csv all", err)
 
 
-def _formatted(found: Any, order: list[str], file_format: str, output: Path | None) -> str | None:
-    """The rows as text; None where they went to `output` as Parquet."""
-    import pyarrow as pa
+def _formatted(found: Any, order: list[str], file_format: str, wide: bool) -> str:
+    """The rows as text."""
+    from pyloric_db.query.save import arrow_table, csv_bytes
 
     if file_format == "table":
-        console = Console(width=None if sys.stdout.isatty() and output is None else 200)
+        console = Console(width=200 if wide else None)
         with console.capture() as capture:
             console.print(rows_table(found, order))
         return capture.get()
-    arrays = [_arrow(found[name].values) for name in order]
-    fields = [
-        pa.field(n, a.type, metadata={k: str(v) for k, v in found[n].attrs.items()})
-        for n, a in zip(order, arrays, strict=True)
-    ]
-    table = pa.table(arrays, schema=pa.schema(fields))
+    table = arrow_table(found, order)
     if file_format == "json":
         return json.dumps(table.to_pylist(), indent=2) + "\n"
-    if file_format == "csv":
-        import io
-
-        import pyarrow.csv
-
-        sink = io.BytesIO()
-        pyarrow.csv.write_csv(table, sink)
-        return sink.getvalue().decode()
-    import pyarrow.parquet
-
-    try:
-        pyarrow.parquet.write_table(table, output)
-    except OSError as error:
-        raise ConfigError(f"{output} cannot be written: {error}") from error
-    return None
-
-
-def _arrow(values: Any) -> Any:
-    """A column with null for NaN and for the empty string."""
-    import numpy as np
-    import pyarrow as pa
-
-    if values.dtype.kind == "f":
-        return pa.array(values, mask=np.isnan(values))
-    if values.dtype == object:
-        return pa.array([v or None for v in values], pa.string())
-    return pa.array(values)
+    return csv_bytes(table).decode()
 
 
 def _circuit(db: str, circuit_id: str) -> tuple["Database", int]:

@@ -15,6 +15,7 @@ from pyloric_db.pipeline.ranges import Ranges
 from pyloric_db.pipeline.recipe import CircuitSpec
 from pyloric_db.query.database import Database
 from pyloric_db.query.database import open as open_database
+from pyloric_db.query.index import WORTHWHILE, has_flags, make_index
 from pyloric_db.store.cells import cells_intact
 from pyloric_db.store.create import check_target, create
 from pyloric_db.store.files import MANIFEST_FILE, Files, Where, files_at
@@ -104,6 +105,8 @@ def build(
                     f"`pyloric-db status {path}` shows the errors"
                 )
         Ledger(path).compact()
+    if manifest.n_circuits >= WORTHWHILE and has_flags(manifest):
+        make_index(path)
     return open_database(path)
 
 

@@ -43,30 +43,50 @@ class Columns:
             self._loaded[name] = values
         return self._loaded[name]
 
-    def _read(self, name: str) -> Any:
-        import pyarrow as pa
-        import pyarrow.dataset as ds
+    def take(self, names: Sequence[str], part: Array, place: Array) -> dict[str, Array]:
+        """Values of some rows: row `place` of part number `part`, both (n,).
 
-        options = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
-        dataset = ds.dataset(
-            [self.files.arrow_path(p) for p in self.parts],
-            filesystem=self.files.arrow_filesystem(),
-            schema=arrow_schema(self.manifest),
-            format=ds.ParquetFileFormat(default_fragment_scan_options=options),
-        )
-        try:
-            values = dataset.to_table(columns=[name])[name]
-        except (OSError, pa.ArrowException) as err:
-            raise DatabaseError(
-                f"column {name} of {self.files} cannot be read "
-                f"({first_line(err)}): verify the database, and build it again to mend it"
-            ) from err
+        Reads just these parts, and keeps nothing.
+
+        Raises:
+            DatabaseError: a part file is damaged.
+        """
+        found = {n: np.empty(len(part), dtype_of(self.manifest.column(n))) for n in names}
+        for k in np.unique(part):
+            here = np.flatnonzero(part == k)
+            table = self._table([self.parts[k]], names)
+            for name, values in found.items():
+                column = self.manifest.column(name)
+                values[here] = numpy_column(column, table[name])[place[here]]
+        return found
+
+    def _read(self, name: str) -> Any:
+        values = self._table(self.parts, [name])[name]
         if len(values) != self.n_rows:
             raise DatabaseError(
                 f"{self.files} holds {len(values):,} rows of features, but its "
                 f"ledger says {self.n_rows:,}: verify it, and build it again to mend it"
             )
         return values
+
+    def _table(self, parts: Sequence[str], names: Sequence[str]) -> Any:
+        import pyarrow as pa
+        import pyarrow.dataset as ds
+
+        options = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
+        dataset = ds.dataset(
+            [self.files.arrow_path(p) for p in parts],
+            filesystem=self.files.arrow_filesystem(),
+            schema=arrow_schema(self.manifest),
+            format=ds.ParquetFileFormat(default_fragment_scan_options=options),
+        )
+        try:
+            return dataset.to_table(columns=list(names))
+        except (OSError, pa.ArrowException) as err:
+            raise DatabaseError(
+                f"column {names[0]} of {self.files} cannot be read "
+                f"({first_line(err)}): verify the database, and build it again to mend it"
+            ) from err
 
 
 def dtype_of(column: Column) -> np.dtype[Any]:
@@ -87,10 +107,12 @@ def numpy_column(column: Column, values: Any) -> Array:
     import pyarrow.compute as pc
 
     dtype = dtype_of(column)
-    if dtype.kind == "O":
-        return _text(values)
     if not len(values):
         return np.empty(0, dtype)
+    if column.kind == "string":  # names, all different
+        return np.array(pc.fill_null(values, "").to_numpy(), dtype=dtype)
+    if column.kind == "category":
+        return _text(values)
     if dtype.kind == "f":
         values = pc.cast(values, pa.from_numpy_dtype(dtype))
     return np.array(values.to_numpy(), dtype=dtype)

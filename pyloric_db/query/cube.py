@@ -10,6 +10,7 @@ import xarray as xr
 from pyloric_db.errors import QueryError
 from pyloric_db.query.columns import Columns, attributes, check_names, dtype_of
 from pyloric_db.query.lazy import lazy_variable
+from pyloric_db.query.rows import Rows
 from pyloric_db.store.manifest import Axis, Manifest
 from pyloric_db.store.parameters import index_column
 from pyloric_db.vocabulary import Column, label
@@ -20,17 +21,17 @@ MOST_SCATTERED = 50_000_000
 Array = npt.NDArray[Any]
 
 
-def make_cube(table: Columns, ids: Array, names: Sequence[str] | None) -> xr.Dataset:
-    """See `Database.cube`; `ids` (rows,) are the circuit ids of the table."""
+def make_cube(table: Columns, rows: Rows, names: Sequence[str] | None) -> xr.Dataset:
+    """See `Database.cube`; `rows` are those of the table."""
     manifest = table.manifest
     if manifest.axes is None or manifest.grid_size is None:
         raise QueryError(f"the circuits of {manifest.name} are no grid: use db.circuits")
     axes, size = manifest.axes, manifest.grid_size
     dims, shape = tuple(a.name for a in axes), tuple(map(len, axes))
-    whole = len(ids) == size and bool((ids == np.arange(size)).all())
+    whole = rows.are(size)
     if not whole and size > MOST_SCATTERED:
         raise QueryError(
-            f"a cube of {size:,} places for {len(ids):,} circuits is too large (at most "
+            f"a cube of {size:,} places for {rows.count:,} circuits is too large (at most "
             f"{MOST_SCATTERED:,} unless the grid is complete): use db.circuits"
         )
 
@@ -42,7 +43,7 @@ def make_cube(table: Columns, ids: Array, names: Sequence[str] | None) -> xr.Dat
             load = _Reshaped(table, name, shape)
         else:
             empty, dtype = _empty(column)
-            load = _Scattered(table, name, shape, ids, np.asarray(empty, dtype))
+            load = _Scattered(table, name, shape, rows.ids, np.asarray(empty, dtype))
         return lazy_variable(dims, shape, dtype, load, attributes(column))
 
     if names is None:

@@ -1,11 +1,12 @@
 """`open`: a database as lazy xarray, hypercube, states, expressions and SQL."""
 
 import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import numpy.typing as npt
 
 from pyloric_db.errors import DatabaseError, QueryError
@@ -26,7 +27,7 @@ from pyloric_db.store.files import (
 )
 from pyloric_db.store.ledger import Ledger, LedgerRows, files_of
 from pyloric_db.store.manifest import Manifest, read_manifest
-from pyloric_db.store.parameters import needed_columns, parameters_from_columns
+from pyloric_db.store.parameters import grid_columns, needed_columns, parameters_from_columns
 from pyloric_db.store.table import part_name
 from pyloric_db.store.template import CIRCUIT_ID, coordinates, read_metadata, shard_key, state_shape
 from pyloric_db.vocabulary import CELL, CHANNEL, CHANNELS, CIRCUIT, STATE_VARIABLES, SYNAPSE
@@ -160,7 +161,7 @@ class Database:
         """
         from pyloric_db.query.cube import make_cube
 
-        return make_cube(self._table, self._rows.ids, columns)
+        return make_cube(self._table, self._rows, columns)
 
     def states(self, ids: npt.ArrayLike | None = None) -> "xr.Dataset":
         """Stored states: V (circuit, cell) mV, Ca (circuit, cell) uM, m, h and s.
@@ -172,7 +173,7 @@ class Database:
             QueryError: an id is not in the database.
             DatabaseError: the files of the states are damaged or missing.
         """
-        rows = self._rows.find(self._rows.ids if ids is None else ids)
+        rows = np.arange(len(self)) if ids is None else self._rows.find(ids)
         stored = self._rows.in_states(rows)
         if ids is None:
             whole = len(stored) == stored[-1] + 1 if len(stored) else False
@@ -190,7 +191,7 @@ class Database:
                     f"{self.files.named(STATES_DIR)} cannot be read: verify the database, and "
                     "build it again to mend it"
                 ) from err
-        circuit_id = (CIRCUIT, self._rows.ids[rows], {"units": "1", "long_name": "circuit id"})
+        circuit_id = (CIRCUIT, self._rows.ids_at(rows), {"units": "1", "long_name": "circuit id"})
         return chosen.assign_coords(circuit_id=circuit_id)
 
     def parameters(self, ids: npt.ArrayLike) -> "xr.Dataset":
@@ -202,8 +203,11 @@ class Database:
         import xarray as xr
 
         rows = self._rows.find(ids)
-        columns = {n: self._table.load(n)[rows] for n in needed_columns(self.manifest)}
-        columns["circuit_id"] = self._rows.ids[rows]
+        columns: dict[str, Any] = {"circuit_id": self._rows.ids_at(rows)}
+        if self.manifest.axes is not None:  # the id says where on the grid a circuit is
+            columns |= grid_columns(self.manifest.axes, columns["circuit_id"])
+        else:
+            columns |= self._table.take(needed_columns(self.manifest), *self._rows.in_parts(rows))
         gbar, gsyn = parameters_from_columns(self.manifest, columns)
         return xr.Dataset(
             {
@@ -244,17 +248,57 @@ class Database:
         Raises:
             QueryError: the expression is not valid, or a column is unknown.
         """
-        condition = to_sql(expr, self.manifest)
         names = [c.name for c in self.manifest.columns] if columns is None else _several(columns)
         check_names(self.manifest, names)
         names = list(dict.fromkeys(["circuit_id", *names]))
-        text = f"SELECT {', '.join(quote_name(n) for n in names)} FROM circuits WHERE {condition}"
-        text += f" ORDER BY {self._order(order_by)}"
+        order = f"ORDER BY {self._order(order_by)}"
         if limit is not None:
             if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
                 raise QueryError(f"limit must be a whole number from 0, not {limit!r}")
-            text += f" LIMIT {min(limit, 2**62)}"
-        return self._dataset(names, self._engine.ask(text) if len(self) else None)
+            order += f" LIMIT {min(limit, 2**62)}"
+        return self._dataset(names, self._ask(", ".join(map(quote_name, names)), expr, order))
+
+    def count(self, expr: str) -> int:
+        """How many circuits a boolean expression over the columns is true for.
+
+        Raises:
+            QueryError: the expression is not valid, as in `query`.
+        """
+        table = self._ask("count(*)", expr)
+        return 0 if table is None else int(table[0][0].as_py())
+
+    def nearest(
+        self,
+        features: "Mapping[str, float] | xr.Dataset",
+        k: int = 10,
+        where: str = "True",
+    ) -> "xr.Dataset":
+        """The circuits whose rhythm is nearest to a given one, the nearest first.
+
+        The distance is the root mean square, over the features compared, of the difference in
+        units of the published standard deviation (`vocabulary.CRITERIA`): 1 is as far as one
+        SD in each. A feature that the given rhythm does not have is not compared, and a
+        circuit that lacks one of those compared is left out.
+
+        Args:
+            features: values of some or all of the fifteen features by column name, as numbers;
+                None and NaN are missing. Or what `features_from_spikes` returned for one
+                recording.
+            k: how many circuits; fewer come where there are not so many.
+            where: only circuits for which this expression is true, such as "pyloric_like".
+
+        Returns:
+            All columns of the circuits, and `distance` (circuit,) in SD; ties in ascending
+            `circuit_id`. `attrs["compared"]` lists the features compared.
+
+        Raises:
+            QueryError: a name is none of the fifteen, the circuits have no such feature, a
+                value is not one finite number, all are missing, `k` or `where` is not valid,
+                or no circuit has them all.
+        """
+        from pyloric_db.query.nearest import find_nearest
+
+        return find_nearest(self, features, k, where)
 
     def sql(self, text: str) -> "pa.Table":
         """The result of one SELECT statement of DuckDB over the view `circuits`.
@@ -295,6 +339,37 @@ class Database:
         )
         return traces
 
+    def to_arrays(
+        self,
+        inputs: str | Sequence[str] = "parameters",
+        targets: str | Sequence[str] = "features",
+        where: str = "True",
+        missing: Literal["drop", "mask", "fill"] = "drop",
+    ) -> Any:
+        """Inputs and targets of circuits as float32 matrices with names and units.
+
+        As `pyloric_db.ml.arrays.to_arrays`, which says what the arguments are and what
+        `Arrays` come back.
+
+        Raises:
+            QueryError: a column is unknown or text, or no circuit is left.
+        """
+        import pyloric_db
+
+        return pyloric_db.to_arrays(self, inputs, targets, where, missing)
+
+    def stats(self, where: str = "pyloric") -> Any:
+        """Statistics of the circuits for which an expression is true.
+
+        As `pyloric_db.statistics.stats.stats`, whose `Statistics` come back.
+
+        Raises:
+            QueryError: the expression is not valid, or true for no circuit.
+        """
+        import pyloric_db
+
+        return pyloric_db.stats(self, where)
+
     def cells(self) -> "xr.Dataset":
         """The thermalised cells: gbar_* mS/cm2, activity, period_ms, steady, V mV, Ca uM, m_*, h_*.
 
@@ -309,11 +384,49 @@ class Database:
             variables[name] = ("thermalised", values, {"units": unit, "long_name": long_name})
         return xr.Dataset(variables)
 
+    def _ask(self, what: str, expr: str, order: str = "") -> "pa.Table | None":
+        """SELECT `what` of the circuits of an expression; None where there are no circuits."""
+        condition = to_sql(expr, self.manifest)
+        if not len(self):
+            return None
+        for source in self._sources(expr):
+            try:
+                return self._engine.ask(f"SELECT {what} FROM {source} WHERE {condition} {order}")
+            except QueryError:
+                if source == "circuits":
+                    raise
+        raise AssertionError("the last source is the view")
+
+    def _sources(self, expr: str) -> Iterator[str]:
+        """Where to look for the circuits of an expression, the fastest first.
+
+        All give the same answer; one may be gone by now, but for the last, which is all.
+        """
+        from pyloric_db.query.engine import rows_of
+        from pyloric_db.query.index import in_index
+        from pyloric_db.query.narrow import narrow
+
+        narrowing = narrow(expr)
+        if narrowing.spans:
+            held = self._rows.shards_within(narrowing.may_hold)
+            if len(held) < len(self._table.parts):
+                yield rows_of(self.files, [self._table.parts[k] for k in held or [0]])
+        elif in_index(narrowing) and self._index is not None:
+            yield rows_of(self.files, [self._index])
+        yield "circuits"
+
     @cached_property
     def _engine(self) -> "Engine":
         from pyloric_db.query.engine import Engine
 
-        return Engine(self.files, self._table.parts)
+        return Engine(self.files, self._table.parts, self._index)
+
+    @cached_property
+    def _index(self) -> str | None:
+        """The derived table of the pyloric-like circuits, where there is a good one."""
+        from pyloric_db.query.index import find_index
+
+        return find_index(self.files, self.manifest, self._ledger.shards)
 
     @cached_property
     def _states(self) -> "xr.Dataset":
@@ -378,7 +491,10 @@ class Database:
         for name in names:
             column = self.manifest.column(name)
             values = pa.chunked_array([], pa.float32()) if table is None else table[name]
-            variables[name] = (CIRCUIT, numpy_column(column, values), attributes(column))
+            # fastpath: xarray would take every text to pandas and back
+            variables[name] = xr.Variable(
+                CIRCUIT, numpy_column(column, values), attributes(column), fastpath=True
+            )
         coords = {"circuit_id": variables.pop("circuit_id")}
         return xr.Dataset(variables, coords, {"name": self.manifest.name})
 

@@ -12,6 +12,7 @@ from pyloric_db.store.files import Files
 _SHUT = (
     "SET autoinstall_known_extensions = false",
     "SET autoload_known_extensions = false",
+    "SET enable_progress_bar = false",  # it would be drawn into the caller's output
     "SET python_enable_replacements = false",  # Python variables of the caller
     "SET temp_directory = ''",
     "SET enable_external_access = false",
@@ -20,23 +21,26 @@ _SHUT = (
 
 
 class Engine:
-    """A DuckDB connection that sees the view `circuits` and nothing else."""
+    """A DuckDB connection that sees the view `circuits`, its files, and nothing else.
 
-    def __init__(self, files: Files, parts: Sequence[str]) -> None:
+
+    `derived` is a table that `ask` may be told to read instead of the view.
+    """
+
+    def __init__(self, files: Files, parts: Sequence[str], derived: str | None = None) -> None:
         import duckdb
 
         self._duckdb = duckdb
         self._connection = duckdb.connect(":memory:")
-        paths = [files.arrow_path(p) for p in parts]
-        patterns = [_literally(p) for p in paths]
         filesystem = files.arrow_filesystem()
         if filesystem is not None:
             self._connection.register_filesystem(filesystem)
-            paths = patterns = [f"{filesystem.protocol}://{p}" for p in paths]
-        self._connection.execute(f"SET allowed_paths = {_list([*paths, *patterns])}")
-        self._connection.execute(
-            f"CREATE VIEW circuits AS SELECT * FROM read_parquet({_list(patterns)})"
-        )
+        names = [*parts, *([derived] if derived else [])]
+        paths = [_path_of(files, name) for name in names]
+        allowed = text_list([*paths, *map(literally, paths)])
+        self._connection.execute(f"SET allowed_paths = {allowed}")
+        self._connection.execute("SET parquet_metadata_cache = true")
+        self._connection.execute(f"CREATE VIEW circuits AS SELECT * FROM {rows_of(files, parts)}")
         for statement in _SHUT:
             self._connection.execute(statement)
 
@@ -65,10 +69,23 @@ class Engine:
             raise QueryError(f"SQL failed: {first_line(err)}") from err
 
 
-def _list(texts: Sequence[str]) -> str:
+def rows_of(files: Files, names: Sequence[str]) -> str:
+    """SQL of the rows of a database's Parquet files, whatever their names."""
+    return f"read_parquet({text_list([literally(_path_of(files, name)) for name in names])})"
+
+
+def _path_of(files: Files, name: str) -> str:
+    """A file as DuckDB names it."""
+    filesystem = files.arrow_filesystem()
+    path = files.arrow_path(name)
+    return path if filesystem is None else f"{filesystem.protocol}://{path}"
+
+
+def text_list(texts: Sequence[str]) -> str:
+    """SQL of a list of texts."""
     return "[" + ", ".join(map(quote_text, texts)) + "]"
 
 
-def _literally(path: str) -> str:
+def literally(path: str) -> str:
     """A path in which DuckDB finds no wildcards."""
     return "".join(f"[{c}]" if c in "*?[" else c for c in path)

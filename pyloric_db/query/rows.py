@@ -24,25 +24,35 @@ class Rows:
     ) -> None:
         self._manifest = manifest
         self._shards = [shards[s] for s in sorted(shards)]
+        self._first = np.array([row["first_id"] for row in self._shards], dtype=np.int64)
+        last = np.array([row["last_id"] for row in self._shards], dtype=np.int64)
+        sizes = np.array([row["n_circuits"] for row in self._shards], dtype=np.int64)
+        self._ends = np.concatenate([[0], np.cumsum(sizes)])
+        # ids ascend in a shard, so that its ends say whether any is left out
+        self._whole = bool(
+            (last - self._first + 1 == sizes).all() and (self._first[1:] > last[:-1]).all()
+        )
+        self._last_id = int(last[-1]) if len(last) else -1
         self._read_ids = read_ids
         self._ids: Ids | None = None
         self._order: Ids | None = None
-        self.count: int = sum(row["n_circuits"] for row in self._shards)
+        self.count = int(self._ends[-1])
 
     @property
     def ids(self) -> Ids:
         """Circuit ids of all rows, (rows,)."""
         if self._ids is None:
-            # ids ascend in a shard, so that its ends say whether any is left out
-            whole = all(r["last_id"] - r["first_id"] + 1 == r["n_circuits"] for r in self._shards)
-            spans = [np.arange(r["first_id"], r["last_id"] + 1) for r in self._shards if whole]
-            self._ids = (
-                np.concatenate([np.empty(0, np.int64), *spans])
-                if whole
-                else (np.asarray(self._read_ids(), dtype=np.int64))
-            )
+            if self._whole:
+                spans = [np.arange(r["first_id"], r["last_id"] + 1) for r in self._shards]
+                self._ids = np.concatenate([np.empty(0, np.int64), *spans])
+            else:
+                self._ids = np.array(self._read_ids(), dtype=np.int64)
             self._ids.flags.writeable = False
         return self._ids
+
+    def are(self, size: int) -> bool:
+        """Whether the rows are the circuits 0 ... size - 1, in this order."""
+        return self._whole and self.count == size == self._last_id + 1
 
     def find(self, ids: npt.ArrayLike) -> Ids:
         """Rows of the table of circuit ids, (n,), in the order given.
@@ -55,28 +65,58 @@ class Rows:
             return np.empty(0, np.int64)
         if wanted.ndim != 1 or wanted.dtype.kind not in "iu":
             raise QueryError(f"circuit ids must be a list of whole numbers, not {wanted.dtype}")
-        order = self._ascending()
-        known = self.ids if order is None else self.ids[order]
-        places = np.searchsorted(known, wanted)
-        found = places < len(known)
-        found[found] = known[places[found]] == wanted[found]
+        rows, found = self._in_spans(wanted) if self._whole else self._among_ids(wanted)
         if not found.all():
             raise QueryError(
                 f"circuit {wanted[~found][0]} is not in the database, which has "
                 f"{self.count:,} circuits{self._range()}"
             )
-        rows: Ids = places if order is None else order[places]
         return rows
+
+    def ids_at(self, rows: npt.ArrayLike) -> Ids:
+        """Circuit ids of rows of the table."""
+        if not self._whole:
+            return self.ids[np.asarray(rows)]
+        part, place = self.in_parts(rows)
+        return self._first[part] + place if len(part) else place
+
+    def shards_within(self, may_hold: Callable[[int, int], bool]) -> list[int]:
+        """Which of the finished shards, counted from 0, may hold circuits: asked by their ids."""
+        return [
+            k for k, row in enumerate(self._shards) if may_hold(row["first_id"], row["last_id"])
+        ]
+
+    def in_parts(self, rows: npt.ArrayLike) -> tuple[Ids, Ids]:
+        """Which finished shard rows of the table are in, counted from 0, and where in it."""
+        rows = np.asarray(rows, dtype=np.int64)
+        part = np.searchsorted(self._ends, rows, side="right") - 1
+        return part, rows - self._ends[part]
 
     def in_states(self, rows: npt.ArrayLike) -> Ids:
         """Rows of the Zarr arrays of rows of the table."""
-        sizes = [row["n_circuits"] for row in self._shards]
-        ends = np.cumsum([0, *sizes])
-        rows = np.asarray(rows, dtype=np.int64)
-        place = np.searchsorted(ends, rows, side="right") - 1
+        part, place = self.in_parts(rows)
         shards = np.array([row["shard"] for row in self._shards], dtype=np.int64)
-        stored: Ids = shards[place] * self._manifest.shard_circuits + rows - ends[place]
+        stored: Ids = shards[part] * self._manifest.shard_circuits + place
         return stored
+
+    def _in_spans(self, wanted: Ids) -> tuple[Ids, npt.NDArray[np.bool_]]:
+        """Rows of ids, and which of them there are, where every shard holds a span of ids."""
+        part = np.searchsorted(self._first, wanted, side="right") - 1
+        there = (part >= 0) & (wanted <= np.iinfo(np.int64).max)
+        rows = np.zeros(len(wanted), np.int64)
+        place = wanted[there].astype(np.int64) - self._first[part[there]]
+        rows[there] = self._ends[part[there]] + place
+        there[there] = rows[there] < self._ends[part[there] + 1]
+        return rows, there
+
+    def _among_ids(self, wanted: Ids) -> tuple[Ids, npt.NDArray[np.bool_]]:
+        """The same where ids lie anywhere."""
+        order = self._ascending()
+        known = self.ids if order is None else self.ids[order]
+        places = np.searchsorted(known, wanted)
+        there = places < len(known)
+        there[there] = known[places[there]] == wanted[there]
+        return (places if order is None else order[np.where(there, places, 0)]), there
 
     def _ascending(self) -> Ids | None:
         """Order that sorts the ids; None if they ascend already."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from pyloric_db.errors import DatabaseError
+from pyloric_db.store.derived import derived_damage, derived_files
 from pyloric_db.store.files import (
     FAILURES_FILE,
     LEDGER_FILE,
@@ -106,6 +107,10 @@ def verify(path: Where, progress: Callable[[int, int], None] | None = None) -> R
         read += file.size
         if progress:
             progress(read, total)
+    derived = derived_damage(files)
+    if derived:
+        file_name, wrong = derived
+        damages.append(Damage(file_name, f"{wrong} (`pyloric-db index` makes it again)"))
     damages += [
         Damage(FAILURES_FILE, f"line {line} does not match its checksum")
         for line in read_sealed(files, FAILURES_FILE).damaged
@@ -115,7 +120,7 @@ def verify(path: Where, progress: Callable[[int, int], None] | None = None) -> R
         shards_done=len(rows.shards),
         n_shards=manifest.n_shards if manifest else None,
         failures=tuple(failures(files)),
-        strays=_strays(files, {f.path for f in listed}),
+        strays=_strays(files, {f.path for f in listed} | set(derived_files(files))),
     )
 
 

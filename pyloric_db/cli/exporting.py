@@ -1,0 +1,68 @@
+"""The command that writes training data."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import pyloric_db
+from pyloric_db.cli.console import DB, Json, err, say
+
+
+def export(
+    db: DB,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Directory to write.")],
+    file_format: Annotated[
+        str, typer.Option("--format", help="parquet, npz, csv, netcdf or zarr.")
+    ] = "parquet",
+    where: Annotated[
+        str, typer.Option(help="Only circuits for which this is true, such as 'pyloric_like'.")
+    ] = "True",
+    split: Annotated[
+        str, typer.Option(help="Shares of training, validation and test.")
+    ] = "0.8/0.1/0.1",
+    missing: Annotated[
+        str, typer.Option(help="Missing values: drop the circuit, mask them, or fill in the mean.")
+    ] = "drop",
+    inputs: Annotated[
+        str, typer.Option(help="Columns, separated by commas; or parameters: all conductances.")
+    ] = "parameters",
+    targets: Annotated[
+        str, typer.Option(help="Columns, separated by commas; or features: the fifteen.")
+    ] = "features",
+    as_json: Json = False,
+) -> None:
+    """Write training data: inputs and targets, split, with constants and a README.
+
+    A hash of its parameters decides which part a circuit falls into: the same in every database.
+    """
+    from pyloric_db.ml.export import export as export_arrays
+
+    opened = pyloric_db.open(db)
+    with err.status("reading and writing"):
+        counts = export_arrays(
+            opened,
+            output,
+            file_format=file_format,
+            inputs=_names(inputs),
+            targets=_names(targets),
+            where=where,
+            missing=missing,  # type: ignore[arg-type]
+            split=split,
+        )
+    if as_json:
+        print(json.dumps({"path": str(output), "circuits": counts}, indent=2))
+        return
+    parts = ", ".join(f"{n:,} {name}" for name, n in counts.items())
+    say(f"wrote {output}: {parts}; its README describes every column")
+
+
+def _names(text: str) -> Any:
+    """A group's name, or the names of columns."""
+    if text in ("parameters", "features"):
+        return text
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+COMMANDS = (export,)

@@ -1,0 +1,166 @@
+"""The command that finds circuits for a recording."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+import pyloric_db
+from pyloric_db.cli.console import DB, Json, err, out, say, table_of
+from pyloric_db.errors import ConfigError
+from pyloric_db.vocabulary import CRITERIA
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from pyloric_db.query.database import Database
+
+
+def match(
+    db: DB,
+    recording: Annotated[
+        Path, typer.Argument(metavar="RECORDING", help="CSV with columns neuron,time; or NWB.")
+    ],
+    k: Annotated[int, typer.Option("-k", help="How many circuits.")] = 5,
+    unit: Annotated[str, typer.Option(help="Of the times in a CSV file: s or ms.")] = "s",
+    where: Annotated[
+        str, typer.Option(help="Only circuits for which this is true, such as 'pyloric'.")
+    ] = "True",
+    as_json: Json = False,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Figure of recording and model.")
+    ] = None,
+) -> None:
+    """Find the circuits that play the rhythm of a recording.
+
+    Measures the fifteen features of the recorded spikes of AB/PD, LP and PY, and prints the
+    circuits that are nearest in units of the published standard deviations.
+    """
+    if output is not None:
+        from pyloric_db.plot.match import check_figure
+
+        check_figure(output)
+    opened = pyloric_db.open(db)
+    spikes = pyloric_db.read_recording(recording, unit=unit)
+    features = pyloric_db.features_from_spikes(spikes)
+    if not float(features["period_ms"].values[0]) > 0:
+        activity = features["activity_abpd"].values[0]
+        raise ConfigError(
+            f"{recording} has no rhythm: AB/PD is {activity}, with fewer than two whole cycles "
+            f"of bursts (times were read as {unit})"
+        )
+    with err.status("looking through the circuits"):
+        found = opened.nearest(features, k=k, where=where)
+    if as_json:
+        print(json.dumps(_described(opened, spikes, features, found), indent=2))
+    else:
+        _print(opened, spikes, features, found)
+    if output is not None:
+        _draw(opened, spikes, features, found.isel(circuit=[0]), output)
+        if not as_json:
+            say(f"wrote {output}")
+
+
+def _parameters(opened: "Database", found: "xr.Dataset") -> dict[str, list[Any]]:
+    """Parameters of the circuits found: cells on a grid by name, conductances with units."""
+    manifest = opened.manifest
+    columns: dict[str, list[Any]] = {}
+    if manifest.axes is not None:
+        for axis in manifest.axes:
+            values = found[axis.name].values
+            columns[axis.name] = (
+                [axis.labels[int(i)] for i in values]
+                if axis.kind == "cell"
+                else [float(v) for v in values]
+            )
+        return columns
+    for name in map(str, found.data_vars):
+        if name.startswith(("gbar_", "gsyn_", "ggap_")):
+            columns[name] = [float(v) for v in found[name].values]
+    return columns
+
+
+def _value(source: "xr.Dataset", name: str, i: int) -> float | None:
+    value = float(source[name].values[i])
+    return None if value != value else value
+
+
+def _described(
+    opened: "Database", spikes: "xr.DataArray", features: "xr.Dataset", found: "xr.Dataset"
+) -> dict[str, Any]:
+    parameters = _parameters(opened, found)
+    names = [c.column for c in CRITERIA]
+    return {
+        "recording": {
+            "features": {n: _value(features, n, 0) for n in names},
+            "pyloric": bool(features["pyloric"].values[0]),
+            "pyloric_like": bool(features["pyloric_like"].values[0]),
+            "neurons_left_out": list(spikes.attrs["left_out"]),
+        },
+        "compared": found.attrs["compared"],
+        "nearest": [
+            {
+                "circuit_id": int(found["circuit_id"].values[i]),
+                "distance_sd": float(found["distance"].values[i]),
+                "pyloric": bool(found["pyloric"].values[i]),
+                "parameters": {name: values[i] for name, values in parameters.items()},
+                "features": {n: _value(found, n, i) for n in names},
+            }
+            for i in range(found.sizes["circuit"])
+        ],
+    }
+
+
+def _print(
+    opened: "Database", spikes: "xr.DataArray", features: "xr.Dataset", found: "xr.Dataset"
+) -> None:
+    ids = found["circuit_id"].values
+    table = table_of("", "recording", *(str(i) for i in ids))
+    if "netcode" in found:
+        table.add_row("netcode", "", *found["netcode"].values)
+    table.add_row("distance (SD)", "", *(f"{d:.3f}" for d in found["distance"].values))
+    columns = [(features, 0), *((found, i) for i in range(len(ids)))]
+    table.add_row("pyloric", *(str(bool(s["pyloric"].values[i])) for s, i in columns))
+    for c in CRITERIA:
+        cells = (_value(s, c.column, i) for s, i in columns)
+        table.add_row(c.column, *("" if v is None else f"{v:.4g}" for v in cells))
+    for name, values in _parameters(opened, found).items():
+        shown = (v if isinstance(v, str) else f"{v:g}" for v in values)
+        table.add_row(name, "", *shown)
+    out.print(table)
+    if spikes.attrs["left_out"]:
+        say(f"neurons left out: {', '.join(spikes.attrs['left_out'])}", err)
+    missing = [c.column for c in CRITERIA if c.column not in found.attrs["compared"]]
+    if missing:
+        say(f"not compared, the recording does not have them: {', '.join(missing)}", err)
+
+
+def _draw(
+    opened: "Database",
+    spikes: "xr.DataArray",
+    features: "xr.Dataset",
+    circuit: "xr.Dataset",
+    output: Path,
+) -> None:
+    from pyloric_db.plot.match import CYCLES, plot_match
+
+    ids = circuit["circuit_id"].values
+    opened.states(ids)  # damage is said before JAX is loaded
+    from pyloric_db.pipeline.compile_cache import use_compile_cache
+
+    use_compile_cache()
+    # two cycles more than are shown, so that any burst may be the first
+    period = max(float(circuit["period_ms"].values[0]), float(features["period_ms"].values[0]))
+    with err.status("simulating the nearest circuit"):
+        simulation = opened.simulate(ids, duration_ms=_steps(opened, (CYCLES + 2) * period))
+    plot_match(spikes, features, circuit, simulation, output)
+
+
+def _steps(opened: "Database", duration_ms: float) -> float:
+    """A duration of whole steps."""
+    dt_ms = float(opened.manifest.settings["dt_ms"])
+    return round(duration_ms / dt_ms) * dt_ms
+
+
+COMMANDS = (match,)

@@ -1,0 +1,133 @@
+"""The command that prints statistics of a set of circuits."""
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+import pyloric_db
+from pyloric_db.cli.console import DB, Json, err, out, say, table_of
+
+if TYPE_CHECKING:
+    from pyloric_db.statistics.stats import Statistics
+
+#: Lines of the longer tables.
+_SHOWN = 10
+
+
+def stats(
+    db: DB,
+    where: Annotated[
+        str, typer.Option(help="The circuits: those for which this expression is true.")
+    ] = "pyloric",
+    as_json: Json = False,
+) -> None:
+    """Describe a set of circuits, by default the pyloric ones.
+
+    Combinations of cells and of synapses, marginals and correlations of the parameters,
+    connectedness on the grid, and what each parameter tells about each feature.
+    """
+    opened = pyloric_db.open(db)
+    with err.status("counting"):
+        found = opened.stats(where)
+    if as_json:
+        print(json.dumps(found.to_json()))
+        return
+    share = 100 * found.n_selected / found.n_circuits
+    say(f"{found.n_selected:,} of {found.n_circuits:,} circuits ({share:.2f}%): {where}\n")
+    _combinations(found)
+    _marginals(found)
+    _components(found)
+    _dependence(found)
+
+
+def _combinations(found: "Statistics") -> None:
+    if found.cells is not None:
+        occurring = int((found.cells > 0).sum())
+        say(f"combinations of cells: {occurring} of {found.cells.size} occur")
+    if found.synapses is not None:
+        names = [str(c) for c in found.synapses.coords]
+        possible = 2 ** len(names)
+        say(f"combinations of synapses that are there: {found.synapses.size} of {possible} occur")
+        short = [n.removeprefix("gsyn_").removesuffix("_nS") for n in names]
+        table = table_of("the most frequent", *short, "circuits")
+        for i, count in enumerate(found.synapses.values[:_SHOWN]):
+            flags = ("+" if found.synapses[n].values[i] else "-" for n in names)
+            table.add_row(str(i + 1), *flags, f"{count:,}")
+        out.print(table)
+    say("")
+
+
+def _marginals(found: "Statistics") -> None:
+    table = table_of("parameter", "level", "of the set", "of all", "share of the level")
+    for name, marginal in found.marginals.items():
+        selected, everything = marginal["selected"].values, marginal["all"].values
+        for i, level in enumerate(_levels(name, marginal)):
+            share = selected[i] / everything[i] if everything[i] else float("nan")
+            table.add_row(
+                name if i == 0 else "",
+                level,
+                f"{100 * selected[i] / found.n_selected:.2f}%",
+                f"{100 * everything[i] / found.n_circuits:.2f}%",
+                "" if share != share else f"{100 * share:.2f}%",
+            )
+    out.print(table)
+    say("")
+
+
+def _levels(name: str, marginal: Any) -> list[str]:
+    if "lower" in marginal.coords:
+        ends = zip(marginal["lower"].values, marginal["upper"].values, strict=True)
+        return [f"{low:.4g} - {high:.4g}" for low, high in ends]
+    return [v if isinstance(v, str) else f"{v:g}" for v in marginal[name].values.tolist()]
+
+
+def _components(found: "Statistics") -> None:
+    sizes = found.component_sizes
+    if sizes is None:
+        return
+    largest = ", ".join(f"{s:,}" for s in sizes[:_SHOWN])
+    say(
+        f"{len(sizes):,} connected components under single steps, the largest of {largest} "
+        f"circuits ({100 * sizes[0] / found.n_selected:.1f}% in the first)"
+    )
+    if not found.whole_grid:
+        say(
+            "the database does not hold the whole grid: these are components of the sample, "
+            "far more and smaller than those of the region itself"
+        )
+    say("")
+
+
+def _dependence(found: "Statistics") -> None:
+    pairs = []
+    for matrix, kind in ((found.rank_correlation, "rank correlation"), (found.cramers_v, "V")):
+        names = matrix["parameter"].values
+        for i in range(len(names)):
+            for j in range(i):
+                value = float(matrix.values[i, j])
+                ranked = (
+                    kind == "V"
+                    and found.rank_correlation.values[i, j] == (found.rank_correlation.values[i, j])
+                )
+                if value == value and not ranked:
+                    pairs.append((abs(value), value, names[j], names[i], kind))
+    table = table_of("strongest pairs of parameters", "", "measure", "value")
+    for _, value, a, b, kind in sorted(pairs, reverse=True)[:_SHOWN]:
+        table.add_row(str(a), str(b), kind, f"{value:.3f}")
+    out.print(table)
+    say("")
+    table = table_of("feature", "what tells most about it: share of its variance (direction)")
+    for i, feature in enumerate(found.sensitivity["feature"].values):
+        shares = found.sensitivity.values[i]
+        known = [j for j in shares.argsort()[::-1] if shares[j] == shares[j]][:3]
+        words = []
+        for j in known:
+            rho = found.direction.values[i, j]
+            sign = "" if rho != rho else f" ({'+' if rho > 0 else '-'})"
+            words.append(f"{found.sensitivity['parameter'].values[j]} {shares[j]:.2f}{sign}")
+        table.add_row(str(feature), ", ".join(words))
+    out.print(table)
+
+
+COMMANDS = (stats,)

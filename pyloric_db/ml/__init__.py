@@ -1,0 +1,1 @@
+"""Arrays for machine learning from a database, and exports of them. Loads no JAX."""

@@ -1,0 +1,250 @@
+"""Columns of a database as float32 matrices with names and units."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from pyloric_db.errors import QueryError, nearest
+from pyloric_db.ml.split import place_of
+from pyloric_db.query.database import Database
+from pyloric_db.store.parameters import (
+    gbar_column,
+    needed_columns,
+    parameter_columns,
+    parameters_from_columns,
+    synapse_column,
+)
+from pyloric_db.vocabulary import CHANNELS, CRITERIA, Column
+
+Missing = Literal["drop", "mask", "fill"]
+POLICIES = ("drop", "mask", "fill")
+
+#: A name that stands for all conductances, and one for those of the fifteen features there are.
+PARAMETERS, FEATURES = "parameters", "features"
+
+#: Circuits whose conductances are worked out at a time.
+_BLOCK = 1 << 17
+
+Floats = npt.NDArray[np.float32]
+Flags = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Columns side by side.
+
+    `values` (circuit, column) float32; `present` (circuit, column) False where a value was
+    missing. `columns` say name, unit and long name of each.
+    """
+
+    values: Floats
+    present: Flags
+    columns: tuple[Column, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(c.name for c in self.columns)
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        return tuple(c.unit for c in self.columns)
+
+    def take(self, rows: npt.NDArray[np.generic]) -> "Matrix":
+        """Some circuits, by a mask or an index."""
+        return Matrix(self.values[rows], self.present[rows], self.columns)
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """What `to_arrays` returns: circuits in ascending `circuit_id`.
+
+    `place` (circuit,) is uniform in [0, 1) and the same for a circuit in every database: split
+    by it (`pyloric_db.ml.split`).
+    """
+
+    inputs: Matrix
+    targets: Matrix
+    circuit_id: npt.NDArray[np.int64]
+    place: npt.NDArray[np.float64]
+
+    def take(self, rows: npt.NDArray[np.generic]) -> "Arrays":
+        """Some circuits, by a mask or an index."""
+        return Arrays(
+            self.inputs.take(rows),
+            self.targets.take(rows),
+            self.circuit_id[rows],
+            self.place[rows],
+        )
+
+
+def to_arrays(
+    db: Database,
+    inputs: str | Sequence[str] = PARAMETERS,
+    targets: str | Sequence[str] = FEATURES,
+    where: str = "True",
+    missing: Missing = "drop",
+) -> Arrays:
+    """Inputs and targets of circuits as float32 matrices.
+
+    Args:
+        db: the database.
+        inputs: names of columns, or `"parameters"`: every gbar_* in mS/cm2 and gsyn_* in nS of
+            the circuits, also where the grid is one of numbered cells. Flags are 0 and 1.
+        targets: names of columns, or `"features"`: those of the fifteen that there are.
+        where: only circuits for which this expression is true.
+        missing: what becomes of missing values. `"drop"` leaves out circuits that lack one,
+            `"mask"` puts 0 in their places, `"fill"` the mean of the column over the circuits
+            that have it; `present` says in each case where values were.
+
+    Raises:
+        QueryError: a column is unknown, is text, or is an input and a target; the expression
+            is not valid; no circuit is left; or, with `"fill"`, a column has no value at all.
+    """
+    check_policy(missing)
+    arrays = read_arrays(db, inputs, targets, where)
+    if missing == "drop":
+        arrays = without_missing(arrays)
+    elif missing == "fill":
+        arrays = filled(arrays, means(arrays.inputs), means(arrays.targets))
+    return arrays
+
+
+def check_policy(missing: str) -> None:
+    """QueryError for what is no policy for missing values."""
+    if missing not in POLICIES:
+        raise QueryError(f"missing must be one of {', '.join(POLICIES)}, not {missing!r}")
+
+
+def read_arrays(
+    db: Database, inputs: str | Sequence[str], targets: str | Sequence[str], where: str
+) -> Arrays:
+    """The matrices with 0 for what is missing."""
+    chosen = [_columns(db, names) for names in (inputs, targets)]
+    if not all(chosen):
+        raise QueryError("inputs and targets must name at least one column each")
+    names = [c.name for columns in chosen for c in columns]
+    twice = sorted({n for n in names if names.count(n) > 1})
+    if twice:
+        raise QueryError(f"{twice[0]} must be an input or a target once, not more often")
+    stored = {c.name for c in db.manifest.columns}
+    needed = needed_columns(db.manifest)
+    rows = db.query(where, columns=[*needed, *(n for n in names if n in stored)])
+    if not rows.sizes["circuit"]:
+        raise QueryError(f"there is no circuit for which {where!r} is true")
+    ids = rows["circuit_id"].values
+    own = _own_columns(db)
+    matrices = []
+    for columns in chosen:
+        values = np.empty((len(ids), len(columns)), dtype=np.float32)
+        for i, c in enumerate(columns):
+            if c.name not in own:
+                values[:, i] = rows[c.name].values
+        matrices.append(Matrix(values, np.empty(0, dtype=np.bool_), tuple(columns)))
+    place = np.empty(len(ids))
+    for start in range(0, len(ids), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        part = {n: rows[n].values[block] for n in ("circuit_id", *needed)}
+        gbar, gsyn = parameters_from_columns(db.manifest, part)
+        place[block] = place_of(gbar, gsyn)
+        conductances = np.concatenate([gbar.reshape(len(gbar), -1), gsyn], axis=1)
+        for matrix in matrices:
+            for i, name in enumerate(matrix.names):
+                if name in own:
+                    matrix.values[block, i] = conductances[:, own[name]]
+    return Arrays(_known(matrices[0]), _known(matrices[1]), ids, place)
+
+
+def _known(matrix: Matrix) -> Matrix:
+    """With 0 and a note for NaN."""
+    present = ~np.isnan(matrix.values)
+    matrix.values[~present] = 0
+    return Matrix(matrix.values, present, matrix.columns)
+
+
+def _own_columns(db: Database) -> dict[str, int]:
+    """Names of the conductances in the order of `place_of`: all gbar, then all gsyn.
+
+    They are taken from the grid's axes in full precision and rounded once.
+    """
+    manifest = db.manifest
+    names = [gbar_column(cell, channel) for cell in manifest.cells for channel in CHANNELS]
+    names += [synapse_column(s) for s in manifest.synapses]
+    return {name: i for i, name in enumerate(names)}
+
+
+def without_missing(arrays: Arrays) -> Arrays:
+    """The circuits that lack nothing; QueryError where there is none."""
+    both = (arrays.inputs.present, arrays.targets.present)
+    whole: Flags = np.concatenate(both, axis=1).all(axis=1)  # type: ignore[assignment]
+    if not whole.any():
+        raise QueryError(
+            f"each of the {len(whole):,} circuits lacks a value: use missing='mask' or 'fill', "
+            "or ask for circuits that have a rhythm, such as 'pyloric_like'"
+        )
+    return arrays.take(whole)
+
+
+def means(matrix: Matrix) -> npt.NDArray[np.float64]:
+    """Mean of each column over the circuits that have it; NaN where none has."""
+    n = matrix.present.sum(axis=0)
+    total = matrix.values.sum(axis=0, dtype=np.float64, where=matrix.present)
+    return np.where(n > 0, total / np.maximum(n, 1), np.nan)
+
+
+def deviations(matrix: Matrix) -> npt.NDArray[np.float64]:
+    """Standard deviation of each column over the circuits that have it; NaN where none has."""
+    found = [
+        np.std(values[present], dtype=np.float64) if present.any() else np.nan
+        for values, present in zip(matrix.values.T, matrix.present.T, strict=True)
+    ]
+    return np.array(found, dtype=np.float64)
+
+
+def filled(
+    arrays: Arrays,
+    inputs: npt.NDArray[np.float64],
+    targets: npt.NDArray[np.float64],
+) -> Arrays:
+    """The same with these values, one for each column, where a circuit has none."""
+    return Arrays(
+        _filled(arrays.inputs, inputs),
+        _filled(arrays.targets, targets),
+        arrays.circuit_id,
+        arrays.place,
+    )
+
+
+def _filled(matrix: Matrix, fill: npt.NDArray[np.float64]) -> Matrix:
+    unknown = np.isnan(fill) & ~matrix.present.all(axis=0)
+    if unknown.any():
+        name = matrix.names[int(np.flatnonzero(unknown)[0])]
+        raise QueryError(f"{name} has no value in any circuit: nothing can fill its places")
+    values = np.where(matrix.present, matrix.values, fill.astype(np.float32))
+    return Matrix(values, matrix.present, matrix.columns)
+
+
+def _columns(db: Database, names: str | Sequence[str]) -> tuple[Column, ...]:
+    manifest = db.manifest
+    parameters = parameter_columns(None, manifest.cells, manifest.synapses)
+    stored = {c.name: c for c in manifest.columns}
+    known = stored | {c.name: c for c in parameters}
+    if names == PARAMETERS:
+        return parameters
+    if names == FEATURES:
+        found = tuple(stored[c.column] for c in CRITERIA if c.column in stored)
+        if not found:
+            raise QueryError(f"the circuits of {manifest.name} have none of the fifteen features")
+        return found
+    columns = []
+    for name in [names] if isinstance(names, str) else names:
+        if name not in known:
+            groups = [PARAMETERS, FEATURES]
+            hint = nearest(str(name), [*known, *groups])
+            raise QueryError(f"unknown column {name!r}{hint}")
+        if known[name].kind in ("string", "category"):
+            raise QueryError(f"{name} is text, which no matrix of numbers can hold")
+        columns.append(known[name])
+    return tuple(columns)

@@ -1,0 +1,244 @@
+"""A directory of training data: the parts of a split, constants, and a README about both."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from pyloric_db.errors import ConfigError, QueryError
+from pyloric_db.ml.arrays import (
+    FEATURES,
+    PARAMETERS,
+    Arrays,
+    Matrix,
+    Missing,
+    check_policy,
+    deviations,
+    filled,
+    means,
+    read_arrays,
+    without_missing,
+)
+from pyloric_db.ml.split import PARTS, part_of, read_shares
+from pyloric_db.query.database import Database
+from pyloric_db.query.save import SUFFIXES, save_rows
+from pyloric_db.vocabulary import CIRCUIT
+
+FORMATS = ("parquet", "npz", "csv", "netcdf", "zarr")
+CONSTANTS_FILE = "standardisation.json"
+README_FILE = "README.md"
+
+_POLICY = {
+    "drop": "Circuits that lack a value of any column were left out.",
+    "mask": "Where a circuit lacks a value there is 0, and the column `NAME_present` beside it\n"
+    "(npz: the arrays `inputs_present` and `targets_present`) is false.",
+    "fill": "Where a circuit lacks a value there is the mean of the column over the\n"
+    f"training part, which {CONSTANTS_FILE} has too.",
+}
+
+
+def export(
+    db: Database,
+    directory: str | Path,
+    *,
+    file_format: str = "parquet",
+    inputs: str | Sequence[str] = PARAMETERS,
+    targets: str | Sequence[str] = FEATURES,
+    where: str = "True",
+    missing: Missing = "drop",
+    split: str = "0.8/0.1/0.1",
+) -> dict[str, int]:
+    """Writes inputs and targets of circuits, split by a hash of their parameters.
+
+    The directory gets one file for each part (`train`, `validation`, `test`), the constants
+    for standardisation (of the training part alone; the files hold plain values in their
+    units), and a README that describes every column. It appears when all of it is written.
+
+    Args:
+        db: the database.
+        directory: must not exist, or be empty.
+        file_format: `parquet`, `npz`, `csv`, `netcdf` or `zarr`.
+        inputs, targets, where: as in `to_arrays`.
+        missing: as in `to_arrays`; `"fill"` takes the mean of the training part.
+        split: shares of the parts; see `pyloric_db.ml.split`.
+
+    Returns:
+        circuits of each part.
+
+    Raises:
+        ConfigError: the format or the split is not valid, the directory is not empty or
+            cannot be written, or a part gets no circuit.
+        QueryError: as `to_arrays`.
+    """
+    if file_format not in FORMATS:
+        raise ConfigError(f"the format must be one of {', '.join(FORMATS)}, not {file_format!r}")
+    check_policy(missing)
+    shares = read_shares(split)
+    target = Path(directory)
+    _check_target(target)
+    parts = _parts(read_arrays(db, inputs, targets, where), shares, missing)
+    constants = _constants(parts["train"])
+    if missing == "fill":
+        means_of = [means(m) for m in (parts["train"].inputs, parts["train"].targets)]
+        parts = {name: filled(part, *means_of) for name, part in parts.items()}
+    counts = {name: len(part.circuit_id) for name, part in parts.items()}
+    work = target.with_name(f"{target.name}.partial")
+    shutil.rmtree(work, ignore_errors=True)
+    try:
+        work.mkdir()
+        for name, part in parts.items():
+            _write(part, work, name, file_format, missing)
+        (work / CONSTANTS_FILE).write_text(json.dumps(constants, indent=2) + "\n")
+        text = _readme(db, parts, constants, file_format, where, missing, shares)
+        (work / README_FILE).write_text(text)
+        if target.exists():
+            target.rmdir()
+        work.replace(target)
+    except OSError as err:
+        raise ConfigError(f"{target} cannot be written: {err.strerror}") from err
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return counts
+
+
+def _check_target(target: Path) -> None:
+    if target.exists() and not target.is_dir():
+        raise ConfigError(f"{target} is not a directory")
+    if target.is_dir() and any(target.iterdir()):
+        raise ConfigError(f"{target} is not empty: choose another directory")
+    if not target.absolute().parent.is_dir():
+        raise ConfigError(f"{target} cannot be made: {target.parent} is no directory")
+
+
+def _parts(arrays: Arrays, shares: Sequence[float], missing: Missing) -> dict[str, Arrays]:
+    if missing == "drop":
+        arrays = without_missing(arrays)
+    number = part_of(arrays.place, shares)
+    parts = {}
+    for k, name in enumerate(PARTS[len(shares)]):
+        parts[name] = arrays.take(number == k)
+        if not len(parts[name].circuit_id):
+            raise QueryError(
+                f"the part {name} gets none of the {len(arrays.circuit_id):,} circuits: ask for "
+                "more circuits, or for fewer parts"
+            )
+    return parts
+
+
+def _constants(train: Arrays) -> dict[str, dict[str, Any]]:
+    """Mean and SD of each column of the training part; SD 1 where there is no spread."""
+    found = {}
+    for matrix, role in ((train.inputs, "input"), (train.targets, "target")):
+        spread = deviations(matrix)
+        for column, mean, sd in zip(matrix.columns, means(matrix), spread, strict=True):
+            found[column.name] = {
+                "role": role,
+                "units": column.unit,
+                "mean": None if np.isnan(mean) else float(mean),
+                "sd": float(sd) if sd > 0 else 1.0,
+                "constant": not sd > 0,
+            }
+    return found
+
+
+def _write(part: Arrays, directory: Path, name: str, file_format: str, missing: Missing) -> None:
+    if file_format == "npz":
+        arrays: dict[str, Any] = {"circuit_id": part.circuit_id}
+        for role, m in (("inputs", part.inputs), ("targets", part.targets)):
+            arrays[role], arrays[f"{role}_present"] = m.values, m.present
+            arrays[f"{role}_names"] = np.array(m.names)
+            arrays[f"{role}_units"] = np.array(m.units)
+        np.savez(directory / f"{name}.npz", **arrays)
+        return
+    variables: dict[str, Any] = {}
+    for matrix in (part.inputs, part.targets):
+        variables |= _variables(matrix, missing == "mask")
+    coords = {"circuit_id": (CIRCUIT, part.circuit_id, _attributes("1", "circuit id"))}
+    save_rows(xr.Dataset(variables, coords), directory / f"{name}{SUFFIXES[file_format]}")
+
+
+def _variables(matrix: Matrix, masks: bool) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for i, c in enumerate(matrix.columns):
+        found[c.name] = (CIRCUIT, matrix.values[:, i], _attributes(c.unit, c.long_name))
+        if masks and c.nullable:
+            said = _attributes("1", f"whether there is a value of {c.name}")
+            found[f"{c.name}_present"] = (CIRCUIT, matrix.present[:, i], said)
+    return found
+
+
+def _attributes(unit: str, long_name: str) -> dict[str, str]:
+    return {"units": unit, "long_name": long_name}
+
+
+def _readme(
+    db: Database,
+    parts: dict[str, Arrays],
+    constants: dict[str, dict[str, Any]],
+    file_format: str,
+    where: str,
+    missing: Missing,
+    shares: Sequence[float],
+) -> str:
+    suffix = ".npz" if file_format == "npz" else SUFFIXES[file_format]
+    total = sum(len(p.circuit_id) for p in parts.values())
+    files = "\n".join(
+        f"| `{name}{suffix}` | {len(part.circuit_id):,} | {share:g} |"
+        for (name, part), share in zip(parts.items(), shares, strict=True)
+    )
+    rows = []
+    for role in ("inputs", "targets"):
+        matrices: list[Matrix] = [getattr(p, role) for p in parts.values()]
+        for i, column in enumerate(matrices[0].columns):
+            lacking = sum(int((~m.present[:, i]).sum()) for m in matrices)
+            known = constants[column.name]
+            mean = "" if known["mean"] is None else f"{known['mean']:.6g}"
+            sd = "constant" if known["constant"] else f"{known['sd']:.6g}"
+            rows.append(
+                f"| `{column.name}` | {role[:-1]} | {column.unit} | {column.long_name} | {mean} "
+                f"| {sd} | {lacking:,} |"
+            )
+    arrays = (
+        "\nEach file holds `inputs` and `targets` (circuit, column) float32, `inputs_names`, "
+        "`inputs_units` and the same of the targets, `inputs_present`, `targets_present` "
+        "(whether a value was there) and `circuit_id`. Columns are in the order of the table.\n"
+        if file_format == "npz"
+        else "\nEach file holds `circuit_id` and the columns below, float32, with their units.\n"
+    )
+    return f"""# Training data from the database {db.manifest.name}
+
+{total:,} circuits for which `{where}` is true, exported by pyloric-db from the database with
+recipe hash `{db.manifest.recipe_hash}`.
+
+| file | circuits | share asked |
+|---|---|---|
+{files}
+{arrays}
+A hash of a circuit's parameters decides which file it is in, so that the same circuit falls into
+the same part in every database.
+
+Missing values: {missing}. {_POLICY[missing]}
+
+The values are in the units below, not standardised. `{CONSTANTS_FILE}` has the mean and the
+standard deviation of every column over `train{suffix}` alone, over the circuits that have a value;
+the `sd` of a column without spread is given as 1.
+
+| column | role | unit | what it is | mean in train | SD in train | missing |
+|---|---|---|---|---|---|---|
+{chr(10).join(rows)}
+
+## The hash
+
+{_split_rule()}
+"""
+
+
+def _split_rule() -> str:
+    from pyloric_db.ml import split
+
+    text = (split.__doc__ or "").partition("The hash, in full:\n\n")[2]
+    return text.strip()

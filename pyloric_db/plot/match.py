@@ -1,0 +1,165 @@
+"""A recording beside the model circuit that plays its rhythm."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pyloric_db.errors import ConfigError
+from pyloric_db.plot.traces import COLOURS, save
+from pyloric_db.protocol import Protocol
+from pyloric_db.rhythm.bursts import find_bursts
+from pyloric_db.rhythm.spikes import SpikeTrains
+from pyloric_db.vocabulary import CELLS, CRITERIA, label
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+#: Cycles of the recording that are shown.
+CYCLES = 3
+_SUFFIXES = (".png", ".svg", ".pdf")
+
+
+def check_figure(path: str | Path) -> None:
+    """Whether a figure can be drawn into a file of this name, before work is spent on it.
+
+    Raises:
+        ConfigError: matplotlib is missing, or the suffix is not a format it knows.
+    """
+    try:
+        import matplotlib
+    except ModuleNotFoundError:
+        raise ConfigError(
+            "figures need matplotlib: install pyloric-db with the extra 'plot'"
+        ) from None
+    matplotlib.use("Agg")
+    if Path(path).suffix.lower() not in _SUFFIXES:
+        raise ConfigError(f"{path} must end in one of .png, .svg and .pdf")
+
+
+def plot_match(
+    recording: "xr.DataArray",
+    features: "xr.Dataset",
+    circuit: "xr.Dataset",
+    simulation: "xr.Dataset",
+    path: str | Path,
+) -> None:
+    """Spikes of a recording, voltages of a model circuit, and the features of both.
+
+    Recording and model begin at the start of an AB/PD burst and have the same scale of time.
+
+    Args:
+        recording: spike times (cell, spike) in ms, as `read_recording` gives them.
+        features: the recording's, as `features_from_spikes` gives them.
+        circuit: one row of `Database.nearest`, dim `circuit` of length 1.
+        simulation: what `Database.simulate` gave for it.
+        path: PNG, SVG or PDF.
+
+    Raises:
+        ConfigError: as `check_figure`, or the file cannot be written.
+    """
+    check_figure(path)
+    from matplotlib import pyplot as plt
+
+    periods = (features, circuit)
+    span_ms = CYCLES * max(float(p["period_ms"].values.reshape(-1)[0]) for p in periods)
+    figure = plt.figure(figsize=(11.5, 5.2), layout="constrained")
+    grid = figure.add_gridspec(len(CELLS), 3, width_ratios=(1, 1, 0.9))
+    left = [figure.add_subplot(grid[i, 0]) for i in range(len(CELLS))]
+    right = [figure.add_subplot(grid[i, 1]) for i in range(len(CELLS))]
+    _recording(left, recording, span_ms)
+    _model(right, simulation, span_ms)
+    left[0].set_title("recording", fontsize=11)
+    number = int(circuit["circuit_id"].values[0])
+    distance = float(circuit["distance"].values[0])
+    right[0].set_title(f"circuit {number}, {distance:.2f} SD away", fontsize=11)
+    for ax in (left[-1], right[-1]):
+        ax.set_xlabel("time (s)")
+    _features(figure.add_subplot(grid[:, 2]), features, circuit)
+    save(figure, path)
+    plt.close(figure)
+
+
+def _trains(padded: Any) -> SpikeTrains:
+    return SpikeTrains.from_padded(np.asarray(padded, float)[None], CELLS)
+
+
+def _bursts(trains: SpikeTrains, cell: int, stop_ms: float) -> tuple[Any, Any]:
+    """Starts and ends of a cell's bursts, ms."""
+    bursts = find_bursts(trains, 0.0, stop_ms, Protocol())
+    here = slice(bursts.offsets[cell], bursts.offsets[cell + 1])
+    return bursts.start_ms[here], bursts.end_ms[here]
+
+
+def _onset(trains: SpikeTrains, stop_ms: float, span_ms: float) -> float:
+    """Start of an early AB/PD burst with `span_ms` after it.
+
+    The second where there is one: the first may have been cut by the begin of the record.
+    """
+    starts, _ = _bursts(trains, 0, stop_ms)
+    early = starts[starts + span_ms <= stop_ms]
+    if len(early) == 0:
+        early = starts[:1]
+    return float(early[min(1, len(early) - 1)]) if len(early) else 0.0
+
+
+def _frame(ax: Any, cell: int, span_ms: float) -> None:
+    ax.set_xlim(0, span_ms / 1000)
+    ax.set_ylabel(label(CELLS[cell]), rotation=0, ha="right", va="center", fontsize=12)
+    ax.spines[["top", "right"]].set_visible(False)
+    if cell < len(CELLS) - 1:
+        ax.set_xticklabels([])
+
+
+def _bars(ax: Any, trains: SpikeTrains, cell: int, onset: float, stop: float, y: float) -> None:
+    for start, end in zip(*_bursts(trains, cell, stop), strict=True):
+        ends = (np.array([start, end]) - onset) / 1000
+        ax.plot(ends, [y, y], color=COLOURS[cell], linewidth=4, solid_capstyle="butt")
+
+
+def _recording(axes: list[Any], recording: "xr.DataArray", span_ms: float) -> None:
+    times = recording.sel(cell=list(CELLS)).values
+    trains = _trains(times)
+    stop = float(np.nextafter(np.nanmax(times), np.inf))
+    onset = _onset(trains, stop, span_ms)
+    for i, ax in enumerate(axes):
+        shown = (times[i] - onset) / 1000
+        ax.vlines(shown[~np.isnan(shown)], 0, 1, color=COLOURS[i], linewidth=0.7)
+        _bars(ax, trains, i, onset, stop, 1.2)
+        ax.set_ylim(-0.1, 1.35)
+        ax.set_yticks([])
+        ax.spines["left"].set_visible(False)
+        _frame(ax, i, span_ms)
+
+
+def _model(axes: list[Any], simulation: "xr.Dataset", span_ms: float) -> None:
+    chosen = simulation.isel(circuit=0).sel(cell=list(CELLS))
+    time = chosen["time"].values
+    trains = _trains(chosen["spike_time_ms"].values)
+    onset = _onset(trains, float(time[-1]), span_ms)
+    for i, ax in enumerate(axes):
+        ax.plot((time - onset) / 1000, chosen["V"].values[i], color=COLOURS[i], linewidth=0.7)
+        _bars(ax, trains, i, onset, float(time[-1]), 62)
+        ax.set_ylim(-90, 70)
+        ax.set_yticks([-60, 0])
+        _frame(ax, i, span_ms)
+    axes[0].text(-0.02, 1.04, "mV", transform=axes[0].transAxes, ha="right", fontsize=9)
+
+
+def _features(ax: Any, features: "xr.Dataset", circuit: "xr.Dataset") -> None:
+    """Every feature of both as its distance from the published mean in SD."""
+    rows = np.arange(len(CRITERIA))
+    ax.axvspan(-2, 2, color="0.92", zorder=0)
+    ax.axvline(0, color="0.75", linewidth=0.8, zorder=0)
+    marks = ((features, "recording", "o", "none"), (circuit, "model", "x", "black"))
+    for source, name, marker, face in marks:
+        values = [(float(source[c.column].values.reshape(-1)[0]) - c.mean) / c.sd for c in CRITERIA]
+        colours = {"facecolors": face, "edgecolors": "black"} if marker == "o" else {"color": face}
+        ax.scatter(values, rows, marker=marker, s=36, label=name, linewidths=1.2, **colours)
+    ax.set_yticks(rows, [c.long_name for c in CRITERIA], fontsize=7)
+    ax.yaxis.tick_right()
+    ax.invert_yaxis()
+    ax.set_xlabel("SD from the published mean")
+    ax.set_title("features, published range grey", fontsize=11)
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2, fontsize=8, frameon=False)
+    ax.spines[["top", "left"]].set_visible(False)

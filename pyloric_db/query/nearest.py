@@ -1,0 +1,106 @@
+"""The circuits whose rhythm is nearest to a given one, in units of the published SDs."""
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pyloric_db.errors import QueryError, nearest
+from pyloric_db.query.columns import check_names
+from pyloric_db.query.expression import quote_name, to_sql
+from pyloric_db.vocabulary import CIRCUIT, CRITERIA
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from pyloric_db.query.database import Database
+
+#: Rows that are fetched by one expression.
+_AT_ONCE = 500
+
+DISTANCE = {
+    "units": "SD",
+    "long_name": "root mean square difference in published standard deviations",
+}
+
+
+def find_nearest(
+    db: "Database", features: "Mapping[str, Any] | xr.Dataset", k: int, where: str
+) -> "xr.Dataset":
+    """See `Database.nearest`."""
+    import xarray as xr
+
+    wanted = wanted_features(features)
+    check_names(db.manifest, list(wanted))
+    if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
+        raise QueryError(f"k must be a whole number from 1, not {k!r}")
+    to_sql(where, db.manifest)  # a mistake is said in the caller's words
+    known = " and ".join(f"not isnull({name})" for name in wanted)
+    sds = {c.column: c.sd for c in CRITERIA}
+    off = [
+        f"((CAST({quote_name(name)} AS DOUBLE) - ({value!r})) / {sds[name]!r})"
+        for name, value in wanted.items()
+    ]
+    squares = " + ".join(f"{x} * {x}" for x in off)
+    distance = f"sqrt(({squares}) / {len(wanted)}) AS distance"
+    # the line break ends a comment that `where` may end with
+    ranked = db._ask(
+        f"circuit_id, {distance}", f"({where}\n) and {known}",
+        f"ORDER BY distance, circuit_id LIMIT {int(k)}",
+    )  # fmt: skip
+    ids = np.empty(0, np.int64) if ranked is None else ranked["circuit_id"].to_numpy()
+    distances = np.empty(0) if ranked is None else ranked["distance"].to_numpy()
+    if not len(ids):
+        raise QueryError(f"no circuit has the features {', '.join(wanted)}, and {where!r}")
+    parts = [
+        db.query(f"circuit_id in {ids[i : i + _AT_ONCE].tolist()}")
+        for i in range(0, len(ids), _AT_ONCE)
+    ]
+    rows = xr.concat(parts, CIRCUIT, data_vars="all") if len(parts) > 1 else parts[0]
+    order = np.argsort(rows.circuit_id.values)
+    places = order[np.searchsorted(rows.circuit_id.values, ids, sorter=order)]
+    found: xr.Dataset = rows.isel({CIRCUIT: places})
+    found = found.assign(distance=(CIRCUIT, distances, DISTANCE))
+    return found.assign_attrs(compared=list(wanted))
+
+
+def wanted_features(features: "Mapping[str, Any] | xr.Dataset") -> dict[str, float]:
+    """Those of the fifteen features that have a value, in their order.
+
+    Raises:
+        QueryError: a name is none of the fifteen, a value is no number or infinite, or there
+            is none.
+    """
+    import xarray as xr
+
+    criteria = [c.column for c in CRITERIA]
+    given: Mapping[Any, Any] = features
+    if isinstance(features, xr.Dataset):
+        # what the analysis finds besides the fifteen is not compared
+        given = {n: features[n].values for n in criteria if n in features}
+    values: dict[str, float] = {}
+    for name, value in given.items():
+        if name not in criteria:
+            raise QueryError(
+                f"{name!r} is none of the fifteen features{nearest(str(name), criteria)}; "
+                f"they are {', '.join(criteria)}"
+            )
+        number = _number(name, value)
+        if not math.isnan(number):
+            values[name] = number
+    if not values:
+        raise QueryError("there is no feature to compare: all are missing")
+    return {name: values[name] for name in criteria if name in values}
+
+
+def _number(name: str, value: Any) -> float:
+    if value is None:
+        return math.nan
+    array = np.asarray(value)
+    if array.size != 1 or array.dtype.kind not in "iuf":
+        raise QueryError(f"{name} must be one number, not {value!r}")
+    number = float(array.reshape(-1)[0])
+    if math.isinf(number):
+        raise QueryError(f"{name} must be finite, not {number}")
+    return number

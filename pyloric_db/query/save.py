@@ -1,0 +1,241 @@
+"""Rows of a query as a file of their own: Parquet, CSV, NetCDF or Zarr, with their units.
+
+Parquet has units and long names as metadata of its fields, NetCDF and Zarr as attributes. CSV has
+no place for them: they stand in `FILE-metadata.json` beside it, as the W3C recommendation
+"Metadata Vocabulary for Tabular Data" names and shapes such a file.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pyloric_db.errors import ConfigError, DatabaseError
+from pyloric_db.query.columns import first_line
+from pyloric_db.vocabulary import CIRCUIT
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import xarray as xr
+
+#: Formats, and the suffix that says them.
+SUFFIXES = {"parquet": ".parquet", "csv": ".csv", "netcdf": ".nc", "zarr": ".zarr"}
+
+_ORDER = "columns"
+_CONTEXT = "http://www.w3.org/ns/csvw"
+_DATATYPES = {"b": "boolean", "i": "integer", "u": "integer", "f": "number", "O": "string"}
+
+
+def save_rows(rows: "xr.Dataset", path: str | Path, file_format: str | None = None) -> None:
+    """Writes what `Database.query` or `Database.nearest` returned.
+
+    Args:
+        rows: columns over dim `circuit`.
+        path: the file (Zarr: the directory, which must not exist yet).
+        file_format: `parquet`, `csv`, `netcdf` or `zarr`; by the suffix if not said.
+
+    Raises:
+        ConfigError: the format is none of these, the path cannot be written, or h5netcdf (the
+            extra `netcdf`) is missing.
+    """
+    path = Path(path)
+    chosen = _format_of(path) if file_format is None else file_format
+    if chosen not in SUFFIXES:
+        raise ConfigError(f"the format must be one of {', '.join(SUFFIXES)}, not {chosen!r}")
+    if chosen == "zarr" and path.exists():
+        raise ConfigError(f"{path} exists already: choose another name")
+    if chosen != "zarr" and path.is_dir():
+        raise ConfigError(f"{path} cannot be written: it is a directory")
+    if not path.absolute().parent.is_dir():
+        raise ConfigError(f"{path} cannot be written: {path.parent} is no directory")
+    try:
+        if chosen == "parquet":
+            import pyarrow.parquet as pq
+
+            pq.write_table(arrow_table(rows), path, compression="zstd")
+        elif chosen == "csv":
+            path.write_bytes(csv_bytes(arrow_table(rows)))
+            text = json.dumps(_csv_metadata(rows, path.name), indent=2) + "\n"
+            _beside(path).write_text(text)
+        elif chosen == "netcdf":
+            rows.to_netcdf(path, engine=_netcdf_engine(), mode="w")
+        else:
+            # a Zarr group does not keep the order of its arrays
+            ordered = rows.assign_attrs({_ORDER: list(map(str, rows.data_vars))})
+            ordered.to_zarr(path, mode="w-", zarr_format=3, consolidated=False)
+    except OSError as err:
+        raise ConfigError(f"{path} cannot be written: {err.strerror or first_line(err)}") from err
+
+
+def load_rows(path: str | Path) -> "xr.Dataset":
+    """Reads what `save_rows` wrote: columns over dim `circuit` with their units.
+
+    Raises:
+        ConfigError: the suffix is none of `.parquet`, `.csv`, `.nc` and `.zarr`.
+        DatabaseError: the file is not there, or is none of ours.
+    """
+    path = Path(path)
+    chosen = _format_of(path)
+    if not path.exists():
+        raise DatabaseError(f"{path} does not exist")
+    try:
+        if chosen == "parquet":
+            import pyarrow.parquet as pq
+
+            return _dataset(pq.read_table(path, partitioning=None))
+        if chosen == "csv":
+            return _from_csv(path)
+        return _from_arrays(path, chosen)
+    except (OSError, ValueError, KeyError, TypeError) as err:
+        raise DatabaseError(f"{path} cannot be read: {first_line(err)}") from err
+
+
+def arrow_table(rows: "xr.Dataset", names: Sequence[str] | None = None) -> "pa.Table":
+    """Rows as Arrow, null for NaN and for the empty text, units as metadata of the fields.
+
+    Args:
+        rows: columns over dim `circuit`.
+        names: which, in this order; `circuit_id` and all others if not said.
+    """
+    import pyarrow as pa
+
+    if names is None:
+        names = ["circuit_id", *map(str, rows.data_vars)]
+    arrays = [_arrow(rows[name].values) for name in names]
+    fields = [
+        pa.field(n, a.type, metadata={k: str(v) for k, v in rows[n].attrs.items()})
+        for n, a in zip(names, arrays, strict=True)
+    ]
+    metadata = {"name": str(rows.attrs["name"])} if "name" in rows.attrs else None
+    return pa.table(arrays, schema=pa.schema(fields, metadata=metadata))
+
+
+def csv_bytes(table: "pa.Table") -> bytes:
+    """A table as CSV: a header, then a line for each row; null is empty."""
+    import io
+
+    import pyarrow.csv
+
+    sink = io.BytesIO()
+    pyarrow.csv.write_csv(table, sink)
+    return sink.getvalue()
+
+
+def _arrow(values: Any) -> Any:
+    import pyarrow as pa
+
+    if values.dtype.kind == "f":
+        return pa.array(values, mask=np.isnan(values))
+    if values.dtype.kind in "OU":
+        return pa.array([str(v) or None for v in values], pa.string())
+    return pa.array(values)
+
+
+def _dataset(table: "pa.Table") -> "xr.Dataset":
+    """The inverse of `arrow_table`."""
+    import xarray as xr
+
+    variables = {}
+    for field in table.schema:
+        attrs = {k.decode(): v.decode() for k, v in (field.metadata or {}).items()}
+        attrs = {k: v for k, v in attrs.items() if k in ("units", "long_name")}
+        variables[field.name] = (CIRCUIT, _numpy(table[field.name]), attrs)
+    coords = {"circuit_id": variables.pop("circuit_id")}
+    metadata = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
+    return xr.Dataset(variables, coords, {k: v for k, v in metadata.items() if k == "name"})
+
+
+def _numpy(values: Any) -> Any:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_string(values.type) or pa.types.is_null(values.type):
+        return np.array(pc.fill_null(values.cast(pa.string()), "").to_pylist(), dtype=object)
+    array = values.to_numpy()
+    return array.astype(bool) if pa.types.is_boolean(values.type) else array
+
+
+def _csv_metadata(rows: "xr.Dataset", name: str) -> dict[str, Any]:
+    columns = [
+        {
+            "name": n,
+            "titles": n,
+            "dc:description": rows[n].attrs.get("long_name", ""),
+            "datatype": {"base": _DATATYPES[rows[n].dtype.kind], "format": str(rows[n].dtype)},
+            "qudt:unit": rows[n].attrs.get("units", "1"),
+        }
+        for n in ("circuit_id", *map(str, rows.data_vars))
+    ]
+    return {
+        "@context": [_CONTEXT, {"qudt": "http://qudt.org/schema/qudt/"}],
+        "url": name,
+        "dc:title": str(rows.attrs.get("name", "")),
+        "tableSchema": {"columns": columns, "primaryKey": "circuit_id"},
+    }
+
+
+def _from_csv(path: Path) -> "xr.Dataset":
+    import pyarrow as pa
+    import pyarrow.csv
+
+    described = json.loads(_beside(path).read_text())
+    columns = described["tableSchema"]["columns"]
+    types = {c["name"]: _arrow_type(c["datatype"]["format"]) for c in columns}
+    options = pyarrow.csv.ConvertOptions(column_types=types, strings_can_be_null=True)
+    table = pyarrow.csv.read_csv(path, convert_options=options)
+    fields = [
+        pa.field(
+            c["name"],
+            types[c["name"]],
+            metadata={"units": c["qudt:unit"], "long_name": c["dc:description"]},
+        )
+        for c in columns
+    ]
+    schema = pa.schema(fields, metadata={"name": described["dc:title"]})
+    return _dataset(table.select([f.name for f in fields]).cast(schema))
+
+
+def _arrow_type(dtype: str) -> Any:
+    import pyarrow as pa
+
+    return pa.string() if dtype == "object" else pa.from_numpy_dtype(np.dtype(dtype))
+
+
+def _from_arrays(path: Path, file_format: str) -> "xr.Dataset":
+    import xarray as xr
+
+    if file_format == "netcdf":
+        with xr.open_dataset(path, engine=_netcdf_engine()) as opened:
+            rows = opened.load()
+    else:
+        with xr.open_zarr(path, chunks=None, consolidated=False) as opened:
+            rows = opened.load()
+        rows = rows[rows.attrs.pop(_ORDER)]
+    for name in rows.variables:
+        if rows[name].dtype.kind in "OUT":
+            attrs = rows[name].attrs
+            rows[name] = (CIRCUIT, np.array(rows[name].values, dtype=object), attrs)
+    return rows.drop_encoding()
+
+
+def _netcdf_engine() -> Any:
+    try:
+        import h5netcdf  # noqa: F401
+    except ModuleNotFoundError:
+        raise ConfigError(
+            "NetCDF needs h5netcdf: install pyloric-db with the extra 'netcdf'"
+        ) from None
+    return "h5netcdf"
+
+
+def _format_of(path: Path) -> str:
+    for file_format, suffix in SUFFIXES.items():
+        if path.suffix.lower() == suffix:
+            return file_format
+    raise ConfigError(f"{path} must end in one of {', '.join(SUFFIXES.values())}")
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f"{path.name}-metadata.json")

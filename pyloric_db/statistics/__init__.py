@@ -1,0 +1,1 @@
+"""What a set of circuits has in common: combinations, marginals, correlations, connectedness."""

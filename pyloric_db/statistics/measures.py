@@ -1,0 +1,78 @@
+"""Measures of dependence between columns, on many circuits at once."""
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import rankdata
+
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+
+#: Groups into which a parameter without levels is cut, of about equal size.
+QUANTILES = 10
+
+
+def rank_correlations(columns: npt.NDArray[np.floating]) -> Floats:
+    """Spearman's rank correlation of every pair of columns (n, k) -> (k, k).
+
+    Ties have their mean rank. NaN where a column is constant, or there are fewer than two rows.
+    """
+    n, k = columns.shape
+    if n < 2:
+        return np.full((k, k), np.nan)
+    ranks = np.stack([rankdata(c) for c in columns.T], axis=1)
+    ranks -= ranks.mean(axis=0)
+    spread = np.sqrt(np.square(ranks).sum(axis=0))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray((ranks.T @ ranks) / np.outer(spread, spread))
+
+
+def cramers_v(levels: npt.NDArray[np.integer]) -> Floats:
+    """Cramér's V of every pair of columns of levels (n, k) -> (k, k): 0 independent, 1 the same.
+
+    Also for levels without an order, such as numbered cells. NaN where a column is constant.
+    """
+    k = levels.shape[1]
+    compact = [np.unique(c, return_inverse=True) for c in levels.T]
+    found = np.full((k, k), np.nan)
+    for i in range(k):
+        for j in range(i + 1):
+            a, b = len(compact[i][0]), len(compact[j][0])
+            if min(a, b) < 2:
+                continue
+            cells = np.bincount(compact[i][1] * b + compact[j][1], minlength=a * b)
+            counts = cells.reshape(a, b).astype(float)
+            expected = np.outer(counts.sum(axis=1), counts.sum(axis=0)) / counts.sum()
+            chi2 = (np.square(counts - expected) / expected).sum()
+            found[i, j] = found[j, i] = np.sqrt(chi2 / counts.sum() / (min(a, b) - 1))
+    return found
+
+
+def grouped(values: npt.NDArray[np.floating]) -> Integers:
+    """Levels 0, 1, ... of a parameter without any: its deciles (n,)."""
+    edges = np.unique(np.quantile(values, np.linspace(0, 1, QUANTILES + 1)[1:-1]))
+    return np.searchsorted(edges, values, side="right").astype(np.int64)
+
+
+def variance_explained(levels: npt.NDArray[np.integer], feature: npt.NDArray[np.floating]) -> float:
+    """Share of a feature's variance between the groups of a parameter's levels: epsilon squared.
+
+    (SS_between - (k - 1) MS_within) / SS_total, the correlation ratio freed of what chance adds
+    with k groups, and not below 0. Rows where the feature is NaN are left out. NaN with fewer
+    than two groups, no spread, or no more rows than groups.
+
+    Source: Kelley 1935, PNAS 21:554.
+    """
+    known = ~np.isnan(feature)
+    y = feature[known].astype(np.float64)
+    _, group = np.unique(levels[known], return_inverse=True)
+    n, k = len(y), int(group.max()) + 1 if len(group) else 0
+    if k < 2 or n <= k:
+        return float("nan")
+    y = y - y.mean()
+    total = float(np.square(y).sum())
+    if not total > 0:
+        return float("nan")
+    counts = np.bincount(group)
+    between = float((np.square(np.bincount(group, weights=y)) / counts).sum())
+    within = (total - between) / (n - k)
+    return max(0.0, (between - (k - 1) * within) / total)

@@ -1,0 +1,265 @@
+"""The statistics of a set of circuits, all in one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from pyloric_db.errors import QueryError
+from pyloric_db.query.database import Database
+from pyloric_db.query.expression import quote_name, to_sql
+from pyloric_db.statistics.connected import components
+from pyloric_db.statistics.measures import (
+    QUANTILES,
+    cramers_v,
+    grouped,
+    rank_correlations,
+    variance_explained,
+)
+from pyloric_db.store.manifest import Axis
+from pyloric_db.store.parameters import index_column, needed_columns
+from pyloric_db.vocabulary import CRITERIA
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What `stats` found about the circuits for which `where` is true.
+
+    `cells`: circuits of every combination of cells, over the cell axes of the grid; None off
+    a grid. `synapses`: circuits of every combination of synapses that are there (above 0),
+    dim `combination` with coordinates (one flag for each synapse), the most frequent first;
+    only those that occur; None where no synapse is a parameter.
+
+    `marginals`: for each parameter, over its levels: `selected` and `all`, numbers of circuits.
+    The levels are the values on the grid, or ten groups of about equal size off it, named by
+    their lower and upper ends.
+
+    `rank_correlation` (parameter, parameter): Spearman's, within the set, of parameters that have
+    an order. `cramers_v` (parameter, parameter): also for numbered cells.
+
+    `component_sizes`: as `connected.components`, on a grid; None off it. If the database does
+    not hold the whole grid (`whole_grid` is False), circuits are missing between those that are
+    there: the components are those of the sample, and far more and smaller than the region's.
+
+    `sensitivity` (feature, parameter): share of the feature's variance within the set that is
+    between the levels of the parameter (`measures.variance_explained`), from 0 to 1. It is what
+    knowing this parameter alone tells; interactions do not count. `direction` (feature,
+    parameter): Spearman's correlation of the two, NaN for numbered cells.
+    """
+
+    where: str
+    n_selected: int
+    n_circuits: int
+    whole_grid: bool
+    cells: xr.DataArray | None
+    synapses: xr.DataArray | None
+    marginals: dict[str, xr.Dataset]
+    rank_correlation: xr.DataArray
+    cramers_v: xr.DataArray
+    component_sizes: np.ndarray | None
+    sensitivity: xr.DataArray
+    direction: xr.DataArray
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it as plain numbers, texts, lists and dicts; null for NaN."""
+        cells = None
+        if self.cells is not None:
+            stacked = self.cells.stack(combination=self.cells.dims)
+            cells = {
+                "possible": int(stacked.size),
+                "occurring": int((stacked > 0).sum()),
+                "counts": [
+                    {"cells": list(map(str, labels)), "circuits": int(count)}
+                    for labels, count in zip(
+                        stacked["combination"].values, stacked.values, strict=True
+                    )
+                ],
+            }
+        synapses = None
+        if self.synapses is not None:
+            names = [str(c) for c in self.synapses.coords]
+            synapses = [
+                {
+                    "present": [n for n in names if bool(self.synapses[n].values[i])],
+                    "circuits": int(count),
+                }
+                for i, count in enumerate(self.synapses.values)
+            ]
+        sizes = self.component_sizes
+        return {
+            "where": self.where,
+            "circuits": self.n_selected,
+            "of": self.n_circuits,
+            "whole_grid": self.whole_grid,
+            "cells": cells,
+            "synapses": synapses,
+            "marginals": {
+                name: {str(k): v.values.tolist() for k, v in found.variables.items()}
+                for name, found in self.marginals.items()
+            },
+            "rank_correlation": _matrix(self.rank_correlation),
+            "cramers_v": _matrix(self.cramers_v),
+            "components": None
+            if sizes is None
+            else {"number": len(sizes), "sizes": sizes.tolist()},
+            "sensitivity": _matrix(self.sensitivity),
+            "direction": _matrix(self.direction),
+        }
+
+
+def stats(db: Database, where: str = "pyloric") -> Statistics:
+    """Statistics of the circuits for which an expression is true.
+
+    Args:
+        db: the database.
+        where: the expression.
+
+    Raises:
+        QueryError: the expression is not valid, or true for no circuit.
+    """
+    manifest = db.manifest
+    stored = {c.name for c in manifest.columns}
+    features = [c.column for c in CRITERIA if c.column in stored]
+    parameters = list(needed_columns(manifest))
+    rows = db.query(where, columns=[*parameters, *features])
+    n = rows.sizes["circuit"]
+    if n == 0:
+        raise QueryError(f"there is no circuit for which {where!r} is true")
+    axes = manifest.axes
+    values = {p: rows[p].values for p in parameters}
+    if axes is None:
+        names, ordered = parameters, parameters
+        levels = {p: grouped(v) for p, v in values.items()}
+    else:
+        names = [a.name for a in axes]
+        ordered = [a.name for a in axes if a.kind == "value"]
+        values = {a.name: values[index_column(a)] for a in axes}
+        levels = values
+    table = np.stack([levels[p] for p in names], axis=1).astype(np.int64)
+    ranked = np.stack([values[p] for p in ordered], axis=1) if ordered else np.empty((n, 0))
+    dims = {"parameter": names, "other": names}
+    correlation = xr.DataArray(rank_correlations(ranked), dims=("parameter", "other"), coords={
+        "parameter": ordered, "other": ordered,
+    }).reindex(dims)  # fmt: skip
+    whole = axes is not None and len(db) == manifest.grid_size
+    sensitivity, direction = _sensitivity(rows, features, names, levels, ordered, values)
+    return Statistics(
+        where=where,
+        n_selected=n,
+        n_circuits=len(db),
+        whole_grid=whole,
+        cells=_cells(axes, values),
+        synapses=_synapses(db, rows, axes, values),
+        marginals=_marginals(db, where, axes, names),
+        rank_correlation=correlation.assign_attrs(units="1"),
+        cramers_v=xr.DataArray(cramers_v(table), dims=tuple(dims), coords=dims),
+        component_sizes=None if axes is None else components(axes, rows["circuit_id"].values),
+        sensitivity=sensitivity,
+        direction=direction,
+    )
+
+
+def _cells(axes: Sequence[Axis] | None, index: dict[str, np.ndarray]) -> xr.DataArray | None:
+    of_cells = [a for a in axes or () if a.kind == "cell"]
+    if not of_cells:
+        return None
+    shape = tuple(map(len, of_cells))
+    places = np.ravel_multi_index(tuple(index[a.name].astype(int) for a in of_cells), shape)
+    counts = np.bincount(places, minlength=int(np.prod(shape))).reshape(shape)
+    labels = {a.name: list(a.labels) for a in of_cells}
+    return xr.DataArray(counts, dims=[a.name for a in of_cells], coords=labels, name="circuits")
+
+
+def _synapses(
+    db: Database, rows: xr.Dataset, axes: Sequence[Axis] | None, values: dict[str, np.ndarray]
+) -> xr.DataArray | None:
+    names = [p for p in values if p.startswith(("gsyn_", "ggap_"))]
+    if not names:
+        return None
+    present = np.empty((rows.sizes["circuit"], len(names)), dtype=bool)
+    scale = {a.name: np.asarray(a.values) for a in axes or ()}
+    for i, name in enumerate(names):
+        here = scale[name][values[name].astype(int)] if axes is not None else values[name]
+        present[:, i] = here > 0
+    code = present @ (1 << np.arange(len(names), dtype=np.int64))
+    codes, counts = np.unique(code, return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    flags = (codes[order][:, None] >> np.arange(len(names))) & 1 == 1
+    coords = {name: ("combination", flags[:, i]) for i, name in enumerate(names)}
+    return xr.DataArray(counts[order], dims="combination", coords=coords, name="circuits")
+
+
+def _marginals(
+    db: Database, where: str, axes: Sequence[Axis] | None, names: Sequence[str]
+) -> dict[str, xr.Dataset]:
+    condition = to_sql(where, db.manifest)
+    found = {}
+    for k, name in enumerate(names):
+        if axes is not None:
+            column, length = index_column(axes[k]), len(axes[k])
+            labels: Any = list(axes[k].labels or axes[k].values)
+            level, coords = quote_name(column), {name: labels}
+        else:
+            edges = db.sql(
+                f"SELECT quantile_disc({quote_name(name)}, "
+                f"{[i / QUANTILES for i in range(QUANTILES + 1)]}) AS edges FROM circuits"
+            )["edges"][0].as_py()
+            lower = list(dict.fromkeys(edges[:-1]))
+            upper, length = [*lower[1:], edges[-1]], len(lower)
+            tests = "".join(
+                f" WHEN {quote_name(name)} < CAST({e!r} AS FLOAT) THEN {i}"
+                for i, e in enumerate(upper[:-1])
+            )
+            level = f"CASE{tests} ELSE {length - 1} END" if tests else "0"
+            coords = {"lower": (name, lower), "upper": (name, upper)}
+        # the condition may be null: such a circuit is not selected
+        table = db.sql(
+            f"SELECT {level} AS level, count(*) AS n, "
+            f"count(*) FILTER (WHERE {condition}) AS selected FROM circuits GROUP BY level"
+        )
+        at = table["level"].to_numpy().astype(int)
+        counts = {"selected": np.zeros(length, np.int64), "all": np.zeros(length, np.int64)}
+        counts["selected"][at] = table["selected"].to_numpy()
+        counts["all"][at] = table["n"].to_numpy()
+        found[name] = xr.Dataset({c: (name, v) for c, v in counts.items()}, coords)
+    return found
+
+
+def _sensitivity(
+    rows: xr.Dataset,
+    features: Sequence[str],
+    names: Sequence[str],
+    levels: dict[str, np.ndarray],
+    ordered: Sequence[str],
+    values: dict[str, np.ndarray],
+) -> tuple[xr.DataArray, xr.DataArray]:
+    explained = np.full((len(features), len(names)), np.nan)
+    direction = np.full((len(features), len(names)), np.nan)
+    for i, feature in enumerate(features):
+        y = rows[feature].values
+        known = ~np.isnan(y)
+        for j, name in enumerate(names):
+            explained[i, j] = variance_explained(levels[name], y)
+        if known.any() and ordered:
+            columns = np.stack([y[known], *(values[p][known] for p in ordered)], axis=1)
+            against = rank_correlations(columns.astype(np.float64))[0, 1:]
+            direction[i, [names.index(p) for p in ordered]] = against
+    coords = {"feature": list(features), "parameter": list(names)}
+    arrays = [
+        xr.DataArray(a, dims=("feature", "parameter"), coords=coords, attrs={"units": "1"})
+        for a in (explained, direction)
+    ]
+    return arrays[0], arrays[1]
+
+
+def _matrix(array: xr.DataArray) -> dict[str, dict[str, float | None]]:
+    rows, columns = array.dims
+    return {
+        str(r): {
+            str(c): None if np.isnan(v) else float(v)
+            for c, v in zip(array[columns].values, line, strict=True)
+        }
+        for r, line in zip(array[rows].values, array.values, strict=True)
+    }

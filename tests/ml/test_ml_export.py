@@ -1,0 +1,128 @@
+import json
+
+import numpy as np
+import pytest
+
+from pyloric_db.errors import ConfigError, QueryError
+from pyloric_db.ml.export import FORMATS, export
+from pyloric_db.ml.split import part_of
+from pyloric_db.query.save import SUFFIXES, load_rows
+
+NAMES = ("train", "validation", "test")
+TARGETS = ["period_ms", "phase_start_lp"]
+
+
+def read(directory, file_format, name):
+    """circuit_id, inputs, targets and presence of the targets, as NumPy."""
+    if file_format == "npz":
+        found = np.load(directory / f"{name}.npz")
+        assert found["targets_names"].tolist() == TARGETS
+        assert found["targets_units"].tolist() == ["ms", "1"]
+        return found["circuit_id"], found["inputs"], found["targets"], found["targets_present"]
+    rows = load_rows(directory / f"{name}{SUFFIXES[file_format]}")
+    assert rows.period_ms.attrs == {"units": "ms", "long_name": "AB/PD burst start to next start"}
+    assert rows.gbar_lp_Kd.attrs["units"] == "mS/cm2"
+    inputs = [str(n) for n in rows.data_vars if str(n).startswith(("gbar_", "gsyn_"))]
+    present = [rows.get(f"{n}_present", np.ones(rows.sizes["circuit"], bool)) for n in TARGETS]
+    return (
+        rows.circuit_id.values,
+        np.stack([rows[n] for n in inputs], 1),
+        np.stack([rows[n] for n in TARGETS], 1),
+        np.stack(present, 1),
+    )
+
+
+@pytest.mark.parametrize("missing", ["drop", "mask", "fill"])
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_every_format_holds_the_same(db, tmp_path, file_format, missing):
+    if file_format == "netcdf":
+        pytest.importorskip("h5netcdf")
+    counts = export(
+        db,
+        tmp_path / "out",
+        file_format=file_format,
+        targets=TARGETS,
+        where="lp < 2",
+        missing=missing,
+        split="0.6/0.2/0.2",
+    )
+    wanted = db.to_arrays(
+        targets=TARGETS, where="lp < 2", missing="drop" if missing == "drop" else "mask"
+    )
+    number = part_of(wanted.place, (0.6, 0.2, 0.2))
+    train = wanted.targets.take(number == 0)
+    trained = [c[p] for c, p in zip(train.values.T, train.present.T, strict=True)]
+    means = np.array([c.mean(dtype=float) for c in trained])
+    constants = json.loads((tmp_path / "out/standardisation.json").read_text())
+    assert [constants[n]["mean"] for n in TARGETS] == pytest.approx(means)
+    deviations = [c.std(dtype=float) for c in trained]
+    assert [constants[n]["sd"] for n in TARGETS] == pytest.approx(deviations)
+    assert constants["period_ms"]["units"] == "ms"
+    for k, name in enumerate(NAMES):
+        ids, inputs, targets, present = read(tmp_path / "out", file_format, name)
+        part = wanted.take(number == k)
+        assert ids.tolist() == part.circuit_id.tolist() and len(ids) == counts[name] > 0
+        assert inputs.dtype == targets.dtype == np.float32
+        assert np.array_equal(inputs, part.inputs.values)
+        known = part.targets
+        filling = means.astype(np.float32) if missing == "fill" else np.float32(0)
+        assert np.array_equal(targets, np.where(known.present, known.values, filling))
+        if missing == "mask":
+            assert np.array_equal(present, known.present)
+
+
+def test_the_readme_describes_every_column(db, tmp_path):
+    counts = export(db, tmp_path / "out", where="lp < 2", missing="mask")
+    text = (tmp_path / "out/README.md").read_text()
+    constants = json.loads((tmp_path / "out/standardisation.json").read_text())
+    assert len(constants) == 31 + 15
+    for name, known in constants.items():
+        (line,) = (line for line in text.splitlines() if line.startswith(f"| `{name}` |"))
+        assert f"| {known['units']} |" in line and f"| {known['role']} |" in line
+    for name in NAMES:
+        assert f"| `{name}.parquet` | {counts[name]} |" in text
+    assert "`lp < 2`" in text and "SplitMix64" in text and "Missing values: mask." in text
+    assert db.manifest.recipe_hash in text
+    assert constants["gbar_lp_Na"]["constant"] is False
+    assert constants["gsyn_pd_lp_nS"] == {
+        "role": "input", "units": "nS", "mean": 0.0, "sd": 1.0, "constant": True,
+    }  # fmt: skip
+
+
+def test_one_part_and_two(db, tmp_path):
+    assert list(export(db, tmp_path / "a", missing="mask", split="1")) == ["train"]
+    (tmp_path / "b").mkdir()
+    assert list(export(db, tmp_path / "b", missing="mask", split="0.5/0.5")) == ["train", "test"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    "arguments, error, message",
+    [
+        ({"file_format": "xml"}, ConfigError, "format must be one of .*'xml'"),
+        ({"missing": "x"}, QueryError, "missing must be one of"),
+        ({"split": "0.9/0.2"}, ConfigError, "add up to 1"),
+        ({"where": "lp == 77"}, QueryError, "no circuit"),
+        ({"where": "lp ="}, QueryError, "not an expression"),
+        ({"inputs": ["nothing"]}, QueryError, "unknown column 'nothing'"),
+        ({"where": "circuit_id == 3", "missing": "mask"}, QueryError, "the part .* gets none"),
+    ],
+)
+def test_bad_arguments_leave_nothing(db, tmp_path, arguments, error, message):
+    with pytest.raises(error, match=message):
+        export(db, tmp_path / "out", **arguments)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_directories_that_cannot_be_written(db, tmp_path):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/thesis.txt").write_text("mine")
+    (tmp_path / "file").write_text("mine")
+    for name, message in (
+        ("full", "is not empty"),
+        ("file", "not a directory"),
+        ("nowhere/out", "is no directory"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            export(db, tmp_path / name, missing="mask")
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["file", "full", "thesis.txt"]

@@ -1,0 +1,71 @@
+import numpy as np
+import pytest
+import xarray as xr
+from recordings import pyloric_spikes, write_csv
+
+from pyloric_db.errors import ConfigError
+from pyloric_db.plot.match import check_figure, plot_match
+from pyloric_db.rhythm.recording_files import read_recording
+from pyloric_db.rhythm.recordings import features_from_spikes
+from pyloric_db.vocabulary import CRITERIA
+
+pytest.importorskip("matplotlib")
+
+
+@pytest.fixture
+def match(tmp_path):
+    """A recording, and a "model" that plays the same 100 ms later."""
+    recording = read_recording(write_csv(tmp_path / "prep.csv", pyloric_spikes(6)))
+    features = features_from_spikes(recording)
+    time = np.arange(0, 9500, 0.5)
+    V = np.full((1, 3, len(time)), -55.0)
+    simulation = xr.Dataset(
+        {
+            "V": (("circuit", "cell", "time"), V),
+            "spike_time_ms": (("circuit", "cell", "spike"), recording.values[None] + 100),
+        },
+        {"cell": ["abpd", "lp", "py"], "time": time},
+    )
+    circuit = features.assign(distance=("circuit", [0.25])).assign_coords(
+        circuit_id=("circuit", [77])
+    )
+    return recording, features, circuit, simulation
+
+
+def test_both_begin_with_an_abpd_burst_on_one_scale(match, tmp_path, monkeypatch):
+    import pyloric_db.plot.match
+
+    drawn = []
+    monkeypatch.setattr(pyloric_db.plot.match, "save", lambda figure, path: drawn.append(figure))
+    plot_match(*match, tmp_path / "x.png")
+    (figure,) = drawn
+    *pairs, features = figure.axes
+    assert len(pairs) == 6 and len({ax.get_xlim() for ax in pairs}) == 1
+    assert pairs[0].get_xlim() == pytest.approx((0, 4.5))
+    assert [ax.get_ylabel() for ax in pairs] == ["AB/PD", "LP", "PY"] * 2
+    for ax in (pairs[0], pairs[3]):
+        bars = [line.get_xdata() for line in ax.lines if line.get_lw() == 4]
+        assert min(abs(b[0]) for b in bars) == pytest.approx(0, abs=1e-9)
+    assert pairs[3].get_title() == "circuit 77, 0.25 SD away"
+    assert pairs[2].get_xlabel() == pairs[5].get_xlabel() == "time (s)"
+    recorded, modelled = (c.get_offsets() for c in features.collections)
+    expected = [(float(match[1][c.column].item()) - c.mean) / c.sd for c in CRITERIA]
+    np.testing.assert_allclose(recorded[:, 0], expected, rtol=1e-6)
+    np.testing.assert_allclose(modelled, recorded)
+    assert features.get_xlabel() == "SD from the published mean"
+
+
+@pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
+def test_files(match, tmp_path, suffix):
+    from matplotlib import pyplot as plt
+
+    plot_match(*match, tmp_path / f"x.{suffix}")
+    assert (tmp_path / f"x.{suffix}").stat().st_size > 5000 and plt.get_fignums() == []
+
+
+def test_bad_places(match, tmp_path):
+    for name in ("x", "x.doc"):
+        with pytest.raises(ConfigError, match="must end in one of"):
+            check_figure(tmp_path / name)
+    with pytest.raises(ConfigError, match="cannot be written"):
+        plot_match(*match, tmp_path / "nowhere" / "x.png")

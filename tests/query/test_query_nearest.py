@@ -1,0 +1,108 @@
+import numpy as np
+import pytest
+import synthetic
+
+from pyloric_db.errors import QueryError
+from pyloric_db.query import database
+from pyloric_db.store.create import create
+from pyloric_db.vocabulary import CRITERIA
+
+NAMES = [c.column for c in CRITERIA]
+MEANS = {c.column: c.mean for c in CRITERIA}
+
+
+@pytest.fixture(scope="module")
+def db(pristine):
+    return database.open(pristine[0])
+
+
+@pytest.fixture(scope="module")
+def table(pristine):
+    return synthetic.expected(pristine[1])
+
+
+def ranked(table, features, mask=True):
+    """Ids and distances by plain NumPy."""
+    sds = {c.column: c.sd for c in CRITERIA}
+    off = [(table[n].astype(float) - v) / sds[n] for n, v in features.items()]
+    distance = np.sqrt(np.mean(np.square(off), axis=0))
+    distance[~np.broadcast_to(mask, distance.shape)] = np.nan
+    ids = np.lexsort((table["circuit_id"], distance))[: np.isfinite(distance).sum()]
+    return ids, distance[ids]
+
+
+@pytest.mark.parametrize("names", [NAMES[:1], NAMES[:3], NAMES[11:13]])
+def test_distance_is_the_rms_in_published_sds(db, table, names):
+    features = {n: MEANS[n] for n in names}
+    ids, distances = ranked(table, features)
+    found = db.nearest(features, k=7)
+    assert found.circuit_id.values.tolist() == ids[:7].tolist()
+    np.testing.assert_allclose(found.distance, distances[:7], rtol=1e-12)
+    assert found.attrs["compared"] == names and found.distance.attrs["units"] == "SD"
+    assert found.period_ms.attrs["units"] == "ms"
+    assert np.array_equal(found.lp.values, table["lp"][ids[:7]])
+    assert {str(v) for v in found.data_vars} == {c.name for c in db.manifest.columns[1:]} | {
+        "distance"
+    }
+
+
+def test_a_circuit_is_nearest_to_itself(db, table):
+    complete = np.flatnonzero(~np.isnan([table[n] for n in NAMES[:5]]).any(axis=0))
+    row = db.query(f"circuit_id == {complete[0]}")[NAMES[:5]]
+    found = db.nearest(row, k=1)
+    assert (found.circuit_id.item(), found.distance.item()) == (complete[0], 0)
+
+
+def test_missing_features_are_not_compared(db):
+    features = {NAMES[0]: 1500.0, NAMES[1]: np.nan, NAMES[2]: None}
+    found = db.nearest(features, k=5)
+    assert found.attrs["compared"] == [NAMES[0]]
+    assert found.identical(db.nearest({NAMES[0]: 1500}, k=5))
+
+
+def test_where_and_k(db, table):
+    features = {NAMES[0]: 1000.0}
+    ids, _ = ranked(table, features, table["lp"] == 2)
+    found = db.nearest(features, k=1000, where="lp == 2  # of three")
+    assert found.circuit_id.values.tolist() == ids.tolist()
+
+
+def test_more_circuits_than_one_expression_names(db, table, monkeypatch):
+    import pyloric_db.query.nearest as module
+
+    whole = db.nearest({NAMES[0]: 1000.0}, k=20)
+    monkeypatch.setattr(module, "_AT_ONCE", 3)
+    assert db.nearest({NAMES[0]: 1000.0}, k=20).identical(whole)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"features": {"perid_ms": 3}}, "'perid_ms' is none of the fifteen.*'period_ms'"),
+        ({"features": {}}, "all are missing"),
+        ({"features": {NAMES[0]: np.nan}}, "all are missing"),
+        ({"features": {NAMES[0]: np.inf}}, "must be finite"),
+        ({"features": {NAMES[0]: "3"}}, "must be one number"),
+        ({"features": {NAMES[0]: [1, 2]}}, "must be one number"),
+        ({"k": 0}, "k must be a whole number from 1, not 0"),
+        ({"k": 2.5}, "k must be"),
+        ({"k": True}, "k must be"),
+        ({"where": "perid_ms > 3"}, "unknown column 'perid_ms'"),
+        ({"where": "period_ms"}, "must be a condition"),
+        ({"where": "lp == 77"}, "no circuit has the features period_ms, and 'lp == 77'"),
+    ],
+)
+def test_bad_arguments(db, arguments, message):
+    with pytest.raises(QueryError, match=message):
+        db.nearest(**{"features": {NAMES[0]: 1500.0}, **arguments})
+
+
+def test_circuits_without_such_features(tmp_path):
+    manifest = synthetic.make_manifest()
+    columns = tuple(c for c in manifest.columns if c.name != "phase_start_py")
+    create(tmp_path / "other", synthetic.make_manifest(columns=columns))
+    with pytest.raises(QueryError, match="unknown column 'phase_start_py'"):
+        database.open(tmp_path / "other").nearest({"phase_start_py": 0.7})
+    create(tmp_path / "empty", manifest)
+    with pytest.raises(QueryError, match="no circuit has"):
+        database.open(tmp_path / "empty").nearest({"phase_start_py": 0.7})

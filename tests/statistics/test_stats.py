@@ -1,0 +1,121 @@
+import json
+
+import numpy as np
+import pytest
+import synthetic
+
+from pyloric_db.errors import QueryError
+from pyloric_db.query import database
+from pyloric_db.statistics.connected import components
+from pyloric_db.statistics.measures import variance_explained
+from pyloric_db.store.create import create
+from pyloric_db.store.ledger import Ledger
+from pyloric_db.store.parameters import parameter_columns
+from pyloric_db.vocabulary import CELLS, SYNAPSES, feature_columns, run_columns
+
+
+@pytest.fixture(scope="module")
+def table(db):
+    return synthetic.expected(db.manifest)
+
+
+@pytest.fixture(scope="module")
+def found(db):
+    return db.stats("pyloric")
+
+
+def test_combinations(found, table):
+    chosen = table["pyloric"]
+    counts = np.zeros((2, 3), int)
+    np.add.at(counts, (table["abpd"][chosen], table["lp"][chosen]), 1)
+    assert found.cells.dims == ("abpd", "lp") and np.array_equal(found.cells, counts)
+    assert found.cells.lp.values.tolist() == ["LP 1", "LP 2", "LP 3"]
+    for i, n in enumerate(found.synapses.values):
+        flags = [bool(found.synapses[s].values[i]) for s in ("gsyn_ab_lp_nS", "gsyn_lp_py_nS")]
+        same = chosen.copy()
+        for name, flag in zip(("gsyn_ab_lp_nS", "gsyn_lp_py_nS"), flags, strict=True):
+            same &= (table[name] > 0) == flag
+        assert n == same.sum() > 0
+    assert found.synapses.sum() == chosen.sum() == found.n_selected
+    assert (np.diff(found.synapses.values) <= 0).all()
+
+
+def test_marginals(found, table):
+    assert list(found.marginals) == ["abpd", "lp", "gsyn_ab_lp_nS", "gsyn_lp_py_nS"]
+    marginal = found.marginals["gsyn_ab_lp_nS"]
+    assert marginal.gsyn_ab_lp_nS.values.tolist() == [0, 0.1, 3, 30]
+    level = table["gsyn_ab_lp_index"]
+    assert marginal["all"].values.tolist() == np.bincount(level).tolist()
+    assert (
+        marginal["selected"].values.tolist()
+        == np.bincount(level[table["pyloric"]], minlength=4).tolist()
+    )
+
+
+def test_components_and_dependence(found, db, table):
+    ids = table["circuit_id"][table["pyloric"]]
+    assert np.array_equal(found.component_sizes, components(db.manifest.axes, ids))
+    assert found.whole_grid and found.component_sizes.sum() == found.n_selected
+    chosen = table["pyloric"]
+    wanted = variance_explained(table["lp"][chosen], table["period_ms"][chosen])
+    cell = {"feature": "period_ms", "parameter": "lp"}
+    assert found.sensitivity.sel(cell).item() == pytest.approx(wanted)
+    assert np.isnan(found.direction.sel(cell))
+    assert np.isnan(found.rank_correlation.sel(parameter="lp", other="gsyn_ab_lp_nS"))
+    itself = {"parameter": "gsyn_ab_lp_nS", "other": "gsyn_ab_lp_nS"}
+    assert found.rank_correlation.sel(itself).item() == pytest.approx(1)
+    assert found.cramers_v.sizes == {"parameter": 4, "other": 4}
+
+
+def test_json_is_complete_and_plain(found):
+    text = json.dumps(found.to_json(), allow_nan=False)
+    back = json.loads(text)
+    assert back["circuits"] == found.n_selected and back["of"] == 48 and back["whole_grid"]
+    assert back["components"]["sizes"] == found.component_sizes.tolist()
+    assert back["cells"]["possible"] == 6 and len(back["cells"]["counts"]) == 6
+    assert sum(c["circuits"] for c in back["cells"]["counts"]) == found.n_selected
+    assert back["marginals"]["lp"]["lp"] == ["LP 1", "LP 2", "LP 3"]
+    assert set(back["sensitivity"]["period_ms"]) == set(found.marginals)
+
+
+def test_a_sample_says_that_it_is_one(tmp_path):
+    synthetic.build(tmp_path / "db", shards=[0])
+    found = database.open(tmp_path / "db").stats("True")
+    assert not found.whole_grid and found.n_circuits == found.n_selected == 20
+
+
+def test_off_a_grid(tmp_path):
+    columns = (
+        synthetic.ID,
+        *parameter_columns(None, CELLS, SYNAPSES),
+        *feature_columns(CELLS),
+        *run_columns(CELLS),
+    )
+    manifest = synthetic.make_manifest(
+        axes=None, n_circuits=300, shard_circuits=300, columns=columns
+    )
+    create(tmp_path / "db", manifest)
+    Ledger(tmp_path / "db").record(synthetic.write(tmp_path / "db", manifest, 0))
+    db = database.open(tmp_path / "db")
+    found = db.stats("pyloric")
+    assert found.cells is None and found.component_sizes is None and not found.whole_grid
+    values = db.circuits.gbar_lp_Kd.values
+    chosen = db.circuits.pyloric.values
+    marginal = found.marginals["gbar_lp_Kd"]
+    assert marginal.sizes == {"gbar_lp_Kd": 10} and marginal["all"].sum() == 300
+    for i in range(10):
+        low, high = marginal.lower.values[i], marginal.upper.values[i]
+        inside = (values >= np.float32(low)) & ((values < np.float32(high)) | (i == 9))
+        assert marginal["all"].values[i] == inside.sum()
+        assert marginal["selected"].values[i] == (inside & chosen).sum()
+    json.dumps(found.to_json(), allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    "where, message",
+    [("lp == 77", "no circuit for which 'lp == 77' is true"), ("lp =", "not an expression"),
+     ("period_ms", "must be a condition")],
+)  # fmt: skip
+def test_bad_questions(db, where, message):
+    with pytest.raises(QueryError, match=message):
+        db.stats(where)

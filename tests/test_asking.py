@@ -1,0 +1,82 @@
+"""Commands that describe, export and index a database: what they print and write."""
+
+import json
+
+import pytest
+import synthetic
+
+from pyloric_db.query import database
+from pyloric_db.query.save import load_rows
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    path = tmp_path_factory.mktemp("asking") / "db"
+    synthetic.build(path)
+    return path
+
+
+def refused(done, message):
+    assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
+    (line,) = done.stderr.strip().splitlines()
+    assert line.startswith("pyloric-db: ") and message in line, line
+
+
+def test_stats(inside, path):
+    n = database.open(path).count("pyloric")
+    shown = inside("stats", path)
+    assert shown.returncode == 0, shown.stderr
+    for text in (f"{n} of 48 circuits", "combinations of cells", "connected components", "lp"):
+        assert text in shown.stdout
+    found = json.loads(inside("stats", path, "--where", "lp == 1", "--json").stdout)
+    assert found["circuits"] == 16 and found["where"] == "lp == 1"
+    refused(inside("stats", path, "--where", "lp == 77"), "no circuit for which")
+    refused(inside("stats", path, "--where", "pyloricc"), "did you mean 'pyloric'")
+
+
+def test_stats_of_a_sample_says_what_its_components_mean(inside, tmp_path):
+    synthetic.build(tmp_path / "db", shards=[0])
+    assert "does not hold the whole grid" in inside("stats", tmp_path / "db").stdout
+
+
+def test_export(inside, path, tmp_path):
+    done = inside(
+        "export", path, "--format", "csv", "--where", "lp < 2", "--missing", "mask",
+        "--targets", "period_ms, pyloric", "--split", "0.5/0.5", "-o", tmp_path / "out", "--json",
+    )  # fmt: skip
+    counts = json.loads(done.stdout)["circuits"]
+    assert list(counts) == ["train", "test"] and sum(counts.values()) == 32
+    rows = load_rows(tmp_path / "out/train.csv")
+    assert rows.sizes["circuit"] == counts["train"] and rows.period_ms.attrs["units"] == "ms"
+    assert "pyloric" in rows and "phase_start_lp" not in rows
+    refused(inside("export", path, "-o", tmp_path / "out"), "is not empty")
+    refused(inside("export", path, "-o", tmp_path / "new", "--format", "hdf"), "format must be")
+    refused(inside("export", path, "-o", tmp_path / "new", "--split", "1/1"), "add up to 1")
+    refused(inside("export", path, "-o", tmp_path / "new", "--missing", "no"), "missing must be")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out"]
+
+
+def test_index(inside, tmp_path):
+    synthetic.build(tmp_path / "db")
+    before = inside("query", tmp_path / "db", "pyloric", "--format", "csv").stdout
+    done = inside("index", tmp_path / "db")
+    assert done.returncode == 0 and "is ready" in done.stdout, done.stderr
+    assert database.open(tmp_path / "db")._index is not None
+    assert inside("query", tmp_path / "db", "pyloric", "--format", "csv").stdout == before
+    verified = inside("verify", tmp_path / "db")
+    assert verified.returncode == 0 and "killed writer" not in verified.stdout
+    refused(inside("index", tmp_path / "nowhere"), "does not exist")
+
+
+@pytest.mark.parametrize("file_format, suffix", [("netcdf", ".nc"), ("zarr", ".zarr")])
+def test_rows_as_arrays(inside, path, tmp_path, file_format, suffix):
+    if file_format == "netcdf":
+        pytest.importorskip("h5netcdf")
+    file = tmp_path / f"rows{suffix}"
+    done = inside(
+        "query", path, "pyloric", "--columns", "lp,period_ms", "--format", file_format, "-o", file
+    )
+    assert done.returncode == 0, done.stderr
+    rows = load_rows(file)
+    assert rows.identical(database.open(path).query("pyloric", columns=["lp", "period_ms"]))
+    refused(inside("query", path, "pyloric", "--format", file_format), "needs a file")

@@ -1,0 +1,96 @@
+"""`pyloric-db match`: from a file of spikes to circuits, parameters and a figure."""
+
+import json
+import tomllib
+
+import numpy as np
+import pytest
+from recordings import pyloric_spikes, write_csv
+
+from pyloric_db.pipeline.draw import netcodes, parameters
+from pyloric_db.pipeline.plan import make_plan
+from pyloric_db.pipeline.states import cold_states
+from pyloric_db.store.create import create
+from pyloric_db.store.ledger import Ledger
+from pyloric_db.store.shards import write_shard
+from pyloric_db.vocabulary import CRITERIA
+
+
+@pytest.fixture(scope="module")
+def rhythmic_db(tmp_path_factory, named_toml):
+    """The circuits of `named_toml` with made-up pyloric rhythms, and cold states to go on from.
+
+    Circuit i is (i + 1) / 10 SD above the published means.
+    """
+    plan = make_plan(tomllib.loads(named_toml.read_text()))
+    path = tmp_path_factory.mktemp("rhythmic") / "db"
+    manifest = create(path, plan.manifest)
+    for shard in range(manifest.n_shards):
+        ids = plan.shard_ids(shard)
+        table, _, _ = parameters(plan.recipe, ids)
+        table |= {"circuit_id": ids, "netcode": netcodes(table)}
+        off = (ids + 1) / 10
+        for column in manifest.columns:
+            made = {"bool": True, "category": (column.categories or ("",))[0]}.get(column.kind, 1)
+            table.setdefault(column.name, np.full(len(ids), made))
+        table |= {c.column: c.mean + off * c.sd for c in CRITERIA}
+        states = cold_states(len(ids), plan.recipe.circuit.circuit())
+        Ledger(path).record(write_shard(path, manifest, shard, ids, table, states))
+    return path
+
+
+def refused(done, message):
+    assert done.returncode == 2 and done.stdout == "", (done.stdout, done.stderr)
+    (line,) = done.stderr.strip().splitlines()
+    assert line.startswith("pyloric-db: ") and message in line, line
+
+
+def test_nearest_circuits_with_their_parameters(inside, rhythmic_db, tmp_path):
+    file = write_csv(tmp_path / "prep.csv", [*pyloric_spikes(), ("MG", 99.0)])
+    done = inside("match", rhythmic_db, file, "-k", 3, "--json")
+    found = json.loads(done.stdout)
+    assert found["recording"]["pyloric"] and found["recording"]["neurons_left_out"] == ["MG"]
+    assert found["compared"] == [c.column for c in CRITERIA]
+    measured = found["recording"]["features"]
+    distances = {
+        i: np.sqrt(np.mean([
+            ((measured[c.column] - c.mean) / c.sd - (i + 1) / 10) ** 2 for c in CRITERIA
+        ]))
+        for i in range(24)
+    }  # fmt: skip
+    nearest = sorted(distances, key=distances.get)[:3]
+    assert [c["circuit_id"] for c in found["nearest"]] == nearest
+    for circuit in found["nearest"]:
+        assert circuit["distance_sd"] == pytest.approx(distances[circuit["circuit_id"]], rel=1e-4)
+        assert circuit["parameters"]["abpd"] in ("AB/PD 1", "AB/PD 2")
+        assert circuit["parameters"]["gsyn_pd_lp_nS"] == 3
+    shown = inside("match", rhythmic_db, file, "-k", 3)
+    for text in ("period_ms", "1500", "AB/PD 1", "gsyn_ab_lp_nS", str(nearest[0])):
+        assert text in shown.stdout
+    assert "neurons left out: MG" in shown.stderr
+
+
+def test_the_figure(inside, rhythmic_db, tmp_path):
+    pytest.importorskip("matplotlib")
+    file = write_csv(tmp_path / "prep.csv", pyloric_spikes(), scale=1000)
+    done = inside("match", rhythmic_db, file, "--unit", "ms", "-o", tmp_path / "figure.png")
+    assert done.returncode == 0 and "wrote" in done.stdout, done.stderr
+    data = (tmp_path / "figure.png").read_bytes()
+    assert data.startswith(b"\x89PNG") and len(data) > 20_000
+
+
+def test_recordings_that_cannot_be_matched(inside, rhythmic_db, tmp_path):
+    lonely = write_csv(tmp_path / "lonely.csv", pyloric_spikes(neurons=["LP"]))
+    refused(inside("match", rhythmic_db, lonely), "has no spikes of AB/PD, PY")
+    short = write_csv(tmp_path / "short.csv", pyloric_spikes(cycles=1))
+    refused(inside("match", rhythmic_db, short), "has no rhythm: AB/PD is")
+    good = write_csv(tmp_path / "good.csv", pyloric_spikes(), scale=1000)
+    refused(inside("match", rhythmic_db, good), "times were read as s")
+    refused(inside("match", rhythmic_db, good, "--unit", "h"), "must be s or ms, not 'h'")
+    refused(inside("match", rhythmic_db, good, "--unit", "ms", "-k", 0), "k must be")
+    refused(
+        inside("match", rhythmic_db, good, "--unit", "ms", "--where", "lp > 70"), "no circuit has"
+    )
+    refused(inside("match", rhythmic_db, good, "-o", tmp_path / "x.doc"), "must end in one of")
+    refused(inside("match", rhythmic_db, tmp_path / "no.csv"), "cannot be read")
+    refused(inside("match", tmp_path / "nodb", good), "does not exist")
