@@ -25,8 +25,9 @@ ALLOWED = {
     "query": BASE | {"store"},
     "summary": BASE | {"query", "rhythm"},
     "plot": BASE | {"query", "rhythm"},
+    "report": BASE | {"store", "query", "summary", "plot"},
     "pipeline": BASE | {"model", "integrate", "rhythm", "store", "query", FACADE},
-    "cli": BASE | {"store", "query", "summary", "plot", "pipeline", FACADE},
+    "cli": BASE | {"store", "query", "summary", "plot", "report", "pipeline", FACADE},
     "__init__": set(),
 }
 
@@ -38,7 +39,8 @@ ONLY = {
     "dask": {"pipeline"},
     "zarr": {"store", "query"},
     "duckdb": {"query"},
-    "matplotlib": {"plot"},
+    "matplotlib": {"plot", "report"},
+    "jinja2": {"report"},
     "typer": {"cli"},
     "rich": {"cli"},
 }

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.progress import MofNCompleteColumn
 
 import pyloric_db
-from pyloric_db.cli.console import DB, say
+from pyloric_db.cli.console import DB, progress_bar, say
 from pyloric_db.errors import ConfigError
 
 
@@ -94,4 +95,21 @@ def _names(text: str, option: str) -> list[str]:
     return names
 
 
-COMMANDS = (plot,)
+def report(
+    db: DB,
+    output: Annotated[Path, typer.Option("-o", "--output", help="The page; one HTML file.")] = Path(
+        "report.html"
+    ),
+) -> None:
+    """Write a page on what was built, how long it took and what was found, with figures."""
+    from pyloric_db.pipeline.compile_cache import use_compile_cache
+    from pyloric_db.report.page import write_report
+
+    opened = pyloric_db.open(db)
+    use_compile_cache()  # a circuit is simulated for its traces
+    with progress_bar("figures", MofNCompleteColumn()) as progress:
+        write_report(opened, output, progress)
+    say(f"wrote {output}")
+
+
+COMMANDS = (plot, report)
