@@ -26,8 +26,9 @@ ALLOWED = {
     "summary": BASE | {"query", "rhythm"},
     "plot": BASE | {"query", "rhythm"},
     "report": BASE | {"store", "query", "summary", "plot"},
+    "explorer": BASE | {"query"},
     "pipeline": BASE | {"model", "integrate", "rhythm", "store", "query", FACADE},
-    "cli": BASE | {"store", "query", "summary", "plot", "report", "pipeline", FACADE},
+    "cli": BASE | {"store", "query", "summary", "plot", "report", "explorer", "pipeline", FACADE},
     "__init__": set(),
 }
 
@@ -41,6 +42,8 @@ ONLY = {
     "duckdb": {"query"},
     "matplotlib": {"plot", "report"},
     "jinja2": {"report"},
+    "bokeh": {"explorer"},
+    "tornado": {"explorer"},
     "typer": {"cli"},
     "rich": {"cli"},
 }

@@ -1,8 +1,10 @@
 """Commands that show a database: figures, a report, a page to explore it in."""
 
+import sys
+import webbrowser
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.progress import MofNCompleteColumn
@@ -10,6 +12,9 @@ from rich.progress import MofNCompleteColumn
 import pyloric_db
 from pyloric_db.cli.console import DB, progress_bar, say
 from pyloric_db.errors import ConfigError
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 
 class Kind(StrEnum):
@@ -112,4 +117,29 @@ def report(
     say(f"wrote {output}")
 
 
-COMMANDS = (plot, report)
+def explore(
+    db: DB,
+    port: Annotated[int, typer.Option(help="Port of 127.0.0.1; 0 for a free one.")] = 0,
+    browser: Annotated[bool, typer.Option(help="Open the page in the browser.")] = True,
+) -> None:
+    """Open a page on this machine to explore a database in: brush, select, simulate."""
+    from pyloric_db.explorer.explore import make_server
+
+    opened = pyloric_db.open(db)
+
+    def simulate(circuit: int) -> "xr.Dataset":
+        from pyloric_db.pipeline.compile_cache import use_compile_cache
+
+        use_compile_cache()
+        return opened.simulate([circuit], duration_ms=3000.0)
+
+    with progress_bar("columns", MofNCompleteColumn()) as progress:
+        server = make_server(opened, simulate, port=port, progress=progress)
+    say(f"{server.address} shows {opened.manifest.name}; Ctrl-C ends it")
+    sys.stdout.flush()
+    if browser:
+        webbrowser.open(server.address)
+    server.run()
+
+
+COMMANDS = (plot, report, explore)
