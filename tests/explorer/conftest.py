@@ -1,15 +1,11 @@
-import os
 import shutil
-import signal
-import subprocess
-import sys
-from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 import synthetic
+from serving import served
 
 import pyloric_db
+from pyloric_db.store.manifest import Axis
 
 #: The synthetic circuits can be simulated, from their random states, if a circuit is said.
 RECIPE = {
@@ -21,30 +17,17 @@ RECIPE = {
 
 @pytest.fixture(scope="session")
 def explorer_db(tmp_path_factory):
-    """600 circuits with seeded random features, on no grid. Not to be changed."""
+    """600 circuits of a grid with seeded random features. Not to be changed."""
     path = tmp_path_factory.mktemp("explorer") / "db"
-    manifest = synthetic.make_manifest(axes=None, n_circuits=600, shard_circuits=200, recipe=RECIPE)
+    axes = (
+        synthetic.cell_axis("abpd", 5),
+        synthetic.cell_axis("lp", 5),
+        Axis("gsyn_ab_lp_nS", "value", (0.0, 1.0, 3.0, 10.0, 30.0, 100.0)),
+        Axis("gsyn_lp_py_nS", "value", (0.0, 1.0, 10.0, 100.0)),
+    )
+    manifest = synthetic.make_manifest(axes, 600, 200, 5, recipe=RECIPE)
     synthetic.build(path, manifest)
     return pyloric_db.open(path)
-
-
-@contextmanager
-def served(path, *options):
-    """The installed command in a process of its own; yields its address."""
-    command = Path(sys.executable).parent / "pyloric-db"
-    process = subprocess.Popen(
-        [command, "explore", path, "--no-browser", *options],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
-    )  # fmt: skip
-    try:
-        line = process.stdout.readline()
-        assert line.startswith("http://127.0.0.1:"), process.stderr.read()
-        yield line.split()[0], process
-    finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGINT)
-        process.communicate(timeout=60)
 
 
 @pytest.fixture(scope="session")

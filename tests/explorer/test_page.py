@@ -48,16 +48,34 @@ def selected(page):
     return int(re.match(r"<b>([\d,]+)</b>", get(page, "selected", "m.text"))[1].replace(",", ""))
 
 
-def drag(page, place, start, end):
-    """Brush a histogram between two shares of its width."""
-    box = page.locator(".bk-Figure").nth(place).bounding_box()
+def drag(page, bins, place, name, start, end):
+    """Brush a histogram between two shares of its width; which rows lie in the brush."""
+    figure = page.locator(".bk-Figure").nth(place)
+    box = figure.bounding_box()
     left, width, y = box["x"] + 60, box["width"] - 75, box["y"] + 90
-    page.mouse.move(left + start * width, y)
+    xs = [left + start * width, left + end * width]
+    page.mouse.move(xs[0], y)
     page.mouse.down()
-    page.mouse.move(left + (start + end) / 2 * width, y, steps=4)
-    page.mouse.move(left + end * width, y, steps=4)
+    page.mouse.move(sum(xs) / 2, y, steps=4)
+    page.mouse.move(xs[1], y, steps=4)
     page.mouse.up()
-    page.wait_for_function(f"() => ({GET % 'm.visible'})('brush-{place}')")
+    places = page.evaluate(
+        """([name, ...xs]) => {
+            const view = Bokeh.index.find_one(Bokeh.documents[0].get_model_by_name(name));
+            return xs.map(x => view.frame.x_scale.invert(x));
+        }""",
+        [f"histogram-{place}", *(x - box["x"] for x in xs)],
+    )
+    binned = bins.load(name)
+    first, last = binned.bins_between(*places)
+    assert 0 <= first < last <= binned.n
+    ends = [float(binned.edges[first]), float(binned.edges[last])]
+    page.wait_for_function(
+        "([name, left, right]) => { const m = Bokeh.documents[0].get_model_by_name(name); "
+        "return m.visible && m.left === left && m.right === right }",
+        arg=[f"brush-{place}", *ends],
+    )
+    return (binned.codes >= first) & (binned.codes < last)
 
 
 def settle(page, count):
@@ -67,15 +85,6 @@ def settle(page, count):
     )
 
 
-def inside(page, bins, place, name):
-    """Which rows lie in the brush of a histogram, from where its box ends."""
-    binned = bins.load(name)
-    first = int(np.argmin(abs(binned.edges - get(page, f"brush-{place}", "m.left"))))
-    last = int(np.argmin(abs(binned.edges - get(page, f"brush-{place}", "m.right"))))
-    assert 0 <= first < last <= binned.n
-    return (binned.codes >= first) & (binned.codes < last)
-
-
 def heights(page, place):
     """The blue bars of a histogram."""
     return get(page, f"histogram-{place}", "Array.from(m.renderers[1].data_source.data.top)")
@@ -83,8 +92,7 @@ def heights(page, place):
 
 def test_a_brush_filters_the_other_histograms_the_density_and_the_list(page, bins, explorer_db):
     assert selected(page) == 600
-    drag(page, 1, 0.3, 0.7)  # period_ms
-    rows = inside(page, bins, 1, "period_ms")
+    rows = drag(page, bins, 1, "period_ms", 0.3, 0.7)
     settle(page, rows.sum())
     assert 0 < rows.sum() < 600
     duty = bins.load("duty_cycle_abpd")
@@ -106,14 +114,13 @@ def test_a_brush_filters_the_other_histograms_the_density_and_the_list(page, bin
 
 
 def test_two_brushes_meet_and_are_lifted_one_by_one(page, bins):
-    drag(page, 1, 0.2, 0.8)
-    settle(page, inside(page, bins, 1, "period_ms").sum())
-    drag(page, 2, 0.4, 0.95)
-    both = inside(page, bins, 1, "period_ms") & inside(page, bins, 2, "duty_cycle_abpd")
-    settle(page, both.sum())
+    period = drag(page, bins, 1, "period_ms", 0.2, 0.8)
+    settle(page, period.sum())
+    duty = drag(page, bins, 2, "duty_cycle_abpd", 0.4, 0.95)
+    settle(page, (period & duty).sum())
     box = page.locator(".bk-Figure").nth(1).bounding_box()
     page.mouse.dblclick(box["x"] + 150, box["y"] + 90)
-    settle(page, inside(page, bins, 2, "duty_cycle_abpd").sum())
+    settle(page, duty.sum())
     assert not get(page, "brush-1", "m.visible")
     page.get_by_text("lift all brushes").click()
     settle(page, 600)
@@ -121,20 +128,18 @@ def test_two_brushes_meet_and_are_lifted_one_by_one(page, bins):
 
 
 def test_classes_can_be_brushed(page, bins):
-    drag(page, 0, 0.02, 0.15)
-    rhythm = bins.load("rhythm")
-    settle(page, int(rhythm.whole[0]))
+    rows = drag(page, bins, 0, "rhythm", 0.02, 0.15)
+    settle(page, rows.sum())
+    assert rows.sum() == bins.load("rhythm").whole[0]
     assert get(page, "brush-0", "[m.left, m.right]") == [-0.5, 0.5]
 
 
 def test_another_column_can_be_chosen(page, bins):
-    drag(page, 1, 0.3, 0.7)
-    settle(page, inside(page, bins, 1, "period_ms").sum())
+    settle(page, drag(page, bins, 1, "period_ms", 0.3, 0.7).sum())
     page.locator("select").nth(1).select_option("v_min_lp_mV")
     settle(page, 600)  # the brush went with its column
     assert heights(page, 1) == bins.load("v_min_lp_mV").whole.tolist()
-    drag(page, 1, 0.1, 0.5)
-    settle(page, inside(page, bins, 1, "v_min_lp_mV").sum())
+    settle(page, drag(page, bins, 1, "v_min_lp_mV", 0.1, 0.5).sum())
     page.locator("select").nth(1).select_option("duty_cycle_abpd")
     page.wait_for_function(f"() => ({GET % 'm.text'})('problem').includes('already shown')")
 
@@ -142,8 +147,8 @@ def test_another_column_can_be_chosen(page, bins):
 def test_another_density_can_be_chosen(page, bins):
     page.locator("select").nth(8).select_option("v_min_lp_mV")
     page.wait_for_function(
-        f"() => ({GET % 'm.xaxis !== undefined ? m.below[0].axis_label : m.below[0].axis_label'})"
-        "('density') === 'LP lowest membrane potential (mV)'"
+        f"() => ({GET % 'm.below[0].axis_label'})('density') === "
+        "'LP lowest membrane potential (mV)'"
     )
 
 
@@ -180,7 +185,7 @@ def test_typed_circuits(page):
     assert page.locator("img[src=x]").count() == 0
 
 
-def test_a_page_that_sends_what_no_menu_offers(page):
+def test_a_page_that_sends_what_no_menu_offers(page, bins):
     """A page may send anything: it gets a sentence, and the server lives on."""
     change = "name => { Bokeh.documents[0].get_model_by_name(name).value = '%s' }"
     for name, value in (
@@ -192,8 +197,7 @@ def test_a_page_that_sends_what_no_menu_offers(page):
         page.wait_for_function(
             f"() => ({GET % 'm.text'})('problem').includes('there is no column')"
         )
-    drag(page, 1, 0.3, 0.7)
-    assert selected(page) <= 600
+    settle(page, drag(page, bins, 1, "period_ms", 0.3, 0.7).sum())
 
 
 def test_text_of_a_database_is_escaped(page):

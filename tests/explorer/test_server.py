@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import synthetic
-from conftest import served
+from serving import served
 
 from pyloric_db.errors import ConfigError
 from pyloric_db.explorer.server import LoopbackServer
