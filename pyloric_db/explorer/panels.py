@@ -50,11 +50,24 @@ class Panel:
         self.whole = ColumnDataSource({"left": [], "right": [], "top": []})
         self.chosen = ColumnDataSource({"left": [], "right": [], "top": []})
         self.menu = Select(value=binned.name, options=choices, width=290, height=30)
+        # ends are numbers from the start: a change from Bokeh's default, a model, to a number
+        # would make it look through the whole document
         self.brushed = BoxAnnotation(
-            visible=False, fill_color="#555555", fill_alpha=0.15, line_color="#333333"
+            left=0,
+            right=0,
+            visible=False,
+            fill_color="#555555",
+            fill_alpha=0.15,
+            line_color="#333333",
         )
         self.published = BoxAnnotation(
-            visible=False, fill_alpha=0, line_alpha=0, hatch_pattern="/", hatch_alpha=0.25
+            left=0,
+            right=0,
+            visible=False,
+            fill_alpha=0,
+            line_alpha=0,
+            hatch_pattern="/",
+            hatch_alpha=0.25,
         )
         tool = BoxSelectTool(dimensions="width", continuous=True, renderers=[], persistent=False)
         self.figure = figure(
