@@ -27,8 +27,12 @@ ALLOWED = {
     "ml": BASE | {"store", "query"},
     "statistics": BASE | {"store", "query"},
     "plot": BASE | {"query", "rhythm"},
+    "report": BASE | {"store", "query", "summary", "plot"},
+    "explorer": BASE | {"query"},
     "pipeline": BASE | {"model", "integrate", "rhythm", "store", "query", FACADE},
-    "cli": BASE | {"store", "query", "summary", "statistics", "ml", "plot", "pipeline", FACADE},
+    "cli": BASE
+    | {"store", "query", "summary", "statistics", "ml"}
+    | {"plot", "report", "explorer", "pipeline", FACADE},
     "__init__": set(),
 }
 
@@ -42,9 +46,12 @@ ONLY = {
     "obstore": {"store"},
     "fsspec": {"store"},
     "duckdb": {"query"},
-    "matplotlib": {"plot"},
+    "matplotlib": {"plot", "report"},
     "pynwb": {"rhythm"},
     "scipy": {"statistics"},
+    "jinja2": {"report"},
+    "bokeh": {"explorer"},
+    "tornado": {"explorer"},
     "typer": {"cli"},
     "rich": {"cli"},
 }

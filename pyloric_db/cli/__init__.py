@@ -6,7 +6,16 @@ from typing import Annotated
 import typer
 
 import pyloric_db
-from pyloric_db.cli import asking, building, deriving, exporting, matching, merging, statistics
+from pyloric_db.cli import (
+    asking,
+    building,
+    deriving,
+    exporting,
+    looking,
+    matching,
+    merging,
+    statistics,
+)
 from pyloric_db.cli.console import complain
 from pyloric_db.errors import PyloricDBError, ShardError
 
@@ -21,6 +30,7 @@ for command in (
     *merging.COMMANDS,
     *asking.COMMANDS,
     *matching.COMMANDS,
+    *looking.COMMANDS,
     *exporting.COMMANDS,
     *statistics.COMMANDS,
     *deriving.COMMANDS,

@@ -1,11 +1,11 @@
 """Voltage traces of a circuit."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyloric_db.errors import ConfigError
+from pyloric_db.plot.canvas import COLOURS, check_suffix, new_figure, save
 from pyloric_db.protocol import Protocol
 from pyloric_db.rhythm.bursts import find_bursts
 from pyloric_db.rhythm.spikes import SpikeTrains
@@ -13,45 +13,27 @@ from pyloric_db.vocabulary import label
 
 if TYPE_CHECKING:
     import xarray as xr
-
-#: One colour per cell (Okabe & Ito), of different lightness so that they differ in grey.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
+    from matplotlib.figure import Figure
 
 
-def plot_traces(simulation: "xr.Dataset", path: str | Path, *, title: str = "") -> None:
-    """Voltage traces of one simulated circuit, bursts marked, as a PNG, SVG or PDF.
+def traces_figure(simulation: "xr.Dataset", *, title: str = "") -> "Figure":
+    """Voltage traces of one simulated circuit, its bursts marked by bars above them.
 
     Args:
         simulation: what `simulate` returned for one circuit: V (circuit, cell, time) in mV and
             spike_time_ms (circuit, cell, spike).
-        path: the file; its suffix says the format.
         title: printed on top.
 
     Raises:
-        ConfigError: matplotlib is missing, or the suffix is not a format it knows.
+        ConfigError: matplotlib is missing.
     """
-    try:
-        import matplotlib
-    except ModuleNotFoundError:
-        raise ConfigError(
-            "figures need matplotlib: install pyloric-db with the extra 'plot'"
-        ) from None
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    known = set(plt.gcf().canvas.get_supported_filetypes())
-    plt.close()
-    if Path(path).suffix.lstrip(".").lower() not in known:
-        raise ConfigError(f"{path} must end in one of .png, .svg and .pdf")
     cells = [str(c) for c in simulation["cell"].values]
     time_s = simulation["time"].values / 1000
     trains = SpikeTrains.from_padded(simulation["spike_time_ms"].values[:1], cells)
     stop_ms = float(simulation["time"].values[-1])
     bursts = find_bursts(trains, 0.0, stop_ms, Protocol())
-    figure, axes = plt.subplots(
-        len(cells), 1, sharex=True, sharey=True, figsize=(9, 1.5 * len(cells) + 1.2),
-        layout="constrained", squeeze=False,
-    )  # fmt: skip
+    figure = new_figure(figsize=(9, 1.5 * len(cells) + 1.2))
+    axes = figure.subplots(len(cells), 1, sharex=True, sharey=True, squeeze=False)
     for i, (cell, ax) in enumerate(zip(cells, axes[:, 0], strict=True)):
         colour = COLOURS[i % len(COLOURS)]
         ax.plot(time_s, simulation["V"].values[0, i], color=colour, linewidth=0.7)
@@ -68,13 +50,15 @@ def plot_traces(simulation: "xr.Dataset", path: str | Path, *, title: str = "") 
     figure.supylabel("membrane potential (mV)", fontsize=10)
     if title:
         figure.suptitle(title, fontsize=11)
-    save(figure, path)
-    plt.close(figure)
+    return figure
 
 
-def save(figure: Any, path: str | Path) -> None:
-    """Write a figure; ConfigError where the file cannot be written."""
-    try:
-        figure.savefig(path, dpi=150)
-    except OSError as err:
-        raise ConfigError(f"{path} cannot be written: {err.strerror}") from err
+def plot_traces(simulation: "xr.Dataset", path: str | Path, *, title: str = "") -> None:
+    """`traces_figure` as a PNG, SVG or PDF; the suffix of `path` says which.
+
+    Raises:
+        ConfigError: matplotlib is missing, the suffix is not a format it knows, or the file
+            cannot be written.
+    """
+    check_suffix(path)
+    save(traces_figure(simulation, title=title), path)

@@ -3,7 +3,7 @@ import pytest
 import xarray as xr
 
 from pyloric_db.errors import ConfigError
-from pyloric_db.plot.traces import plot_traces
+from pyloric_db.plot.traces import plot_traces, traces_figure
 
 pytest.importorskip("matplotlib")
 
@@ -37,13 +37,8 @@ def test_a_figure_of_two_cells(simulation, tmp_path, suffix):
     assert data.startswith(SIGNATURES[suffix]) and len(data) > 5000
 
 
-def test_bursts_are_marked(simulation, tmp_path, monkeypatch):
-    import pyloric_db.plot.traces
-
-    drawn = []
-    monkeypatch.setattr(pyloric_db.plot.traces, "save", lambda figure, path: drawn.append(figure))
-    plot_traces(simulation, tmp_path / "x.png")
-    (figure,) = drawn
+def test_bursts_are_marked(simulation):
+    figure = traces_figure(simulation)
     left, right = figure.axes
     bars = [np.round(line.get_xdata(), 3).tolist() for line in left.lines if line.get_lw() == 4]
     assert bars == [[0.3, 0.48], [1.3, 1.48], [2.3, 2.48]]

@@ -1,0 +1,145 @@
+"""Commands that show a database: figures, a report, a page to explore it in."""
+
+import sys
+import webbrowser
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.progress import MofNCompleteColumn
+
+import pyloric_db
+from pyloric_db.cli.console import DB, progress_bar, say
+from pyloric_db.errors import ConfigError
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+class Kind(StrEnum):
+    """Kinds of figure; voltage traces have the command `trace`."""
+
+    rhythm = "rhythm"
+    histograms = "histograms"
+    marginals = "marginals"
+    stack = "stack"
+
+
+#: The options that each kind understands.
+_OPTIONS = {
+    Kind.rhythm: {"--where"},
+    Kind.histograms: {"--where", "--columns"},
+    Kind.marginals: {"--where"},
+    Kind.stack: {"--columns", "--axes"},
+}
+
+
+def plot(
+    db: DB,
+    kind: Annotated[
+        Kind,
+        typer.Argument(
+            metavar="KIND",
+            help="rhythm (bursts over the phase of the cycle), histograms (of features, with the "
+            "published ranges), marginals (of the parameters) or stack (a feature over the grid).",
+        ),
+    ],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Figure; by default KIND.png.")
+    ] = None,
+    where: Annotated[
+        str | None, typer.Option(help="Expression for a subset, such as 'period_ms > 1200'.")
+    ] = None,
+    columns: Annotated[
+        str | None, typer.Option(help="Names, separated by commas; one for stack.")
+    ] = None,
+    axes: Annotated[
+        str | None, typer.Option(help="Axes of the grid to stack, separated by commas.")
+    ] = None,
+) -> None:
+    """Draw a figure of a database as a PNG, SVG or PDF."""
+    given = {"--where": where, "--columns": columns, "--axes": axes}
+    for option, value in given.items():
+        if value is not None and option not in _OPTIONS[kind]:
+            allowed = " and ".join(sorted(_OPTIONS[kind]))
+            raise ConfigError(f"{option} says nothing about {kind}, which takes {allowed}")
+    from pyloric_db.plot.canvas import check_suffix, save
+
+    target = output or Path(f"{kind}.png")
+    check_suffix(target)
+    opened = pyloric_db.open(db)
+    names = None if columns is None else _names(columns, "--columns")
+    if kind is Kind.rhythm:
+        from pyloric_db.plot.rhythm import rhythm_figure
+
+        figure = rhythm_figure(opened, where or "pyloric")
+    elif kind is Kind.histograms:
+        from pyloric_db.plot.histograms import histograms_figure
+
+        figure = histograms_figure(opened, names, where)
+    elif kind is Kind.marginals:
+        from pyloric_db.plot.marginals import marginals_figure
+
+        figure = marginals_figure(opened, where or "pyloric")
+    else:
+        from pyloric_db.plot.stacking import stack_figure
+
+        if names is not None and len(names) != 1:
+            raise ConfigError(f"a stack shows one column, not {len(names)}")
+        stacked = None if axes is None else _names(axes, "--axes")
+        figure = stack_figure(opened, names[0] if names else "pyloric", stacked)
+    save(figure, target)
+    say(f"wrote {target}")
+
+
+def _names(text: str, option: str) -> list[str]:
+    names = [n.strip() for n in text.split(",") if n.strip()]
+    if not names:
+        raise ConfigError(f"{option} names nothing")
+    return names
+
+
+def report(
+    db: DB,
+    output: Annotated[Path, typer.Option("-o", "--output", help="The page; one HTML file.")] = Path(
+        "report.html"
+    ),
+) -> None:
+    """Write a page on what was built, how long it took and what was found, with figures."""
+    from pyloric_db.pipeline.compile_cache import use_compile_cache
+    from pyloric_db.report.page import write_report
+
+    opened = pyloric_db.open(db)
+    use_compile_cache()  # a circuit is simulated for its traces
+    with progress_bar("figures", MofNCompleteColumn()) as progress:
+        write_report(opened, output, progress)
+    say(f"wrote {output}")
+
+
+def explore(
+    db: DB,
+    port: Annotated[int, typer.Option(help="Port of 127.0.0.1; 0 for a free one.")] = 0,
+    browser: Annotated[bool, typer.Option(help="Open the page in the browser.")] = True,
+) -> None:
+    """Open a page on this machine to explore a database in: brush, select, simulate."""
+    from pyloric_db.explorer.explore import make_server
+
+    opened = pyloric_db.open(db)
+
+    def simulate(circuit: int) -> "xr.Dataset":
+        from pyloric_db.pipeline.compile_cache import use_compile_cache
+
+        use_compile_cache()
+        return opened.simulate([circuit], duration_ms=3000.0)
+
+    with progress_bar("columns", MofNCompleteColumn()) as progress:
+        server = make_server(opened, simulate, port=port, progress=progress)
+    say(f"{server.address} shows {opened.manifest.name}; Ctrl-C ends it")
+    sys.stdout.flush()
+    if browser:
+        webbrowser.open(server.address)
+    server.run()
+
+
+COMMANDS = (plot, report, explore)

@@ -1,0 +1,1 @@
+"""A page on this machine to explore a database in: linked histograms, density, traces."""

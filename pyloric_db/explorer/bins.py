@@ -1,0 +1,171 @@
+"""Columns as small integers: what the explorer keeps in memory, one byte a row and column."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pyloric_db.errors import QueryError, nearest
+from pyloric_db.query.database import Database, open
+from pyloric_db.vocabulary import Column, label
+
+Edges = npt.NDArray[np.float64]
+Codes = npt.NDArray[np.uint8]
+
+BINS = 50
+#: A column with at most so many different values has a bin for each.
+MOST_VALUES = 20
+#: Rows from which ranges are taken; evenly spread, so that they are the same every time.
+SAMPLED = 200_000
+
+#: The choice that is no column: the strictest label of each circuit.
+RHYTHM = "rhythm"
+
+
+@dataclass(frozen=True)
+class Binned:
+    """A column in bins.
+
+    `codes` (rows,) hold the bin, and `n` where a circuit has no value. `edges` (n + 1,) are the
+    ends of the bins; a column of few values has one bin for each, named by `names`, around
+    0, 1, 2 and so on. `whole` (n,) are the circuits per bin, `missing` those without a value.
+    """
+
+    name: str
+    title: str
+    codes: Codes
+    edges: Edges
+    names: tuple[str, ...]
+    whole: npt.NDArray[np.int64]
+    missing: int
+
+    @property
+    def n(self) -> int:
+        return len(self.edges) - 1
+
+    def bins_between(self, low: float, high: float) -> tuple[int, int]:
+        """First bin and one past the last that an interval touches; equal if it touches none."""
+        first = int(np.searchsorted(self.edges, low, side="right")) - 1
+        last = int(np.searchsorted(self.edges, high, side="left"))
+        return max(first, 0), min(max(last, 0), self.n)
+
+
+class Bins:
+    """The binned columns of a database, each read when first asked for, shared by all pages."""
+
+    def __init__(self, db: Database) -> None:
+        self.path = Path(db.path)
+        self.rows = len(db)
+        self._columns = {c.name: c for c in db.manifest.columns}
+        self._axes = {a.name: a for a in db.manifest.axes or ()}
+        self._kept: dict[str, Binned] = {}
+        self._lock = Lock()
+
+    @property
+    def choices(self) -> list[str]:
+        """Names that can be asked for: the rhythm, numbers, flags and categories."""
+        known = [RHYTHM] if "periodic" in self._columns else []
+        for name, column in self._columns.items():
+            index = column.long_name.startswith("grid index") and name not in self._axes
+            if column.kind != "string" and name != "circuit_id" and not index:
+                known.append(name)
+        return known
+
+    def load(self, name: str) -> Binned:
+        """A column by name.
+
+        Raises:
+            QueryError: there is no such choice.
+            DatabaseError: the column cannot be read.
+        """
+        if name not in self.choices:
+            raise QueryError(f"there is no column {name!r} to show{nearest(name, self.choices)}")
+        with self._lock:
+            if name not in self._kept:
+                # opened anew each time: what it reads is let go, and one byte a row is kept
+                values = open(self.path).circuits
+                self._kept[name] = self._bin(name, lambda n: values[n].values)
+            return self._kept[name]
+
+    def _bin(self, name: str, read: Callable[[str], npt.NDArray[Any]]) -> Binned:
+        if name == RHYTHM:
+            return _rhythm(set(self._columns), read)
+        column = self._columns[name]
+        if name in self._axes and self._axes[name].kind == "cell":
+            title, texts = f"{label(name)} cell", self._axes[name].labels
+            return _binned(name, title, read(name), _around(len(texts)), texts)
+        if column.kind == "category":
+            values = read(name)
+            codes = np.full(len(values), len(column.categories), np.uint8)
+            for place, category in enumerate(column.categories):
+                codes[values == category] = place
+            edges = _around(len(column.categories))
+            return _counted(name, column.long_name, codes, edges, column.categories)
+        return _numbers(column, read(name))
+
+
+def _rhythm(present: set[str], read: Callable[[str], npt.NDArray[Any]]) -> Binned:
+    """Each circuit's strictest label; a failed run has none and is no silent circuit."""
+    labels = [n for n in ("pyloric", "pyloric_like", "periodic") if n in present]
+    codes = np.full(len(read(labels[0])), len(labels), np.uint8)
+    for place in range(len(labels) - 1, -1, -1):
+        codes[read(labels[place])] = place
+    codes[read("status") != "ok"] = len(labels) + 1
+    words = {"pyloric": "pyloric", "pyloric_like": "pyloric-like", "periodic": "periodic"}
+    names = (*(words[n] for n in labels), "other", "failed")
+    return _counted(RHYTHM, "rhythm", codes, _around(len(names)), names)
+
+
+def _numbers(column: Column, values: npt.NDArray[Any]) -> Binned:
+    title = column.long_name if column.unit == "1" else f"{column.long_name} ({column.unit})"
+    if column.kind == "bool":
+        return _binned(column.name, title, values, _around(2), ("no", "yes"))
+    sample = values[:: max(1, len(values) // SAMPLED)].astype(np.float64)
+    sample = sample[np.isfinite(sample)]
+    if not len(sample):
+        sample = np.zeros(1)
+    distinct = np.unique(sample)
+    if len(distinct) <= MOST_VALUES:
+        places = np.minimum(np.searchsorted(distinct, values), len(distinct) - 1)
+        known = np.isfinite(values)
+        if bool((distinct[places[known]] == values[known]).all()):
+            names = tuple(f"{v:g}" for v in distinct)
+            found = np.where(known, places, np.nan)
+            return _binned(column.name, title, found, _around(len(distinct)), names)
+    low, high = np.quantile(sample, (0.001, 0.999))
+    edges: Edges = np.linspace(low, high if high > low else low + 1, BINS + 1)
+    return _binned(column.name, title, values, edges, ())
+
+
+def _around(n: int) -> Edges:
+    """Ends of the bins around 0, 1, ... n - 1."""
+    edges: Edges = np.arange(n + 1, dtype=np.float64) - 0.5
+    return edges
+
+
+def _binned(
+    name: str,
+    title: str,
+    values: npt.NDArray[Any],
+    edges: Edges,
+    names: tuple[str, ...],
+) -> Binned:
+    """Values by evenly spaced edges; the first and the last bin take in what lies beyond."""
+    n = len(edges) - 1
+    codes = np.empty(len(values), np.uint8)
+    scale = n / (edges[-1] - edges[0])
+    for start in range(0, len(values), 1 << 20):
+        part = values[start : start + (1 << 20)].astype(np.float64)
+        places = np.clip(np.floor((part - edges[0]) * scale), 0, n - 1)
+        codes[start : start + (1 << 20)] = np.where(np.isfinite(part), places, n)
+    return _counted(name, title, codes, edges, names)
+
+
+def _counted(name: str, title: str, codes: Codes, edges: Edges, names: tuple[str, ...]) -> Binned:
+    n = len(edges) - 1
+    counts = np.bincount(codes, minlength=n + 1)
+    return Binned(name, title, codes, edges, names, counts[:n], int(counts[n]))

@@ -1,0 +1,374 @@
+"""The page: histograms with brushes, a density, the circuits selected, one circuit's traces."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from bokeh.document import Document
+from bokeh.layouts import column, row
+from bokeh.models import (
+    AllIndices,
+    Button,
+    ColorBar,
+    ColumnDataSource,
+    DataTable,
+    Div,
+    LogColorMapper,
+    NumberFormatter,
+    Range1d,
+    Select,
+    StringFormatter,
+    TableColumn,
+    TextInput,
+)
+from bokeh.palettes import Viridis256
+from bokeh.plotting import figure
+
+from pyloric_db.errors import PyloricDBError
+from pyloric_db.explorer.bins import RHYTHM, Binned, Bins
+from pyloric_db.explorer.crossfilter import Brush, CrossFilter, Linked
+from pyloric_db.explorer.panels import Panel
+from pyloric_db.query.database import Database
+from pyloric_db.vocabulary import label
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+#: Circuits that the table lists of those selected.
+LISTED = 50
+TRACE_MS = 3000.0
+#: How a page simulates a circuit: id -> what `simulate` returns.
+Simulate = Callable[[int], "xr.Dataset"]
+
+
+def first_columns(bins: Bins) -> list[str]:
+    """The eight columns that a page begins with, as far as they exist, then others."""
+    wanted = (
+        RHYTHM, "period_ms", "duty_cycle_abpd", "duty_cycle_lp", "duty_cycle_py",
+        "phase_start_lp", "phase_start_py", "gsyn_lp_py_nS",
+    )  # fmt: skip
+    names = [n for n in wanted if n in bins.choices]
+    return (names + [n for n in bins.choices if n not in names])[: len(wanted)]
+
+
+def first_pair(bins: Bins) -> tuple[str, str]:
+    """The two columns whose density a page begins with."""
+    known: list[str] = [n for n in ("phase_start_lp", "phase_start_py") if n in bins.choices]
+    known += [n for n in bins.choices if n != RHYTHM and n not in known]
+    return known[0], known[-1] if len(known) == 1 else known[1]
+
+
+class Page:
+    """What one browser page shows. All that a page sends is a choice, a place or a number.
+
+    Args:
+        document: Bokeh's, of this page.
+        db: the database.
+        bins: its binned columns, shared by all pages.
+        simulate: brings the traces of a circuit; called in a thread of `workers`.
+        workers: where slow answers are made.
+    """
+
+    def __init__(
+        self,
+        document: Document,
+        db: Database,
+        bins: Bins,
+        simulate: Simulate,
+        workers: ThreadPoolExecutor,
+    ) -> None:
+        self.document, self.db, self.bins = document, db, bins
+        self.simulate, self.workers = simulate, workers
+        self._asked = {"list": 0, "circuit": 0}
+        names, pair = first_columns(bins), first_pair(bins)
+        self.cross = CrossFilter([bins.load(n) for n in names], self._load_pair(*pair))
+        self.words = Div(width=900, name="selected")
+        self.problem = Div(width=900, height=16, name="problem")
+        clear = Button(label="lift all brushes", width=140, name="clear")
+        clear.on_click(self._clear)
+        self.panels = [
+            Panel(bins.load(n), bins.choices, self._choose, self._enter, self._brush) for n in names
+        ]
+        for place, panel in enumerate(self.panels):
+            panel.menu.name = f"column-{place}"
+            panel.figure.name = f"histogram-{place}"
+            panel.brushed.name = f"brush-{place}"
+        self._make_density(*pair)
+        self._make_list()
+        self._make_circuit()
+        grid = [row(*(p.layout for p in self.panels[i : i + 4])) for i in range(0, len(names), 4)]
+        self.document.add_root(
+            column(
+                Div(text=_heading(db), width=1200),
+                row(self.words, clear),
+                self.problem,
+                *grid,
+                row(self.density_layout, self.list_layout),
+                self.circuit_layout,
+            )
+        )
+        self.document.title = f"{db.manifest.name}: circuits"
+        self._show(self.cross.linked())
+        self._list()
+
+    # brushes
+
+    def _enter(self, panel: Panel) -> None:
+        self.cross.activate(panel.binned.name)
+
+    def _brush(self, panel: Panel, brush: Brush | None, final: bool) -> None:
+        name = panel.binned.name
+        if brush != self.cross.brushes.get(name):
+            self._show(self.cross.brush(name, brush))
+        if final:
+            self._list()
+
+    def _clear(self) -> None:
+        self._show(self.cross.clear())
+        self._list()
+
+    def _show(self, linked: Linked) -> None:
+        self.document.hold("combine")  # one message for all that changes
+        for panel in self.panels:
+            panel.show_counts(linked.histograms[panel.binned.name])
+            panel.show_brush(self.cross.brushes.get(panel.binned.name))
+        density = linked.density.astype(np.float32)
+        density[density == 0] = np.nan
+        self.density.data = {**self.density.data, "image": [density]}
+        self.mapper.update(high=max(2.0, float(linked.density.max())))
+        self.words.text = (
+            f"<b>{linked.selected:,}</b> of {self.bins.rows:,} circuits selected; drag over a "
+            "histogram to brush it, double-click it to lift its brush"
+        )
+        self.document.unhold()
+
+    def _choose(self, panel: Panel, name: str) -> None:
+        shown = [p.binned.name for p in self.panels]
+        if name in shown:
+            self._complain(f"{name} is already shown")
+            panel.menu.value = panel.binned.name
+            return
+        binned = self._load(name)
+        if binned is None:
+            panel.menu.value = panel.binned.name
+            return
+        panel.show_column(binned)
+        self.cross.replace([p.binned for p in self.panels], self.cross.pair)
+        self._show(self.cross.linked())
+        self._list()
+
+    def _load(self, name: str) -> Binned | None:
+        try:
+            binned = self.bins.load(name)
+        except PyloricDBError as error:
+            self._complain(str(error))
+            return None
+        self._complain("")
+        return binned
+
+    def _load_pair(self, x: str, y: str) -> tuple[Binned, Binned]:
+        return self.bins.load(x), self.bins.load(y)
+
+    def _complain(self, sentence: str) -> None:
+        self.problem.text = f"<span style='color:#a00'>{escape(sentence)}</span>"
+
+    # density
+
+    def _make_density(self, x: str, y: str) -> None:
+        self.x_menu = Select(title="across", value=x, options=self.bins.choices, name="density-x")
+        self.y_menu = Select(title="up", value=y, options=self.bins.choices, name="density-y")
+        self.density = ColumnDataSource({"image": [], "x": [], "y": [], "dw": [], "dh": []})
+        self.mapper = LogColorMapper(palette=Viridis256[::-1], low=1, high=2, nan_color="white")
+        self.density_figure = figure(
+            width=560, height=430, tools="", toolbar_location=None, name="density",
+            x_range=Range1d(0, 1), y_range=Range1d(0, 1),
+        )  # fmt: skip
+        self.density_figure.image(
+            "image", "x", "y", "dw", "dh", source=self.density, color_mapper=self.mapper
+        )
+        self.density_figure.add_layout(
+            ColorBar(color_mapper=self.mapper, title="circuits", width=12), "right"
+        )
+        for menu in (self.x_menu, self.y_menu):
+            menu.on_change("value", self._choose_pair)
+        self._place_density()
+        self.density_layout = column(row(self.x_menu, self.y_menu), self.density_figure)
+
+    def _place_density(self) -> None:
+        x, y = self.cross.pair
+        self.density.data = {
+            "image": [np.zeros((y.n, x.n), np.float32)],
+            "x": [x.edges[0]], "y": [y.edges[0]],
+            "dw": [x.edges[-1] - x.edges[0]], "dh": [y.edges[-1] - y.edges[0]],
+        }  # fmt: skip
+        plot = self.density_figure
+        for binned, axis, extent in (
+            (x, plot.xaxis[0], plot.x_range), (y, plot.yaxis[0], plot.y_range),
+        ):  # fmt: skip
+            extent.update(start=binned.edges[0], end=binned.edges[-1])
+            axis.axis_label = binned.title
+            axis.major_label_overrides = dict(enumerate(binned.names))
+
+    def _choose_pair(self, attr: str, old: str, new: str) -> None:
+        x, y = self._load(self.x_menu.value), self._load(self.y_menu.value)
+        if x is None or y is None:
+            return
+        self.cross.replace([p.binned for p in self.panels], (x, y))
+        self._place_density()
+        self._show(self.cross.linked())
+
+    # the circuits selected
+
+    def _make_list(self) -> None:
+        present = {c.name: c for c in self.db.manifest.columns}
+        wanted = (
+            "netcode", "period_ms", "duty_cycle_abpd", "duty_cycle_lp", "duty_cycle_py",
+            "phase_start_lp", "phase_start_py",
+        )  # fmt: skip
+        self.listed = [n for n in wanted if n in present]
+        self.rows = ColumnDataSource({n: [] for n in ("circuit_id", *self.listed)})
+        text, number = StringFormatter(), NumberFormatter(format="0.000", nan_format="–")
+        formats = {"period_ms": NumberFormatter(format="0", nan_format="–"), "netcode": text}
+        columns = [TableColumn(field="circuit_id", title="circuit_id", width=90)] + [
+            TableColumn(field=n, title=n, formatter=formats.get(n, number), width=95)
+            for n in self.listed
+        ]
+        self.table = DataTable(
+            source=self.rows, columns=columns, width=720, height=440, index_position=None,
+            sortable=False, reorderable=False, selectable=True, name="circuits",
+        )  # fmt: skip
+        self.rows.selected.on_change("indices", self._pick)
+        self.list_layout = column(
+            Div(text=f"The first {LISTED} circuits selected; click on one to see it.", width=700),
+            self.table,
+        )
+
+    def _list(self) -> None:
+        chosen = self.cross.first_rows(LISTED)
+        ids = self.db.circuits["circuit_id"].values[chosen]
+        names = ["circuit_id", *self.listed]
+
+        def read() -> "xr.Dataset":
+            if not len(ids):
+                return self.db.query("circuit_id < 0", columns=self.listed)
+            return self.db.query(f"circuit_id in {ids.tolist()}", columns=self.listed)
+
+        def show(found: "xr.Dataset") -> None:
+            self.rows.selected.indices = []
+            self.rows.data = {n: found[n].values for n in names}
+            # a table with as many rows as before would not be drawn anew
+            self.table.view.filter = AllIndices()
+
+        self._later("list", read, show)
+
+    def _pick(self, attr: str, old: Sequence[int], new: Sequence[int]) -> None:
+        ids = self.rows.data["circuit_id"]
+        if len(new) and isinstance(new[0], int) and 0 <= new[0] < len(ids):
+            self._open_circuit(int(ids[new[0]]))
+
+    # one circuit
+
+    def _make_circuit(self) -> None:
+        self.number = TextInput(title="or a circuit_id", width=160, name="number")
+        self.number.on_change("value", self._type_number)
+        self.parameters = Div(width=560, name="parameters")
+        cells = self.db.manifest.cells
+        self.traces = {c: ColumnDataSource({"time": [], "V": []}) for c in cells}
+        shared = Range1d(0, TRACE_MS / 1000)
+        self.trace_figures = []
+        for place, cell in enumerate(cells):
+            last = place == len(cells) - 1
+            plot = figure(
+                width=720, height=150 if last else 120, tools="", toolbar_location=None,
+                x_range=shared, y_range=Range1d(-90, 70), y_axis_label=f"{label(cell)} (mV)",
+                x_axis_label="time (s)" if last else None, name=f"trace-{cell}",
+            )  # fmt: skip
+            plot.yaxis.ticker = [-60, 0, 60]
+            plot.line("time", "V", source=self.traces[cell], color=CELL_COLOURS[place % 3])
+            plot.xaxis.visible = last
+            self.trace_figures.append(plot)
+        self.circuit_layout = row(column(self.number, self.parameters), column(*self.trace_figures))
+
+    def _type_number(self, attr: str, old: str, new: str) -> None:
+        text = str(new).strip()
+        if text.isascii() and text.isdigit() and len(text) <= 18:
+            self._open_circuit(int(text))
+        elif text:
+            self._complain(f"{text[:40]!r} is no circuit_id: give a whole number")
+
+    def _open_circuit(self, circuit: int) -> None:
+        for source in self.traces.values():
+            source.data = {"time": [], "V": []}
+        try:
+            self.parameters.text = _parameters(self.db, circuit) + "<p>simulating …</p>"
+        except PyloricDBError as error:
+            self.parameters.text = ""
+            self._complain(str(error))
+            return
+        self._complain("")
+
+        def show(simulation: "xr.Dataset") -> None:
+            time_s = simulation["time"].values / 1000
+            self.document.hold("combine")
+            for place, source in enumerate(self.traces.values()):
+                source.data = {"time": time_s, "V": simulation["V"].values[0, place]}
+            self.parameters.text = _parameters(self.db, circuit)
+            self.document.unhold()
+
+        self._later("circuit", lambda: self.simulate(circuit), show)
+
+    def _later(self, what: str, make: Callable[[], Any], show: Callable[[Any], None]) -> None:
+        """Makes an answer in a thread and shows it, unless another was asked for since."""
+        self._asked[what] += 1
+        asked = self._asked[what]
+
+        def done(future: Future[Any]) -> None:
+            self.document.add_next_tick_callback(lambda: finish(future))
+
+        def finish(future: Future[Any]) -> None:
+            if asked != self._asked[what]:
+                return
+            error = future.exception()
+            if isinstance(error, PyloricDBError):
+                self._complain(str(error))
+            elif error is not None:
+                self._complain(f"this circuit cannot be shown: {type(error).__name__}")
+                raise error
+            else:
+                show(future.result())
+
+        self.workers.submit(make).add_done_callback(done)
+
+
+#: The colours of the figures (Okabe & Ito).
+CELL_COLOURS = ("#0072B2", "#D55E00", "#009E73")
+
+
+def _heading(db: Database) -> str:
+    name, words = escape(db.manifest.name), escape(str(db.manifest.recipe.get("description", "")))
+    state = "" if db.complete else " The build is not complete."
+    return f"<h2 style='margin:0'>{name}</h2>{words}{state}"
+
+
+def _parameters(db: Database, circuit: int) -> str:
+    """The conductances of a circuit as tables."""
+    found = db.parameters([circuit]).isel(circuit=0)
+    head = "".join(f"<th>{escape(str(c))}</th>" for c in found["channel"].values)
+    rows = "".join(
+        f"<tr><th>{escape(label(str(cell)))}</th>"
+        + "".join(f"<td>{v:g}</td>" for v in found["gbar"].sel(cell=cell).values)
+        + "</tr>"
+        for cell in found["cell"].values
+    )
+    synapses = "".join(
+        f"<tr><th>{escape(str(s))}</th><td>{float(found['gsyn'].sel(synapse=s)):g}</td></tr>"
+        for s in found["synapse"].values
+    )
+    style = "style='border-spacing:10px 2px;text-align:right'"
+    return (
+        f"<b>circuit {circuit}</b><div style='display:flex;gap:20px;align-items:flex-start'>"
+        f"<table {style}><tr><th>mS/cm²</th>{head}</tr>{rows}</table>"
+        f"<table {style}><tr><th>synapse</th><th>nS</th></tr>{synapses}</table></div>"
+    )

@@ -1,0 +1,97 @@
+"""Histograms of features, with the published ranges."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from pyloric_db.plot.canvas import SUBSET, WHOLE, axis_title, new_figure
+from pyloric_db.plot.tallies import Tally, count, extent, histogram, number_columns
+from pyloric_db.query.database import Database
+from pyloric_db.vocabulary import CRITERIA, Column
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+BINS = 40
+_PUBLISHED = {c.column: c for c in CRITERIA}
+
+
+def histograms_figure(
+    db: Database, columns: Sequence[str] | None = None, where: str | None = None
+) -> "Figure":
+    """One histogram per feature; a subset is drawn in front of all circuits.
+
+    The features of the published criteria are drawn over mean ± 5 SD (from 0 on, unless they are
+    gaps), with the accepted range, mean ± 2 SD, behind (Prinz, Bucher & Marder 2004, Nat Neurosci
+    7:1345, table 1); what lies further out is said in a number. Other columns are drawn from
+    their lowest to their highest value. Circuits without the feature are left out.
+
+    Args:
+        columns: names; the fifteen of the criteria if not said.
+        where: an expression that says the subset.
+
+    Raises:
+        QueryError: a column is unknown or holds text, or the expression finds nothing.
+        ConfigError: matplotlib is missing.
+    """
+    present = {c.name for c in db.manifest.columns}
+    default = [c.column for c in CRITERIA if c.column in present]
+    chosen = number_columns(db, default if columns is None else columns)
+    subset = count(db, where)
+    across = min(3, len(chosen))
+    down = -(-len(chosen) // across)
+    figure = new_figure(figsize=(3.4 * across + 0.4, 2.1 * down + 0.9))
+    axes = figure.subplots(down, across, squeeze=False).ravel()
+    for ax, column in zip(axes, chosen, strict=False):
+        tally = histogram(db, column, _edges(db, column), where)
+        _draw(ax, column, tally, where is not None)
+    for ax in axes[len(chosen) :]:
+        ax.set_axis_off()
+    figure.supylabel("circuits", fontsize=10)
+    words = f"{len(db):,} circuits (grey)"
+    if where is not None:
+        words += f" and the {subset:,} of {where!r} (blue), each scaled to its highest bar"
+    ranges = any(c.name in _PUBLISHED for c in chosen)
+    words += "\nhatched: accepted range, mean ± 2 SD of 99 lobsters" if ranges else ""
+    figure.suptitle(words, fontsize=10)
+    return figure
+
+
+def _edges(db: Database, column: Column) -> npt.NDArray[np.float64]:
+    criterion = _PUBLISHED.get(column.name)
+    if criterion:
+        low, high = (criterion.mean + k * criterion.sd for k in (-5, 5))
+        # durations and phases begin at 0, gaps may be negative
+        return np.linspace(low if "gap" in column.name else max(low, 0.0), high, BINS + 1)
+    low, high = extent(db, column)
+    return np.linspace(low, high if high > low else low + 1, BINS + 1)
+
+
+def _draw(ax: "Axes", column: Column, tally: Tally, has_subset: bool) -> None:
+    """Counts of all circuits; the subset on an axis of its own, or it would be a flat line."""
+    criterion = _PUBLISHED.get(column.name)
+    if criterion:
+        ax.axvspan(
+            criterion.low, criterion.high, facecolor="none", edgecolor="0.82", hatch="///",
+            linewidth=0, zorder=0,
+        )  # fmt: skip
+        ax.axvline(criterion.mean, color="0.3", linestyle="--", linewidth=0.8, zorder=4)
+    ax.stairs(tally.whole, tally.edges, fill=True, color=WHOLE, edgecolor="0.45", zorder=1)
+    ax.set_ylim(0, 1.08 * max(int(tally.whole.max()), 1))
+    if has_subset:
+        front = ax.twinx()
+        front.stairs(tally.subset, tally.edges, color=SUBSET, linewidth=1.6)
+        front.set_ylim(0, 1.08 * max(int(tally.subset.max()), 1))
+        front.tick_params(axis="y", labelsize=7, colors=SUBSET)
+        front.locator_params(axis="y", nbins=3)
+    ax.set_xlabel(axis_title(column), fontsize=8)
+    ax.tick_params(labelsize=7)
+    ax.locator_params(axis="y", nbins=3)
+    if tally.outside:
+        ax.text(
+            0.98, 0.95, f"{tally.outside:,} outside", transform=ax.transAxes, fontsize=6.5,
+            ha="right", va="top",
+        )  # fmt: skip

@@ -1,0 +1,134 @@
+"""Counts behind figures, taken by the database engine: no column of all rows is loaded."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pyloric_db.errors import QueryError
+from pyloric_db.query.columns import check_names
+from pyloric_db.query.database import Database
+from pyloric_db.query.expression import quote_name, to_sql
+from pyloric_db.vocabulary import Column
+
+Counts = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Circuits per bin, of all and of a subset; `outside` of the range and `missing` in all.
+
+    `edges` are the bins' ends; for values of a grid, which have no width, they are None.
+    """
+
+    whole: Counts
+    subset: Counts
+    outside: int
+    missing: int
+    edges: npt.NDArray[np.float64] | None = None
+
+
+def condition(db: Database, where: str | None) -> str:
+    """The SQL of an expression; all circuits without one.
+
+    Raises:
+        QueryError: the expression is not valid.
+    """
+    return "TRUE" if where is None else to_sql(where, db.manifest)
+
+
+def count(db: Database, where: str | None) -> int:
+    """Circuits that satisfy an expression.
+
+    Raises:
+        QueryError: it is not valid, or there is none: a figure of nothing says nothing.
+    """
+    found = rows(db, f"SELECT count(*) FROM circuits WHERE {condition(db, where)}")[0][0]
+    if not found:
+        raise QueryError(f"no circuit of the {len(db):,} satisfies {where!r}")
+    return int(found)
+
+
+def number_columns(db: Database, names: Sequence[str]) -> list[Column]:
+    """Columns by name.
+
+    Raises:
+        QueryError: one is unknown, or holds text, which has no histogram.
+    """
+    check_names(db.manifest, names)
+    columns = [db.manifest.column(n) for n in names]
+    for column in columns:
+        if column.kind in ("string", "category"):
+            raise QueryError(f"column {column.name} holds text: a figure needs numbers or flags")
+    return columns
+
+
+def extent(db: Database, column: Column) -> tuple[float, float]:
+    """Lowest and highest value of a column; (0, 1) where it has none."""
+    value = f"CAST({quote_name(column.name)} AS DOUBLE)"
+    low, high = rows(db, f"SELECT min({value}), max({value}) FROM circuits")[0]
+    return (0.0, 1.0) if low is None else (float(low), float(high))
+
+
+def histogram(
+    db: Database,
+    column: Column,
+    edges: npt.NDArray[np.float64],
+    where: str | None,
+    *,
+    log: bool = False,
+) -> Tally:
+    """Circuits per bin; the last bin holds its upper end.
+
+    `edges` are evenly spaced, or with `log` their logarithms are.
+    """
+    n = len(edges) - 1
+    value = f"CAST({quote_name(column.name)} AS DOUBLE)"
+    low, high = float(edges[0]), float(edges[-1])
+    outside = f"{value} < {low!r} OR {value} > {high!r}"
+    if log:
+        value, low, high = f"log10({value})", math.log10(low), math.log10(high)
+    place = f"CAST(floor(({value} - {low!r}) / {(high - low) / n!r}) AS BIGINT)"
+    place = (
+        f"CASE WHEN {quote_name(column.name)} IS NULL THEN -2 WHEN {outside} THEN -1 "
+        f"ELSE greatest(0, least({place}, {n - 1})) END"
+    )
+    return _tally(db, place, where, n, edges)
+
+
+def per_value(db: Database, axis: int, where: str | None) -> Tally:
+    """Circuits per value of a grid axis, given its place among the axes."""
+    sizes = [len(a) for a in db.manifest.axes or ()]
+    return _tally(db, grid_index(sizes, axis), where, sizes[axis], None)
+
+
+def grid_index(sizes: Sequence[int], axis: int) -> str:
+    """SQL of the zero-based index along an axis: circuit ids count the grid in C order."""
+    stride = math.prod(sizes[axis + 1 :])
+    return f"(circuit_id // {stride}) % {sizes[axis]}"
+
+
+def _tally(
+    db: Database, place: str, where: str | None, n: int, edges: npt.NDArray[np.float64] | None
+) -> Tally:
+    """Counts per place from 0 to n - 1; -1 is outside and -2 missing."""
+    whole, subset = np.zeros(n, np.int64), np.zeros(n, np.int64)
+    apart = {-2: 0, -1: 0}
+    for at, both, chosen in rows(
+        db,
+        f"SELECT CAST({place} AS BIGINT) AS place, count(*), "
+        f"count(*) FILTER ({condition(db, where)}) FROM circuits GROUP BY place",
+    ):
+        if at < 0:
+            apart[at] = both
+        else:
+            whole[at], subset[at] = both, chosen
+    return Tally(whole, subset, apart[-1], apart[-2], edges)
+
+
+def rows(db: Database, text: str) -> list[tuple[Any, ...]]:
+    """The rows of a small result."""
+    return [tuple(row.values()) for row in db.sql(text).to_pylist()]

@@ -1,0 +1,68 @@
+"""The report as one HTML page that needs nothing else: no file, no network, no script."""
+
+from collections.abc import Callable
+from importlib.resources import files
+from pathlib import Path
+
+from pyloric_db.errors import ConfigError
+from pyloric_db.plot.canvas import new_figure
+from pyloric_db.query.database import Database
+from pyloric_db.report.facts import collect
+from pyloric_db.report.figures import Picture, pictures
+from pyloric_db.vocabulary import ACTIVITIES, STATUSES
+
+#: Figures that `pictures` gives, for the progress.
+N_PICTURES = 5
+
+
+def report_html(db: Database, progress: Callable[[int, int], None] | None = None) -> str:
+    """The page. All text from the database is escaped.
+
+    Args:
+        db: an opened database; one that is not finished says so.
+        progress: called with the figures drawn so far and in all.
+
+    Raises:
+        ConfigError: jinja2 or matplotlib is missing.
+        DatabaseError: a file of the database is damaged.
+    """
+    try:
+        from jinja2 import Environment, StrictUndefined
+    except ModuleNotFoundError:
+        raise ConfigError(
+            "a report needs jinja2: install pyloric-db with the extra 'report'"
+        ) from None
+    new_figure()  # without matplotlib there is no report, whatever the database holds
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    template = environment.from_string(
+        (files("pyloric_db.report") / "page.html.j2").read_text(encoding="utf-8")
+    )
+    facts = collect(db)
+    drawn: list[Picture] = []
+    for picture in pictures(db):
+        drawn.append(picture)
+        if progress:
+            progress(len(drawn), N_PICTURES)
+    return template.render(facts=facts, pictures=drawn, activities=ACTIVITIES, statuses=STATUSES)
+
+
+def write_report(
+    db: Database, path: str | Path, progress: Callable[[int, int], None] | None = None
+) -> None:
+    """`report_html` as a file.
+
+    Raises:
+        ConfigError: as `report_html` does, or the file cannot be written.
+    """
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise ConfigError(f"{path} cannot be written: there is no directory {path.parent}")
+    if path.is_dir():
+        raise ConfigError(f"{path} cannot be written: it is a directory")
+    text = report_html(db, progress)
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror}") from error

@@ -1,0 +1,66 @@
+"""Commands that show a database."""
+
+import pytest
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def refused(done, text):
+    assert done.returncode == 2 and text in done.stderr, done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1 and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["rhythm", "--where", "circuit_id >= 0"],
+        ["histograms"],
+        ["histograms", "--columns", "v_min_lp_mV, period_ms", "--where", "circuit_id < 12"],
+        ["marginals", "--where", "circuit_id < 12"],
+        ["stack", "--columns", "v_mean_lp_mV"],
+        ["stack", "--axes", "abpd,lp"],
+    ],
+)
+def test_plot_writes_a_figure(inside, figures_db, tmp_path, arguments):
+    done = inside("plot", figures_db, *arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"wrote {arguments[0]}.png\n"
+    data = (tmp_path / f"{arguments[0]}.png").read_bytes()
+    assert data.startswith(PNG) and len(data) > 10_000
+
+
+def test_plot_as_a_vector_figure(inside, figures_db, tmp_path):
+    done = inside("plot", figures_db, "stack", "-o", tmp_path / "x.svg")
+    assert done.returncode == 0, done.stderr
+    assert "LP-PY" in (tmp_path / "x.svg").read_text()
+
+
+@pytest.mark.parametrize(
+    "arguments, text",
+    [
+        (["rhythm", "--columns", "period_ms"], "--columns says nothing about rhythm, which takes"),
+        (["histograms", "--axes", "lp"], "--axes says nothing about histograms"),
+        (["stack", "--where", "pyloric"], "--where says nothing about stack"),
+        (["stack", "--columns", "period_ms,pyloric"], "a stack shows one column, not 2"),
+        (["stack", "--columns", " ,"], "--columns names nothing"),
+        (["stack", "--columns", "perod_ms"], "did you mean 'period_ms'"),
+        (["stack", "--axes", "lpp"], "did you mean 'lp'"),
+        (["histograms", "--columns", "status"], "status holds text"),
+        (["marginals", "--where", "circuit_id < 0"], "no circuit of the 48 satisfies"),
+        (["marginals", "--where", "pyloric;"], "not an expression"),
+        (["rhythm", "-o", "x.txt"], "x.txt must end in one of .png, .svg and .pdf"),
+        (["rhythm", "--where", "circuit_id >= 0", "-o", "no/x.png"], "cannot be written"),
+    ],
+)
+def test_plot_refuses(inside, figures_db, tmp_path, snapshot, arguments, text):
+    refused(inside("plot", figures_db, *arguments, cwd=tmp_path), text)
+    assert snapshot(tmp_path) == {}
+
+
+def test_unknown_kinds(inside, figures_db, tmp_path, snapshot):
+    done = inside("plot", figures_db, "pie", cwd=tmp_path)
+    assert done.returncode == 2 and "pie" in done.stderr and snapshot(tmp_path) == {}
+
+
+def test_a_directory_that_holds_no_database(inside, tmp_path):
+    refused(inside("plot", tmp_path / "x", "rhythm"), "does not exist")

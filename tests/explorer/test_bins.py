@@ -1,0 +1,106 @@
+import numpy as np
+import pytest
+import synthetic
+
+import pyloric_db
+from pyloric_db.errors import QueryError
+from pyloric_db.explorer.bins import RHYTHM, Bins
+
+
+@pytest.fixture(scope="module")
+def bins(explorer_db):
+    return Bins(explorer_db)
+
+
+@pytest.fixture(scope="module")
+def table(explorer_db):
+    return synthetic.expected(explorer_db.manifest)
+
+
+def test_numbers_are_counted_as_numpy_counts_them(bins, table):
+    binned = bins.load("period_ms")
+    values = table["period_ms"].astype(np.float64)
+    finite = np.clip(values[np.isfinite(values)], binned.edges[0], binned.edges[-1])
+    assert binned.whole.tolist() == np.histogram(finite, binned.edges)[0].tolist()
+    assert binned.missing == np.isnan(values).sum() > 0
+    assert (binned.codes == binned.n).sum() == binned.missing
+    assert binned.title == "AB/PD burst start to next start (ms)"
+
+
+def test_few_values_have_a_bin_each(bins, table):
+    binned = bins.load("n_criteria_met")
+    values = table["n_criteria_met"]
+    distinct = np.unique(values[np.isfinite(values)])
+    assert binned.names == tuple(f"{v:g}" for v in distinct)
+    assert binned.whole.tolist() == [int((values == v).sum()) for v in distinct]
+
+
+def test_flags_and_categories(bins, table):
+    flags = bins.load("triphasic")
+    assert flags.names == ("no", "yes") and flags.missing == 0
+    assert flags.whole.tolist() == np.bincount(table["triphasic"].astype(int)).tolist()
+    activity = bins.load("activity_lp")
+    assert activity.names == ("silent", "tonic", "bursting", "irregular")
+    values = table["activity_lp"]
+    assert activity.whole.tolist() == [int((values == n).sum()) for n in activity.names]
+    assert activity.missing == (values == "").sum() > 0
+
+
+def test_a_rhythm_is_the_strictest_label_and_a_failed_run_has_none(bins, table):
+    binned = bins.load(RHYTHM)
+    assert binned.names == ("pyloric", "pyloric-like", "periodic", "other", "failed")
+    for row in range(100):
+        if table["status"][row] != "ok":
+            expected = "failed"
+        elif table["pyloric"][row]:
+            expected = "pyloric"
+        elif table["pyloric_like"][row]:
+            expected = "pyloric-like"
+        else:
+            expected = "periodic" if table["periodic"][row] else "other"
+        assert binned.names[binned.codes[row]] == expected
+
+
+def test_axes_of_a_grid(tmp_path):
+    synthetic.build(tmp_path / "db")
+    bins = Bins(pyloric_db.open(tmp_path / "db"))
+    assert bins.load("lp").names == ("LP 1", "LP 2", "LP 3")
+    assert bins.load("lp").whole.tolist() == [16, 16, 16]
+    assert bins.load("gsyn_ab_lp_nS").names == ("0", "0.1", "3", "30")
+    assert "gsyn_ab_lp_index" not in bins.choices and "netcode" not in bins.choices
+
+
+def test_a_brush_takes_the_bins_that_it_touches(bins):
+    binned = bins.load("period_ms")
+    e = binned.edges
+    assert binned.bins_between(e[3], e[5]) == (3, 5)
+    assert binned.bins_between((e[3] + e[4]) / 2, (e[5] + e[6]) / 2) == (3, 6)
+    assert binned.bins_between(e[0] - 100, e[-1] + 100) == (0, binned.n)
+    first, last = binned.bins_between(e[0] - 100, e[0] - 50)
+    assert first >= last
+    first, last = binned.bins_between(e[-1] + 50, e[-1] + 100)
+    assert first >= last
+
+
+def test_unknown_choices(bins):
+    with pytest.raises(QueryError, match="did you mean 'period_ms'"):
+        bins.load("perod_ms")
+
+
+def test_columns_without_any_value(tmp_path):
+    # a column of one value, and one of none
+    import dataclasses
+
+    from pyloric_db.explorer.bins import _numbers
+
+    column = pyloric_db.open(_built(tmp_path)).manifest.column("period_ms")
+    column = dataclasses.replace(column)
+    nothing = _numbers(column, np.full(5, np.nan, np.float32))
+    assert nothing.missing == 5 and nothing.whole.sum() == 0
+    same = _numbers(column, np.full(5, 3.0, np.float32))
+    assert same.names == ("3",) and same.whole.tolist() == [5]
+
+
+def _built(tmp_path):
+    synthetic.build(tmp_path / "db")
+    return tmp_path / "db"

@@ -1,0 +1,177 @@
+"""Figures show the numbers of the table, with units: rhythm, histograms, marginals."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import synthetic
+
+import pyloric_db
+from pyloric_db.errors import QueryError
+from pyloric_db.plot.canvas import new_figure, save, short_name
+from pyloric_db.plot.histograms import histograms_figure
+from pyloric_db.plot.marginals import marginals_figure
+from pyloric_db.plot.rhythm import rhythm_figure
+from pyloric_db.vocabulary import CRITERIA
+
+PUBLISHED = {c.column: c for c in CRITERIA}
+
+
+def stairs(ax):
+    """Counts and edges of the histograms in axes, in the order drawn."""
+    return [p.get_data()[:2] for p in ax.patches if hasattr(p, "get_data")]
+
+
+def numpy_counts(values, edges):
+    finite = values[np.isfinite(values)].astype(np.float64)
+    return np.histogram(finite, edges)[0]
+
+
+def test_histograms_count_what_numpy_counts(db, table):
+    figure = histograms_figure(db, ["period_ms", "v_min_lp_mV", "pyloric"])
+    for ax, name in zip(figure.axes, ("period_ms", "v_min_lp_mV", "pyloric"), strict=True):
+        ((counts, edges),) = stairs(ax)
+        assert counts.tolist() == numpy_counts(table[name].astype(np.float64), edges).tolist()
+        assert counts.sum() > 0
+    assert figure.axes[0].get_xlabel() == "AB/PD burst start to next start (ms)"
+    assert figure._supylabel.get_text() == "circuits"
+
+
+def test_histograms_of_a_subset_stand_in_front(db, table):
+    figure = histograms_figure(db, ["period_ms"], "pyloric")
+    whole, front = figure.axes
+    ((_, edges),) = stairs(whole)
+    ((counts, _),) = stairs(front)
+    chosen = table["period_ms"][table["pyloric"].astype(bool)]
+    assert counts.tolist() == numpy_counts(chosen, edges).tolist()
+    assert f"the {table['pyloric'].sum()} of 'pyloric'" in figure._suptitle.get_text()
+
+
+def test_histograms_show_the_published_range_and_what_lies_outside(db, table):
+    figure = histograms_figure(db)
+    assert len(figure.axes) == 15
+    ax = figure.axes[0]
+    period = PUBLISHED["period_ms"]
+    (span,) = [p for p in ax.patches if getattr(p, "get_hatch", lambda: None)()]
+    corners = span.get_extents().transformed(ax.transData.inverted())
+    assert (corners.x0, corners.x1) == pytest.approx((period.low, period.high))
+    ((counts, edges),) = stairs(ax)
+    assert edges[0] == pytest.approx(1509 - 5 * 279) and edges[-1] == pytest.approx(1509 + 5 * 279)
+    n = np.isfinite(table["period_ms"]).sum()
+    assert f"{n - counts.sum():,} outside" in [t.get_text() for t in ax.texts]
+
+
+def test_marginals_are_shares_of_values(db, table):
+    figure = marginals_figure(db, "pyloric")
+    axes = {ax.get_xlabel(): ax for ax in figure.axes if ax.get_xlabel()}
+    assert set(axes) == {"AB/PD cell", "LP cell", "AB-LP (nS)", "LP-PY (nS)"}
+    ax = axes["AB-LP (nS)"]
+    heights = [bar.get_height() for bar in ax.patches]
+    chosen = table["gsyn_ab_lp_index"][table["pyloric"].astype(bool)]
+    shares = 100 * np.bincount(chosen, minlength=4) / len(chosen)
+    assert heights == pytest.approx([25, 25, 25, 25, *shares])
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["0", "0.1", "3", "30"]
+
+
+def test_marginals_off_a_grid(tmp_path):
+    manifest = synthetic.make_manifest(axes=None, n_circuits=60)
+    synthetic.build(tmp_path / "db", manifest)
+    table = synthetic.expected(manifest)
+    figure = marginals_figure(pyloric_db.open(tmp_path / "db"), "pyloric")
+    axes = {ax.get_xlabel(): ax for ax in figure.axes if ax.get_xlabel()}
+    assert len(axes) == 24 + 7
+    (whole, edges), (subset, _) = stairs(axes["LP Kd (mS/cm2)"])
+    values = table["gbar_lp_Kd"]
+    assert whole == pytest.approx(100 * numpy_counts(values, edges) / 60)
+    chosen = values[table["pyloric"].astype(bool)]
+    assert subset == pytest.approx(100 * numpy_counts(chosen, edges) / len(chosen))
+
+
+def bars(ax):
+    return [(round(p.get_x(), 5), round(p.get_x() + p.get_width(), 5)) for p in ax.patches]
+
+
+def test_the_rhythm_diagram_shows_medians_beside_published_means(db, table):
+    (ax,) = rhythm_figure(db, "circuit_id >= 0").axes
+    names = ["duty_cycle_abpd", "phase_start_lp", "phase_end_lp", "phase_start_py", "phase_end_py"]
+    values = np.stack([table[n] for n in names])
+    values = values[:, np.isfinite(values).all(axis=0)].astype(np.float64)
+    abpd, lp0, lp1, py0, py1 = np.median(values, axis=1)
+    measured, published = bars(ax)[::2], bars(ax)[1::2]
+    assert measured == [
+        pytest.approx((0, abpd)), pytest.approx((lp0, lp1)), pytest.approx((py0, py1)),
+    ]  # fmt: skip
+    assert published == [(0, 0.385), (0.533, pytest.approx(0.797)), (0.758, pytest.approx(1.106))]
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["AB/PD", "LP", "PY"]
+    assert f"{values.shape[1]} circuits" in ax.get_title()
+
+
+def test_the_rhythm_diagram_of_one_circuit(db, table):
+    names = ["duty_cycle_abpd", "phase_start_lp", "phase_end_lp", "phase_start_py", "phase_end_py"]
+    whole = np.isfinite(np.stack([table[n] for n in names])).all(axis=0)
+    circuit = int(np.flatnonzero(whole)[0])
+    (ax,) = rhythm_figure(db, f"circuit_id == {circuit}").axes
+    assert bars(ax)[0] == (0, pytest.approx(table["duty_cycle_abpd"][circuit]))
+    assert ax.get_title().startswith(f"circuit {circuit}: period")
+
+
+@pytest.mark.parametrize("draw", [rhythm_figure, marginals_figure])
+@pytest.mark.parametrize(
+    "where, message",
+    [
+        ("circuit_id < 0", "no circuit of the 48 satisfies 'circuit_id < 0'"),
+        ("perod_ms > 1", "did you mean 'period_ms'"),
+        ("period_ms >", "not an expression"),
+    ],
+)
+def test_subsets_that_cannot_be_drawn(db, draw, where, message):
+    with pytest.raises(QueryError, match=message):
+        draw(db, where)
+
+
+def test_circuits_of_other_cells_have_no_rhythm_diagram(tmp_path):
+    from pyloric_db.store.manifest import Axis
+    from pyloric_db.vocabulary import feature_columns, run_columns
+
+    cells = ("left", "right")
+    left, right = (Axis(c, "cell", labels=("1", "2"), gbar=((1.0,) * 8, (2.0,) * 8)) for c in cells)
+    columns = (
+        synthetic.ID,
+        *synthetic.parameter_columns((left, right), cells, ()),
+        *feature_columns(cells),
+        *run_columns(cells),
+    )
+    manifest = replace(
+        synthetic.make_manifest(shard_circuits=5),
+        axes=(left, right), n_circuits=4, cells=cells, synapses=(), sources=(), columns=columns,
+    )  # fmt: skip
+    synthetic.build(tmp_path / "db", manifest)
+    db = pyloric_db.open(tmp_path / "db")
+    with pytest.raises(QueryError, match="no column .* needs AB/PD, LP and PY"):
+        rhythm_figure(db, "circuit_id >= 0")
+    assert len(histograms_figure(db, ["period_ms", "v_min_left_mV"]).axes) == 2
+
+
+@pytest.mark.parametrize(
+    "name, printed",
+    [
+        ("gsyn_lp_abpd_nS", "LP-AB/PD"),
+        ("gbar_abpd_Kd", "AB/PD Kd"),
+        ("ggap_ab_pd_nS", "gap AB-PD"),
+        ("lp", "LP"),
+    ],
+)
+def test_parameters_as_people_print_them(name, printed):
+    assert short_name(name) == printed
+
+
+def test_no_global_state_is_touched(db, tmp_path):
+    import matplotlib
+
+    before = matplotlib.rcParams["backend"]
+    figure = new_figure()
+    figure.subplots().plot([1, 2])
+    save(figure, tmp_path / "x.png")
+    from matplotlib import pyplot as plt
+
+    assert plt.get_fignums() == [] and matplotlib.rcParams["backend"] == before

@@ -1,0 +1,150 @@
+import base64
+import re
+from html.parser import HTMLParser
+
+import pytest
+import synthetic
+
+import pyloric_db
+from pyloric_db.errors import ConfigError
+from pyloric_db.report.page import report_html, write_report
+from pyloric_db.store.ledger import Ledger, record_failure
+from pyloric_db.summary import shares
+
+pytest.importorskip("jinja2")
+
+#: The synthetic circuits can be simulated, from their random states, if a circuit is said.
+RECIPE = {"name": "tiny", "circuit": {"preset": "prinz2004"}}
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, and the text between them."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.words = [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.words.append(" ".join(data.split()))
+
+    @property
+    def text(self):
+        return "\n".join(w for w in self.words if w)
+
+    def images(self):
+        return [a["src"] for tag, a in self.tags if tag == "img"]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A database of seeded random features, and its report."""
+    path = tmp_path_factory.mktemp("report") / "db"
+    synthetic.build(path, synthetic.make_manifest(recipe=RECIPE))
+    db = pyloric_db.open(path)
+    return db, report_html(db)
+
+
+def test_the_page_needs_nothing_else(made):
+    page = Page(made[1])
+    assert "http" not in re.sub(r'http-equiv="', "", made[1])
+    for tag, attributes in page.tags:
+        assert tag not in ("script", "link", "iframe", "object", "embed", "base")
+        assert not any(name.startswith("on") for name in attributes)
+        for name in ("src", "href", "srcset", "action", "background", "poster"):
+            assert attributes.get(name, "data:image/png;base64,").startswith(
+                "data:image/png;base64,"
+            ), tag
+    (policy,) = [a["content"] for t, a in page.tags if a.get("http-equiv")]
+    assert policy.startswith("default-src 'none'")
+
+
+def test_figures_are_inline(made):
+    images = Page(made[1]).images()
+    assert len(images) == 5
+    for image in images:
+        assert base64.b64decode(image.partition(",")[2]).startswith(PNG)
+
+
+def test_numbers_are_those_of_the_database(made):
+    db, html = made
+    text = Page(html).text
+    assert "48 of 48 circuits" in text and "3 of 3 shards" in text
+    for share in shares(db):
+        assert f"{share.count} of 48" in text
+        low, high = (100 * end for end in share.interval)
+        assert f"{low:.2f} – {high:.2f}%" in text
+    assert "19.99%" in text and "2.23%" in text  # published
+    assert db.manifest.recipe_hash in text
+    assert "0, 0.1, 3, 30 nS" in text
+    assert "dt_ms\n0.05" in text and "pyloric_db\n0" in text
+    bursting = int((synthetic.expected(db.manifest)["activity_lp"] == "bursting").sum())
+    assert re.search(rf"\nLP\n\d+\n\d+\n{bursting}\n\d+\n", text)
+
+
+def test_times_are_those_of_the_receipts(made):
+    db, html = made
+    rows = Ledger(db.path).read().shards.values()
+    text = Page(html).text
+    assert f"work, summed over workers\n{sum(r['seconds'] for r in rows):,.0f} s" in text
+    assert "No shard was set aside." in text
+
+
+def test_text_of_a_database_is_escaped(tmp_path):
+    nasty = "<script>alert('x')</script>"
+    recipe = {**RECIPE, "name": nasty, "description": f"{nasty} & more", nasty: nasty}
+    manifest = synthetic.make_manifest(name=nasty, recipe=recipe, versions={nasty: nasty})
+    synthetic.build(tmp_path / "db", manifest, shards=[0, 1])
+    record_failure(tmp_path / "db", 2, f"OSError: {nasty}", 3)
+    html = report_html(pyloric_db.open(tmp_path / "db"))
+    page = Page(html)
+    assert "<script" not in html
+    assert page.text.count(nasty) >= 5  # as text: name, description, recipe, versions, failure
+    assert "OSError" in page.text and "not complete" in page.text
+
+
+def test_a_database_without_finished_circuits(tmp_path):
+    synthetic.build(tmp_path / "db", shards=[])
+    page = Page(report_html(pyloric_db.open(tmp_path / "db")))
+    assert "0 of 48 circuits" in page.text and page.images() == []
+    assert "no circuit is finished yet" in page.text
+
+
+def test_circuits_that_are_no_grid(tmp_path):
+    synthetic.build(tmp_path / "db", synthetic.make_manifest(axes=None, recipe=RECIPE))
+    page = Page(report_html(pyloric_db.open(tmp_path / "db")))
+    assert "are no grid: they cannot be stacked" in page.text and len(page.images()) == 4
+
+
+def test_a_built_database_has_traces(tiny_db):
+    seen = []
+    html = report_html(pyloric_db.open(tiny_db), lambda *counts: seen.append(counts))
+    traces = html[html.index("<h3>Traces</h3>") :]
+    assert Page(traces).images()
+    assert seen == [(k, 5) for k in range(1, 6)]
+
+
+def test_the_same_page_every_time(made):
+    assert report_html(made[0]) == made[1]
+
+
+@pytest.mark.parametrize("place", ["nowhere/x.html", "."])
+def test_places_that_cannot_be_written(made, tmp_path, place):
+    with pytest.raises(ConfigError, match="cannot be written"):
+        write_report(made[0], tmp_path / place)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command(inside, tiny_db, tmp_path, snapshot):
+    before = snapshot(tiny_db)
+    done = inside("report", tiny_db, cwd=tmp_path)
+    assert done.returncode == 0 and done.stdout == "wrote report.html\n", done.stderr
+    assert "24 of 24 circuits" in Page((tmp_path / "report.html").read_text()).text
+    assert snapshot(tiny_db) == before
+    done = inside("report", tmp_path, "-o", "x.html", cwd=tmp_path)
+    assert done.returncode == 2 and "no database" in done.stderr
+    assert not (tmp_path / "x.html").exists()
