@@ -8,7 +8,7 @@ import typer
 import pyloric_db
 from pyloric_db.cli import asking, building
 from pyloric_db.cli.console import complain
-from pyloric_db.errors import PyloricDBError, ShardError
+from pyloric_db.errors import ClusterError, PyloricDBError, ShardError
 
 app = typer.Typer(
     help="Databases of pyloric circuit models, built and asked.",
@@ -24,7 +24,7 @@ def main() -> None:
     """Entry point: errors become one sentence and an exit code."""
     try:
         app()
-    except ShardError as error:
+    except (ShardError, ClusterError) as error:
         complain(str(error))
         sys.exit(1)
     except PyloricDBError as error:

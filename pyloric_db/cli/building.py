@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 Limit = Annotated[int | None, typer.Option(help="Only the first N circuits.")]
 Sample = Annotated[int | None, typer.Option(help="Only N circuits, drawn at random.")]
 Seed = Annotated[int, typer.Option(help="Seed of --sample.")]
+ClusterName = Annotated[
+    str | None,
+    typer.Option(metavar="PROFILE", help="Name of a packaged profile, or a TOML file."),
+]
 RecipeName = Annotated[
     str, typer.Argument(metavar="RECIPE", help="Name of a packaged recipe, or a TOML file.")
 ]
@@ -51,20 +55,44 @@ def plan(
     limit: Limit = None,
     sample: Sample = None,
     seed: Seed = 0,
+    cluster: ClusterName = None,
+    rate: Annotated[
+        float | None,
+        typer.Option(help="Circuits per second of one worker, measured with `pyloric-db bench`."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Say what a build would do: circuits, shards, bytes. Changes nothing."""
+    """Say what a build would do: circuits, shards, bytes, hours, job script. Changes nothing."""
     from pyloric_db.pipeline.plan import make_plan
 
-    described = _describe(make_plan(recipe, limit=limit, sample=sample, seed=seed))
+    made = make_plan(recipe, limit=limit, sample=sample, seed=seed)
+    described = _describe(made)
+    script = None
+    if cluster is not None or rate is not None:
+        from pyloric_db.pipeline.expect import expectation
+
+        expected = expectation(made, cluster or "local", rate)
+        script = expected.pop("job_script")
+        described |= expected
     if as_json:
+        described |= {} if script is None else {"job_script": script}
         print(json.dumps(described, indent=2))
         return
     table = table_of("", "")
     table.show_header = False
     for key, value in described.items():
-        table.add_row(key.replace("_", " "), f"{value:,}" if isinstance(value, int) else str(value))
+        table.add_row(key.replace("_", " "), _plain(value))
     out.print(table)
+    if script is not None:
+        say(f"\nThe script of each job:\n\n{script}")
+
+
+def _plain(value: Any) -> str:
+    if value is None:
+        return "unknown"
+    if isinstance(value, float):
+        return f"{value:,.3g}" if value < 100 else f"{value:,.0f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _describe(plan: "Plan") -> dict[str, Any]:
@@ -94,6 +122,10 @@ def build(
     workers: Annotated[
         int | None, typer.Option(help="Worker processes; one per core if not given.")
     ] = None,
+    cluster: ClusterName = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try shards again that were set aside.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Build a database, or go on where a build stopped. Ctrl-C stops it without loss."""
@@ -108,7 +140,10 @@ def build(
             limit=limit,
             sample=sample,
             seed=seed,
+            cluster=cluster,
+            retry_failed=retry_failed,
             progress=progress,
+            checking=lambda done, total: progress(done, total, "earlier shards read"),
         )
     if as_json:
         summary = {"path": str(db.path), "circuits": len(db), **_shares(db)}

@@ -115,3 +115,11 @@ def remove_partials(directory: Path, pattern: str = f"*{PARTIAL}") -> None:
     for path in directory.glob(pattern):
         if path.is_file():
             path.unlink(missing_ok=True)
+
+
+def remove_all_partials(root: Path) -> None:
+    """Deletes what killed writers left behind anywhere in a database."""
+    for directory, _, names in os.walk(root):
+        for name in names:
+            if name.endswith(PARTIAL):
+                Path(directory, name).unlink(missing_ok=True)

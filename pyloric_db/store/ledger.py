@@ -102,26 +102,30 @@ class Ledger:
                 header = row
         return LedgerRows(header, cells, ShardRows(lines), content.damaged, content.torn)
 
-    def append(self, row: Row) -> None:
-        """Adds a row durably (fsync); its `sum` is added here."""
-        if not _is_valid(row):
-            raise ValueError(f"not a row of a ledger: {row!r}")
-        append_sealed(self.file, row)
+    def append(self, *rows: Row) -> None:
+        """Adds rows durably (one fsync); their `sum` is added here."""
+        for row in rows:
+            if not _is_valid(row):
+                raise ValueError(f"not a row of a ledger: {row!r}")
+        append_sealed(self.file, *rows)
 
-    def record(self, receipt: Receipt) -> None:
-        """Makes a shard exist."""
+    def record(self, *receipts: Receipt) -> None:
+        """Makes shards exist."""
         self.append(
-            {
-                "kind": "shard",
-                "shard": receipt.shard,
-                "n_circuits": receipt.n_circuits,
-                "first_id": receipt.first_id,
-                "last_id": receipt.last_id,
-                "files": [f.to_text() for f in receipt.files],
-                "counts": receipt.counts,
-                "seconds": round(receipt.seconds, 3),
-                "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
-            }
+            *(
+                {
+                    "kind": "shard",
+                    "shard": receipt.shard,
+                    "n_circuits": receipt.n_circuits,
+                    "first_id": receipt.first_id,
+                    "last_id": receipt.last_id,
+                    "files": [f.to_text() for f in receipt.files],
+                    "counts": receipt.counts,
+                    "seconds": round(receipt.seconds, 3),
+                    "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
+                }
+                for receipt in receipts
+            )
         )
 
     def done_shards(self) -> set[int]:

@@ -79,9 +79,9 @@ def read_sealed(path: Path) -> SealedFile:
     return SealedFile(tuple(compress(lines, intact)), tuple(damaged), bool(tail))
 
 
-def append_sealed(path: Path, row: Row) -> None:
-    """Adds one row durably; a torn line before it is cut off."""
-    line = seal(row)
+def append_sealed(path: Path, *rows: Row) -> None:
+    """Adds rows durably, in one go; a torn line before them is cut off."""
+    line = b"".join(map(seal, rows))
     new = not path.exists()
     fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:

@@ -1,7 +1,9 @@
 """Checking every byte of a database against the checksums it carries."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +18,10 @@ from pyloric_db.store.files import (
 from pyloric_db.store.ledger import Failure, Ledger, LedgerRows, failures, files_of
 from pyloric_db.store.manifest import Manifest, read_manifest
 from pyloric_db.store.sealed import read_sealed
+
+#: Finished shards are checked in blocks, several at a time.
+READERS = 4
+_BLOCK = 64
 
 
 class Damage(NamedTuple):
@@ -117,14 +123,35 @@ def verify(path: str | Path, progress: Callable[[int, int], None] | None = None)
     )
 
 
-def damaged_shards(path: str | Path) -> set[int]:
-    """Finished shards with a file that does not match its checksum, to be made again."""
+def damaged_shards(
+    path: str | Path,
+    among: Collection[int] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> set[int]:
+    """Finished shards with a file that does not match its checksum, to be made again.
+
+    Args:
+        path: directory of the database.
+        among: only of these; None for all.
+        progress: called with the shards read so far and in all.
+    """
     path = Path(path)
-    return {
-        shard
-        for shard, row in Ledger(path).read().shards.items()
-        if any(difference(path, file) for file in files_of(row))
-    }
+    if among is not None and not among:
+        return set()
+    rows = Ledger(path).read().shards
+    shards = sorted(rows if among is None else set(among) & set(rows))
+
+    def is_damaged(shard: int) -> bool:
+        return any(difference(path, file) for file in files_of(rows[shard]))
+
+    found = set()
+    with ThreadPoolExecutor(READERS) as pool:  # hashing lets go of the interpreter
+        for start in range(0, len(shards), _BLOCK):
+            block = shards[start : start + _BLOCK]
+            found |= set(compress(block, pool.map(is_damaged, block)))
+            if progress:
+                progress(start + len(block), len(shards))
+    return found
 
 
 def status(path: str | Path) -> Status:
