@@ -130,9 +130,14 @@ def build(
 ) -> None:
     """Build a database, or go on where a build stopped. Ctrl-C stops it without loss."""
     from pyloric_db.pipeline.build import build as build_database
+    from pyloric_db.pipeline.profile import load_profile
 
+    has_jobs = load_profile(cluster or "local").kind == "slurm"
     began = time.monotonic()
-    with progress_bar("circuits", MofNCompleteColumn()) as progress, _interruptible():
+    with (
+        progress_bar("circuits", MofNCompleteColumn()) as progress,
+        _interruptible(has_jobs=has_jobs),
+    ):
         db = build_database(
             recipe,
             out_dir,
@@ -154,32 +159,45 @@ def build(
     _print_examples(db)
 
 
+_SHOW_CURSOR = b"\x1b[?25h"
+_INTERRUPTED = (
+    b"\npyloric-db: interrupted; what is finished is kept, and the same command goes on\n"
+)
+
+
 @contextmanager
-def _interruptible() -> Iterator[None]:
-    """Ctrl-C ends the process at once.
+def _interruptible(*, has_jobs: bool) -> Iterator[None]:
+    """Ctrl-C, and SIGTERM as batch systems send it, end the process at once with code 130.
 
     A build survives being killed, and its workers die with it. Closing the cluster in good order
-    would take seconds and be one more thing that can be interrupted.
+    would take seconds and be one more thing that can be interrupted. Only where it has jobs in
+    a queue does it cancel them first; a second Ctrl-C does not wait for that.
     """
+    interrupted = False
 
     def stop(signum: int, frame: object) -> None:
-        err.show_cursor()
-        err.print(
-            "\npyloric-db: interrupted; what is finished is kept, and the same command goes on",
-            soft_wrap=True,
-        )
-        sys.stdout.flush()
+        nonlocal interrupted
+        if has_jobs and not interrupted:
+            interrupted = True
+            raise KeyboardInterrupt
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        # past all buffers: the signal may have come while they were being written
+        os.write(2, (_SHOW_CURSOR if err.is_terminal else b"") + _INTERRUPTED)
         for worker in multiprocessing.active_children():
             worker.kill()  # one that is just starting would complain of its parent's death
         os._exit(130)
 
     # what Python says of semaphores that a killed process leaves; it removes them as it says so
     os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker:UserWarning")
-    before = signal.signal(signal.SIGINT, stop)
+    before = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
+    except KeyboardInterrupt:
+        stop(signal.SIGINT, None)
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _shares(db: "Database") -> dict[str, Any]:

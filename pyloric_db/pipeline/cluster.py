@@ -136,7 +136,7 @@ def open_crew(cluster: Any, profile: Profile | None) -> Iterator[Crew]:
         with Client(cluster) as client:
             yield _crew(client, limit_s)
         return
-    with dask.config.set(DASK_SETTINGS):
+    with dask.config.set(DASK_SETTINGS), _quiet():
         if isinstance(profile, SchedulerProfile):
             with _client_of(profile) as client:
                 yield _crew(client, limit_s)
@@ -149,6 +149,18 @@ def open_crew(cluster: Any, profile: Profile | None) -> Iterator[Crew]:
         else:
             with local_client(profile.workers) as client:
                 yield _crew(client, limit_s)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what dask logs: what goes wrong in a shard or with a cluster comes as an error."""
+    logger = logging.getLogger("distributed")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _crew(client: Client, limit_s: float, keep: Callable[[], None] = lambda: None) -> Crew:
@@ -186,7 +198,6 @@ def local_client(workers: int | None = None) -> Iterator[Client]:
             dashboard_address=DASHBOARD,
             worker_dashboard_address=DASHBOARD,
             host=LOOPBACK,
-            # what goes wrong in a shard comes back as its error
             silence_logs=logging.CRITICAL,
         )
     with dask.config.set(DASK_SETTINGS), cluster, Client(cluster) as client:

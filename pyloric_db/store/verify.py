@@ -10,6 +10,7 @@ from typing import NamedTuple
 from pyloric_db.errors import DatabaseError
 from pyloric_db.store.files import (
     FAILURES_FILE,
+    FEATURES_DIR,
     LEDGER_FILE,
     LOCK_FILE,
     MANIFEST_FILE,
@@ -91,9 +92,9 @@ def verify(path: str | Path, progress: Callable[[int, int], None] | None = None)
         manifest = read_manifest(path)
     except DatabaseError as err:
         damages.append(Damage(MANIFEST_FILE, str(err)))
-    if rows.header is None:
+    if rows.header is None and not _just_begun(path, rows):
         damages.append(Damage(LEDGER_FILE, "has no intact header row"))
-    elif manifest and rows.header["recipe_hash"] != manifest.recipe_hash:
+    if rows.header and manifest and rows.header["recipe_hash"] != manifest.recipe_hash:
         damages.append(Damage(LEDGER_FILE, f"belongs to another recipe than {MANIFEST_FILE}"))
     damages += [
         Damage(LEDGER_FILE, f"row of shard {shard} does not fit {MANIFEST_FILE}")
@@ -186,6 +187,11 @@ def _database_directory(path: str | Path) -> Path:
     if not (path / MANIFEST_FILE).is_file() and not (path / LEDGER_FILE).is_file():
         raise DatabaseError(f"{path} holds no database: it has no {MANIFEST_FILE}")
     return path
+
+
+def _just_begun(path: Path, rows: LedgerRows) -> bool:
+    """Whether a builder was killed before it had written anything that could be lost."""
+    return not rows.shards and not rows.damaged and not any((path / FEATURES_DIR).glob("*"))
 
 
 def _damaged_lines(rows: LedgerRows) -> list[Damage]:
