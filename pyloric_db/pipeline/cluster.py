@@ -154,13 +154,15 @@ def open_crew(cluster: Any, profile: Profile | None) -> Iterator[Crew]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without what dask logs: what goes wrong in a shard or with a cluster comes as an error."""
-    logger = logging.getLogger("distributed")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL + 1)
+    names = [n for n in logging.root.manager.loggerDict if n.split(".")[0] == "distributed"]
+    levels = {name: logging.getLogger(name).level for name in names}
     try:
+        for name in names:
+            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
         yield
     finally:
-        logger.setLevel(level)
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
 
 
 def _crew(client: Client, limit_s: float, keep: Callable[[], None] = lambda: None) -> Crew:

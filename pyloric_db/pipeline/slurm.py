@@ -4,6 +4,7 @@ import getpass
 import logging
 import math
 import shutil
+import signal
 import subprocess
 import sys
 import warnings
@@ -37,9 +38,14 @@ def check_slurm(profile: SlurmProfile) -> None:
 
 
 def _jobqueue() -> Any:
+    handlers = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
     try:
         import cryptography  # noqa: F401
         import dask_jobqueue
+
+        for number, handler in handlers.items():  # being imported, it takes one for itself
+            if signal.getsignal(number) is not handler:
+                signal.signal(number, handler)
     except ImportError as err:
         raise ConfigError(
             f"a Slurm profile needs {err.name}: pip install 'pyloric-db[slurm]'"
