@@ -94,18 +94,20 @@ def build(
         manifest = create(path, plan.manifest)
         if retry_failed:
             clear_failures(path)
-        finished = Ledger(path).done_shards()
-        aside = {f.shard for f in failures(path)} - finished
-        todo = [s for s in range(manifest.n_shards) if s not in finished and s not in aside]
+        finished, aside, todo = todo_of(path, manifest)
+        has_cells = _cells_stored(path, plan)
+        Ledger(path).forget()
         crew: Crew | None = None
 
         def run(shards: list[int]) -> list[int]:
-            nonlocal crew
+            nonlocal crew, has_cells
             if crew is None:
                 crew = stack.enter_context(open_crew(cluster, profile))
-            return _run(crew, path, plan, manifest, shards, progress)
+            failed = _run(crew, path, plan, manifest, shards, has_cells, progress)
+            has_cells = True
+            return failed
 
-        if todo or not _cells_stored(path, plan):
+        if todo or not has_cells:
             aside |= set(run(todo))
         # only now, so that a build goes on at once. A kill in the middle of a repair may have
         # left a good line of the ledger with a bad file
@@ -118,6 +120,14 @@ def build(
             raise _set_aside(path, manifest, sorted(aside))
         Ledger(path).compact()
     return open_database(path)
+
+
+def todo_of(path: Path, manifest: Manifest) -> tuple[set[int], set[int], list[int]]:
+    """Shards that are finished, that were set aside, and that are to be built."""
+    finished = Ledger(path).done_shards()
+    aside = {f.shard for f in failures(path)} - finished
+    todo = [s for s in range(manifest.n_shards) if s not in finished and s not in aside]
+    return finished, aside, todo
 
 
 @contextmanager
@@ -164,13 +174,14 @@ def _run(
     plan: Plan,
     manifest: Manifest,
     todo: list[int],
+    has_cells: bool,
     progress: Progress | None,
 ) -> list[int]:
     """Build shards on a cluster; returns those that were set aside."""
     from pyloric_db.pipeline.task import PROGRESS_TOPIC, build_shard, store_cells
 
     here = str(path.resolve())
-    if not _cells_stored(path, plan):
+    if not has_cells:
         cells = _grid_cells(plan)
         job = (store_cells, here, cells, plan.protocol)
         Coordinator(crew, lambda _: job, done=lambda _: None, aside=_no_cells).run([0])

@@ -1,6 +1,7 @@
 """Hands out shards to workers: a few at a time, again where one fails, and never for ever."""
 
 import errno
+import pickle
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -17,8 +18,9 @@ if TYPE_CHECKING:
 WINDOW = 2
 #: A shard that fails so often is set aside.
 ATTEMPTS = 3
-#: Dask event topic on which workers say which shard they begin.
-BEGUN_TOPIC = "pyloric-db begun"
+#: Dask event topic on which workers say which shard they begin, and what came of it. A result would
+#: otherwise be fetched from its worker, which takes longer than all the rest of handing it out.
+TOPIC = "pyloric-db shards"
 #: How often to look after the workers, s.
 LOOK_S = 2.0
 #: Errors of the disk and not of the shard: they would fail every other shard too.
@@ -70,6 +72,7 @@ class Coordinator:
         self.done = done
         self.aside = aside
         self._flights: dict[str, _Flight] = {}
+        self._results: dict[str, Any] = {}
         self._ready: SimpleQueue[Any] = SimpleQueue()
         self._window = WINDOW
         self._address = crew.client.scheduler_info(n_workers=0)["address"]
@@ -82,7 +85,7 @@ class Coordinator:
             DatabaseError: the disk is full or cannot be written any more.
         """
         client = self.crew.client
-        client.subscribe_topic(BEGUN_TOPIC, self._on_begun)
+        client.subscribe_topic(TOPIC, self._on_event)
         failed: list[int] = []
         waiting = iter(shards)
         look_at = 0.0
@@ -104,7 +107,7 @@ class Coordinator:
                     self.done(results)
         finally:
             with suppress(Exception):  # a scheduler that is gone has no subscribers
-                client.unsubscribe_topic(BEGUN_TOPIC)
+                client.unsubscribe_topic(TOPIC)
             for flight in self._flights.values():
                 flight.future.release()
 
@@ -138,7 +141,10 @@ class Coordinator:
                 raise self._lost()
             result, error = None, None
             try:
-                result = future.result(timeout=LOOK_S)
+                if future.status == "finished" and future.key in self._results:
+                    result = self._results[future.key]
+                else:
+                    result = future.result(timeout=LOOK_S)
             except TimeoutError:  # it was on a worker that died since: it is being made again
                 if future.status not in ("finished", "error"):
                     future.add_done_callback(self._ready.put)
@@ -148,6 +154,7 @@ class Coordinator:
             except Exception as err:
                 error = err
             del self._flights[future.key]
+            self._results.pop(future.key, None)
             future.release()
             found.append((flight, result, error))
         return found
@@ -175,14 +182,20 @@ class Coordinator:
             "kept, and the same command goes on"
         )
 
-    def _on_begun(self, event: tuple[float, tuple[str, str]]) -> None:
-        key, worker = event[1]
+    def _on_event(self, event: tuple[float, tuple[str, str, bytes | None]]) -> None:
+        key, worker, result = event[1]
         flight = self._flights.get(key)
-        if flight is not None:
+        if flight is None:
+            return
+        if result is None:
             flight.worker, flight.since = worker, time.monotonic()
+        else:
+            self._results[key] = pickle.loads(result)
 
     def _look_after_workers(self) -> None:
         self.crew.keep()
+        if self.crew.client.status != "running":
+            raise self._lost()
         try:
             workers = self.crew.client.scheduler_info(n_workers=-1)["workers"]
         except OSError as err:
@@ -192,6 +205,7 @@ class Coordinator:
         for key, flight in list(self._flights.items()):
             if flight.worker is not None and flight.since < late and not flight.future.done():
                 del self._flights[key]
+                self._results.pop(key, None)
                 flight.future.cancel()
                 self._restart(flight.worker)
                 limit = f"{self.crew.shard_limit_s / 60:g} min"
@@ -212,9 +226,11 @@ class Coordinator:
 
 
 def _begin(key: str, function: Callable[..., Any], *arguments: Any) -> Any:
-    """Runs on a worker: says that a shard has begun, and does it."""
+    """Runs on a worker: says that a shard has begun, does it, and says what came of it."""
     from distributed import get_worker
 
     worker = get_worker()
-    worker.log_event(BEGUN_TOPIC, (key, worker.address))
-    return function(*arguments)
+    worker.log_event(TOPIC, (key, worker.address, None))
+    result = function(*arguments)
+    worker.log_event(TOPIC, (key, worker.address, pickle.dumps(result)))
+    return result

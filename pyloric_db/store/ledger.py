@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from pyloric_db.errors import DatabaseError
 from pyloric_db.store.files import FAILURES_FILE, LEDGER_FILE, FileSum, fsync_path, is_file_sum
@@ -24,6 +25,10 @@ from pyloric_db.store.sealed import (
 
 #: How `Ledger.record` begins a line, so that a million shards are listed without decoding.
 _SHARD_LINE = re.compile(rb'\{"kind":"shard","shard":(\d{1,12}),')
+
+
+#: The ledger that was read last: its file's version, and its rows.
+_latest: dict[str, Any] = {}
 
 
 class ShardRows(Mapping[int, Row]):
@@ -84,9 +89,27 @@ class Ledger:
     def read(self) -> LedgerRows:
         """All that is intact; damaged lines are listed, a torn last line is ignored.
 
+        The ledger of a million shards is a gigabyte: as long as it does not change it is read once
+        by a build, which asks several times on its way to the first shard, and then `forget`.
+
         Raises:
             DatabaseError: a line carries a checksum but is no row of a ledger.
         """
+        try:
+            found = self.file.stat()
+        except FileNotFoundError:
+            return LedgerRows()
+        version = (str(self.file.absolute()), found.st_ino, found.st_mtime_ns, found.st_size)
+        if _latest.get("version") != version:
+            _latest.update(version=version, rows=self._read())
+        rows: LedgerRows = _latest["rows"]
+        return rows
+
+    def forget(self) -> None:
+        """Gives back the memory of what was read."""
+        _latest.clear()
+
+    def _read(self) -> LedgerRows:
         header = cells = None
         content = read_sealed(self.file)
         lines: dict[int, bytes] = {}

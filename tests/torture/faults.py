@@ -96,8 +96,9 @@ def _kill_coordinator(rig: Rig, rng: Random, *, local: bool = False) -> bool:
     builder = rig.build(path, local=local)
     hit = _moment(builder, path, rng)
     if local:  # a whole session, as when a terminal or a batch job goes
-        os.killpg(builder.pid, signal.SIGKILL)
-    builder.signal(signal.SIGKILL)
+        builder.signal_all(signal.SIGKILL)
+    else:
+        builder.signal(signal.SIGKILL)
     _expect(builder, 0, -signal.SIGKILL)
     _go_on(rig, path)
     return hit
@@ -110,7 +111,7 @@ def _interrupt(rig: Rig, rng: Random, *, signals: tuple[int, ...], local: bool =
     hit = _moment(builder, path, rng)
     for number in signals:
         if builder.running():
-            os.killpg(builder.pid, number)  # as a terminal or Slurm sends it: to all
+            builder.signal_all(number)  # as a terminal or Slurm sends it: to all
         time.sleep(rng.uniform(0, 0.02))
     _expect(builder, 0, 130, text="interrupted; what is finished is kept")
     _go_on(rig, path)

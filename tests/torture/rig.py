@@ -79,6 +79,13 @@ class Builder:
         except ProcessLookupError:
             pass
 
+    def signal_all(self, number: int) -> None:
+        """As from a terminal, to the processes that it started too."""
+        try:
+            os.killpg(self.pid, number)
+        except ProcessLookupError:  # it has not come to open its session
+            self.signal(number)
+
     def wait(self) -> int:
         self.process.join(TIMEOUT_S)
         if self.process.is_alive():
@@ -126,7 +133,7 @@ class Rig:
                 "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard",
                 "--dashboard-address", "127.0.0.1:0", "--scheduler-file", str(self.address_file),
             )  # fmt: skip
-            until(self.address_file.exists)
+            until(lambda: self.address_file.exists() and self.address_file.stat().st_size > 0)
             address = json.loads(self.address_file.read_text())["address"]
             self.profile.write_text(
                 f'kind = "scheduler"\naddress = "{address}"\n'
