@@ -1,4 +1,4 @@
-"""Whatever a recipe, an expression or a database holds, the answer is a sentence and no traceback."""
+"""Whatever recipes, expressions and databases hold, the answer is a sentence, never a traceback."""
 
 import copy
 import json
@@ -55,8 +55,8 @@ SCALARS = st.one_of(NUMBERS, TEXTS, st.booleans())
 KEYS = st.one_of(
     st.sampled_from(
         ["name", "circuit", "preset", "cells", "synapses", "gap_junctions", "parameters", "grid",
-         "prior", "table", "path", "count", "seed", "uniform", "log_uniform", "choice", "abpd", "lp",
-         "py", "gsyn_ab_lp_nS", "gbar_lp_Na", "dt_ms", "epoch_ms", "max_ms", "store",
+         "prior", "table", "path", "count", "seed", "uniform", "log_uniform", "choice", "abpd",
+         "lp", "py", "gsyn_ab_lp_nS", "gbar_lp_Na", "dt_ms", "epoch_ms", "max_ms", "store",
          "shard_circuits", "sample", "protocol", "pre", "post", "transmitter", "Na"]
     ),
     st.from_regex(r"[A-Za-z_][A-Za-z0-9_-]{0,9}", fullmatch=True),
@@ -115,7 +115,9 @@ GRID = {
     "name": "tiny",
     "circuit": {"preset": "prinz2004"},
     "parameters": {
-        "grid": {"abpd": ["AB/PD 1"], "lp": ["LP 1", "LP 2"], "py": ["PY 1"], "gsyn_ab_lp_nS": [0, 3]}
+        "grid": {
+            "abpd": ["AB/PD 1"], "lp": ["LP 1", "LP 2"], "py": ["PY 1"], "gsyn_ab_lp_nS": [0, 3]
+        }
     },
     "protocol": PROTOCOL,
     "sample": {"count": 2, "seed": 1},
@@ -234,9 +236,8 @@ def damage(path, number, what, where, noise, value):
         return
     # the two files that everything hangs on as often as all others
     known = [f for f in files if f.name in ("database.json", "ledger.jsonl", "zarr.json")]
-    file = (
-        (known or files)[number % len(known or files)] if number % 2 else files[number % len(files)]
-    )
+    among = known if known and number % 2 else files
+    file = among[number % len(among)]
     data = bytearray(file.read_bytes())
     at = int(where * len(data))
     if what == "flip" and data:

@@ -198,7 +198,7 @@ class Coordinator:
             raise self._lost()
         try:
             workers = self.crew.client.scheduler_info(n_workers=-1)["workers"]
-        except OSError as err:
+        except (OSError, KeyError) as err:  # one that is closing says nothing of workers
             raise self._lost() from err
         self._window = WINDOW * max(1, len(workers))
         late = time.monotonic() - self.crew.shard_limit_s

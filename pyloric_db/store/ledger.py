@@ -32,7 +32,7 @@ _latest: dict[str, Any] = {}
 
 
 class ShardRows(Mapping[int, Row]):
-    """The latest row of each finished shard, decoded when it is looked at.
+    """The latest row of each finished shard, decoded whenever it is looked at.
 
     Looking at a row that carries a checksum but was not written by this package raises
     `DatabaseError`.
@@ -40,12 +40,9 @@ class ShardRows(Mapping[int, Row]):
 
     def __init__(self, lines: dict[int, bytes]) -> None:
         self.lines = lines
-        self._rows: dict[int, Row] = {}
 
     def __getitem__(self, shard: int) -> Row:
-        if shard not in self._rows:
-            self._rows[shard] = _decode(self.lines[shard])
-        return self._rows[shard]
+        return _decode(self.lines[shard])
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.lines)
