@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-all lint validate bench bench-query schemas clean
+.PHONY: demo test test-all test-slurm torture lint validate bench bench-query schemas clean
 
 # one environment for everything; made anew when the dependencies change
 .venv/.ready: pyproject.toml
@@ -21,6 +21,12 @@ test: .venv/.ready  ## the tests, without the slow ones
 
 test-all: .venv/.ready  ## all tests
 	$(BIN)/python -m pytest -q
+
+torture: .venv/.ready  ## every fault at random moments, 20 times each; under 15 minutes; root for the disks
+	$(BIN)/python tests/torture/run.py
+
+test-slurm: .venv/.ready  ## a build in the jobs of a real Slurm on this machine; installs it; root
+	$(BIN)/python tests/slurm/run.py
 
 lint: .venv/.ready  ## style and types
 	$(BIN)/ruff check .

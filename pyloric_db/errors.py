@@ -27,6 +27,10 @@ class ShardError(PyloricDBError):
     """A shard could not be made."""
 
 
+class ClusterError(PyloricDBError):
+    """There are no workers to build on, or they were lost; what is finished is kept."""
+
+
 def nearest(name: str, allowed: "list[str] | tuple[str, ...]") -> str:
     """A hint `; did you mean 'x'?` for a misspelt name, or an empty string."""
     from difflib import get_close_matches

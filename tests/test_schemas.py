@@ -6,6 +6,7 @@ import jsonschema
 import pyarrow.parquet as pq
 import pytest
 
+from pyloric_db.pipeline.profile import packaged_profiles
 from pyloric_db.pipeline.recipe import packaged_recipes
 from pyloric_db.pipeline.schemas import schemas, text_of
 
@@ -28,6 +29,14 @@ def test_recipes_are_valid(tiny):
     for text in packaged_recipes().values():
         check.validate(tomllib.loads(text))
     check.validate(tiny())
+
+
+def test_profiles_are_valid():
+    check = validator("cluster.schema.json")
+    for text in packaged_profiles().values():
+        check.validate(tomllib.loads(text))
+    assert not check.is_valid({"kind": "local", "worker": 2})
+    assert not check.is_valid({"kind": "locl"})
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ def unpacked(tmp_path_factory):
 @pytest.mark.slow
 def test_what_the_wheel_holds(unpacked):
     package = unpacked / "pyloric_db"
-    for folder in ("pipelines", "schemas"):
+    for folder in ("cluster", "pipelines", "schemas"):
         here = {p.name: p.read_bytes() for p in (REPOSITORY / folder).iterdir()}
         assert {p.name: p.read_bytes() for p in (package / folder).iterdir()} == here
     assert (package / "py.typed").exists()
@@ -41,7 +41,7 @@ def test_what_the_wheel_holds(unpacked):
     assert list(info.rglob("LICENSE"))
     metadata = (info / "METADATA").read_text()
     assert "Requires-Python: >=3.11" in metadata
-    for extra in ("plot", "gpu", "dev"):
+    for extra in ("plot", "gpu", "slurm", "dev"):
         assert f"Provides-Extra: {extra}" in metadata
 
 

@@ -17,7 +17,7 @@ from pyloric_db.cli import (
     statistics,
 )
 from pyloric_db.cli.console import complain
-from pyloric_db.errors import PyloricDBError, ShardError
+from pyloric_db.errors import ClusterError, PyloricDBError, ShardError
 
 app = typer.Typer(
     help="Databases of pyloric circuit models, built and asked.",
@@ -42,7 +42,7 @@ def main() -> None:
     """Entry point: errors become one sentence and an exit code."""
     try:
         app()
-    except ShardError as error:
+    except (ShardError, ClusterError) as error:
         complain(str(error))
         sys.exit(1)
     except PyloricDBError as error:

@@ -26,6 +26,10 @@ Ids = Annotated[
     str | None,
     typer.Option(metavar="A:B", help="Only circuits from id A to before B; A:B,C:D,... for more."),
 ]
+ClusterName = Annotated[
+    str | None,
+    typer.Option(metavar="PROFILE", help="Name of a packaged profile, or a TOML file."),
+]
 RecipeName = Annotated[
     str, typer.Argument(metavar="RECIPE", help="Name of a packaged recipe, or a TOML file.")
 ]
@@ -55,22 +59,46 @@ def plan(
     sample: Sample = None,
     seed: Seed = 0,
     ids: Ids = None,
+    cluster: ClusterName = None,
+    rate: Annotated[
+        float | None,
+        typer.Option(help="Circuits per second of one worker, measured with `pyloric-db bench`."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Say what a build would do: circuits, shards, bytes. Changes nothing."""
+    """Say what a build would do: circuits, shards, bytes, hours, job script. Changes nothing."""
     from pyloric_db.pipeline.plan import make_plan
     from pyloric_db.pipeline.ranges import parse_ranges
 
     ranges = None if ids is None else parse_ranges(ids)
-    described = _describe(make_plan(recipe, limit=limit, sample=sample, seed=seed, ids=ranges))
+    made = make_plan(recipe, limit=limit, sample=sample, seed=seed, ids=ranges)
+    described = _describe(made)
+    script = None
+    if cluster is not None or rate is not None:
+        from pyloric_db.pipeline.expect import expectation
+
+        expected = expectation(made, cluster or "local", rate)
+        script = expected.pop("job_script")
+        described |= expected
     if as_json:
+        described |= {} if script is None else {"job_script": script}
         print(json.dumps(described, indent=2))
         return
     table = table_of("", "")
     table.show_header = False
     for key, value in described.items():
-        table.add_row(key.replace("_", " "), f"{value:,}" if isinstance(value, int) else str(value))
+        table.add_row(key.replace("_", " "), _plain(value))
     out.print(table)
+    if script is not None:
+        say(f"\nThe script of each job:\n\n{script}")
+
+
+def _plain(value: Any) -> str:
+    if value is None:
+        return "unknown"
+    if isinstance(value, float):
+        return f"{value:,.3g}" if value < 100 else f"{value:,.0f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _describe(plan: "Plan") -> dict[str, Any]:
@@ -103,14 +131,23 @@ def build(
     workers: Annotated[
         int | None, typer.Option(help="Worker processes; one per core if not given.")
     ] = None,
+    cluster: ClusterName = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try shards again that were set aside.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Build a database, or go on where a build stopped. Ctrl-C stops it without loss."""
     from pyloric_db.pipeline.build import build as build_database
+    from pyloric_db.pipeline.profile import load_profile
     from pyloric_db.pipeline.ranges import parse_ranges
 
+    has_jobs = load_profile(cluster or "local").kind == "slurm"
     began = time.monotonic()
-    with progress_bar("circuits", MofNCompleteColumn()) as progress, _interruptible():
+    with (
+        progress_bar("circuits", MofNCompleteColumn()) as progress,
+        _interruptible(has_jobs=has_jobs),
+    ):
         db = build_database(
             recipe,
             out_dir,
@@ -119,7 +156,10 @@ def build(
             sample=sample,
             seed=seed,
             ids=None if ids is None else parse_ranges(ids),
+            cluster=cluster,
+            retry_failed=retry_failed,
             progress=progress,
+            checking=lambda done, total: progress(done, total, "earlier shards read"),
         )
     if as_json:
         summary = {"path": str(db.path), "circuits": len(db), **_shares(db)}
@@ -130,32 +170,45 @@ def build(
     _print_examples(db)
 
 
+_SHOW_CURSOR = b"\x1b[?25h"
+_INTERRUPTED = (
+    b"\npyloric-db: interrupted; what is finished is kept, and the same command goes on\n"
+)
+
+
 @contextmanager
-def _interruptible() -> Iterator[None]:
-    """Ctrl-C ends the process at once.
+def _interruptible(*, has_jobs: bool) -> Iterator[None]:
+    """Ctrl-C, and SIGTERM as batch systems send it, end the process at once with code 130.
 
     A build survives being killed, and its workers die with it. Closing the cluster in good order
-    would take seconds and be one more thing that can be interrupted.
+    would take seconds and be one more thing that can be interrupted. Only where it has jobs in
+    a queue does it cancel them first; a second Ctrl-C does not wait for that.
     """
+    interrupted = False
 
     def stop(signum: int, frame: object) -> None:
-        err.show_cursor()
-        err.print(
-            "\npyloric-db: interrupted; what is finished is kept, and the same command goes on",
-            soft_wrap=True,
-        )
-        sys.stdout.flush()
+        nonlocal interrupted
+        if has_jobs and not interrupted:
+            interrupted = True
+            raise KeyboardInterrupt
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        # past all buffers: the signal may have come while they were being written
+        os.write(2, (_SHOW_CURSOR if err.is_terminal else b"") + _INTERRUPTED)
         for worker in multiprocessing.active_children():
             worker.kill()  # one that is just starting would complain of its parent's death
         os._exit(130)
 
     # what Python says of semaphores that a killed process leaves; it removes them as it says so
     os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker:UserWarning")
-    before = signal.signal(signal.SIGINT, stop)
+    before = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
+    except KeyboardInterrupt:
+        stop(signal.SIGINT, None)
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _shares(db: "Database") -> dict[str, Any]:

@@ -2,10 +2,10 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 import typer
 from rich.console import Console
@@ -74,8 +74,14 @@ class _Rate(ProgressColumn):
         return Text("" if speed is None else f"{speed:,.0f}/s", style="progress.data.speed")
 
 
+class Report(Protocol):
+    """Takes what is done and what there is in all; `what` tells a second bar from the first."""
+
+    def __call__(self, done: int, total: int, what: str | None = None) -> None: ...
+
+
 @contextmanager
-def progress_bar(unit: str, count: ProgressColumn) -> Iterator[Callable[[int, int], None]]:
+def progress_bar(unit: str, count: ProgressColumn) -> Iterator[Report]:
     """A progress bar with rate and time left; a line now and then where there is no terminal."""
     if not err.is_terminal:
         yield _lines(unit)
@@ -85,24 +91,30 @@ def progress_bar(unit: str, count: ProgressColumn) -> Iterator[Callable[[int, in
         TextColumn("left"), TimeRemainingColumn(),
     )  # fmt: skip
     with Progress(*columns, console=err, transient=True) as bar:
-        task = bar.add_task(unit, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        tasks = {unit: bar.add_task(unit, total=None)}
+
+        def report(done: int, total: int, what: str | None = None) -> None:
+            if what is not None and what not in tasks:
+                tasks[what] = bar.add_task(what, total=None)
+            bar.update(tasks[what or unit], completed=done, total=total)
+
+        yield report
 
 
-def _lines(unit: str, every_s: float = 5.0) -> Callable[[int, int], None]:
-    began = last = time.monotonic()
-    at_start: int | None = None
+def _lines(unit: str, every_s: float = 5.0) -> Report:
+    last = time.monotonic()
+    starts: dict[str, tuple[float, int]] = {}
 
-    def report(done: int, total: int) -> None:
-        nonlocal last, at_start
+    def report(done: int, total: int, what: str | None = None) -> None:
+        nonlocal last
         now = time.monotonic()
-        if at_start is None:
-            at_start = done
-        if now - last < every_s:
+        name = what or unit
+        began, at_start = starts.setdefault(name, (now, done))
+        if now - last < every_s or now == began:
             return
         last = now
         rate = (done - at_start) / (now - began)
         left = f", {(total - done) / rate:,.0f} s left" if rate > 0 else ""
-        print(f"{done:,} of {total:,} {unit}, {rate:,.0f}/s{left}", file=sys.stderr, flush=True)
+        print(f"{done:,} of {total:,} {name}, {rate:,.0f}/s{left}", file=sys.stderr, flush=True)
 
     return report

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from threading import Lock
 from typing import Any
 
@@ -58,7 +57,7 @@ class Bins:
     """The binned columns of a database, each read when first asked for, shared by all pages."""
 
     def __init__(self, db: Database) -> None:
-        self.path = Path(db.path)
+        self.path = db.path
         self.rows = len(db)
         self._columns = {c.name: c for c in db.manifest.columns}
         self._axes = {a.name: a for a in db.manifest.axes or ()}

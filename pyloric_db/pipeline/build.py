@@ -1,15 +1,15 @@
 """Build a database: hand out shards, keep the ledger, go on where an earlier build stopped."""
 
 import json
-from collections.abc import Callable
-from contextlib import nullcontext
-from itertools import islice
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pyloric_db.errors import ConfigError, DatabaseError, ShardError
+from pyloric_db.errors import DatabaseError, ShardError
 from pyloric_db.model.circuit import Circuit
+from pyloric_db.pipeline.coordinate import ATTEMPTS, Coordinator, Failure
 from pyloric_db.pipeline.plan import Plan, make_plan
 from pyloric_db.pipeline.ranges import Ranges
 from pyloric_db.pipeline.recipe import CircuitSpec
@@ -18,16 +18,18 @@ from pyloric_db.query.database import open as open_database
 from pyloric_db.query.index import WORTHWHILE, has_flags, make_index
 from pyloric_db.store.cells import cells_intact
 from pyloric_db.store.create import check_target, create
-from pyloric_db.store.files import MANIFEST_FILE, Files, Where, files_at
-from pyloric_db.store.ledger import Ledger, clear_failures, record_failure
+from pyloric_db.store.files import MANIFEST_FILE, Files, Where, files_at, remove_all_partials
+from pyloric_db.store.ledger import Ledger, clear_failures, failures, record_failure
 from pyloric_db.store.lock import build_lock
 from pyloric_db.store.manifest import Manifest
+from pyloric_db.store.receipt import Receipt
 from pyloric_db.store.verify import damaged_shards
 
-#: Shards in flight per worker: one that runs and one that waits.
-WINDOW = 2
-#: A shard that fails so often is set aside.
-ATTEMPTS = 3
+if TYPE_CHECKING:
+    from pyloric_db.pipeline.cluster import Crew
+
+#: So many shards that were set aside are named in a message.
+NAMED_SHARDS = 10
 
 Progress = Callable[[int, int], None]
 
@@ -55,69 +57,115 @@ def build(
     seed: int = 0,
     ids: Ranges | None = None,
     resume: bool = True,
+    retry_failed: bool = False,
     progress: Progress | None = None,
+    checking: Progress | None = None,
 ) -> Database:
     """Build a database, or go on building it, and open it.
 
     May be interrupted, also killed, at any time: what the ledger lists is on disk, and the next
-    call does the rest. Damaged files of finished shards are made again.
+    call does the rest. Before it is done, it reads what earlier calls left, and makes damaged
+    files of finished shards again.
 
     Args:
         recipe: a packaged name, a TOML file, a dict or a `Recipe`.
         path: directory of the database, made if it does not exist, or its URL.
-        cluster: a Dask cluster or client to run on; None for a local one.
+        cluster: where to run: a packaged profile, a TOML file or a dict of one, or a Dask cluster
+            or client; None for the profile `local`.
         workers: worker processes of the local cluster; None for one per core.
         limit: only the first so many circuits of the recipe.
         sample: only so many at random, drawn with `seed`.
         seed: of the sample.
         ids: only circuits in these ranges of ids, such as `[range(0, 1000)]`; see `merge`.
         resume: False refuses to go on with an existing database.
+        retry_failed: try shards again that an earlier build set aside; otherwise they stay so.
         progress: called with (circuits done, circuits in all) as they finish.
+        checking: called with (shards read, shards in all) as what earlier builds left is read.
 
     Raises:
         ConfigError: the recipe or an argument is not valid; nothing was touched.
         DatabaseError: the directory holds something else, cannot be written, or is being built
-            by another process; nothing was touched.
-        ShardError: shards failed three times and were set aside; the rest is built.
+            by another process; nothing was touched. Or the disk filled up: what is finished is
+            kept.
+        ClusterError: there are no workers, or their scheduler was lost; what is finished is kept.
+        ShardError: shards failed three times, now or before, and are set aside; the rest is built.
     """
+    from pyloric_db.pipeline.cluster import open_crew, profile_of
+
     plan = make_plan(recipe, limit=limit, sample=sample, seed=seed, ids=ids)
-    if workers is not None and workers < 1:
-        raise ConfigError(f"workers must be at least 1, not {workers}")
-    path = files_at(path)
-    check_target(path, plan.manifest)
-    if not resume and path.exists(MANIFEST_FILE):
-        raise DatabaseError(f"{path} holds a database already, and resume is off")
-    with build_lock(path):
-        manifest = create(path, plan.manifest)
-        todo = sorted(
-            (set(range(manifest.n_shards)) - Ledger(path).done_shards()) | damaged_shards(path)
-        )
-        cells = _grid_cells(plan)
-        if todo or (cells is not None and not cells_intact(path)):
-            clear_failures(path)
-            with _client(cluster, workers) as client:
-                failed = _run(client, path, plan, manifest, todo, cells, progress)
-            if failed:
-                shards = ", ".join(map(str, failed))
-                raise ShardError(
-                    f"{len(failed)} of {manifest.n_shards} shards failed {ATTEMPTS} times and "
-                    f"were set aside ({shards}); the rest of {path} is built, and "
-                    f"`pyloric-db status {path}` shows the errors"
-                )
-        Ledger(path).compact()
+    profile = profile_of(cluster, workers)
+    files = files_at(path)
+    check_target(files, plan.manifest)
+    begun = files.exists(MANIFEST_FILE)
+    if not resume and begun:
+        raise DatabaseError(f"{files} holds a database already, and resume is off")
+    with build_lock(files), _writing(files), ExitStack() as stack:
+        manifest = create(files, plan.manifest)
+        if retry_failed:
+            clear_failures(files)
+        finished, aside, todo = todo_of(files, manifest)
+        has_cells = _cells_stored(files, plan)
+        Ledger(files).forget()
+        crew: Crew | None = None
+
+        def run(shards: list[int]) -> list[int]:
+            nonlocal crew, has_cells
+            if crew is None:
+                crew = stack.enter_context(open_crew(cluster, profile))
+            failed = _run(crew, files, plan, manifest, shards, has_cells, progress)
+            has_cells = True
+            return failed
+
+        if todo or not has_cells:
+            aside |= set(run(todo))
+        # only now, so that a build goes on at once. A kill in the middle of a repair may have
+        # left a good line of the ledger with a bad file
+        damaged = damaged_shards(files, finished, checking)
+        if damaged:
+            aside |= set(run(sorted(damaged)))
+        if begun:
+            remove_all_partials(files)
+        if aside:
+            raise _set_aside(files, manifest, sorted(aside))
+        Ledger(files).compact()
     if manifest.n_circuits >= WORTHWHILE and has_flags(manifest):
-        make_index(path)
-    return open_database(path)
+        make_index(files)
+    return open_database(files)
 
 
-def _client(cluster: Any, workers: int | None) -> Any:
-    from distributed import Client
+def todo_of(files: Files, manifest: Manifest) -> tuple[set[int], set[int], list[int]]:
+    """Shards that are finished, that were set aside, and that are to be built."""
+    finished = Ledger(files).done_shards()
+    aside = {f.shard for f in failures(files)} - finished
+    todo = [s for s in range(manifest.n_shards) if s not in finished and s not in aside]
+    return finished, aside, todo
 
-    from pyloric_db.pipeline.cluster import local_client
 
-    if cluster is None:
-        return local_client(workers)
-    return nullcontext(cluster) if isinstance(cluster, Client) else Client(cluster)
+@contextmanager
+def _writing(files: Files) -> Iterator[None]:
+    """A disk that takes no more is said in a sentence."""
+    try:
+        yield
+    except OSError as err:
+        raise DatabaseError(
+            f"{files} cannot be written ({err.strerror or err}); what is finished is kept, and the "
+            "same command goes on when it can be"
+        ) from err
+
+
+def _set_aside(files: Files, manifest: Manifest, shards: list[int]) -> ShardError:
+    names = ", ".join(map(str, shards[:NAMED_SHARDS]))
+    more = ", ..." if len(shards) > NAMED_SHARDS else ""
+    return ShardError(
+        f"{len(shards)} of {manifest.n_shards} shards failed {ATTEMPTS} times and were set aside "
+        f"({names}{more}); the rest of {files} is built. `pyloric-db status {files}` shows the "
+        "errors, `pyloric-db build --retry-failed` tries again"
+    )
+
+
+def _cells_stored(files: Files, plan: Plan) -> bool:
+    """Whether the database has the thermalised cells that it should have."""
+    return _grid_cells(plan) is None or cells_intact(files)
 
 
 def _grid_cells(plan: Plan) -> np.ndarray | None:
@@ -132,71 +180,51 @@ def _grid_cells(plan: Plan) -> np.ndarray | None:
 
 
 def _run(
-    client: Any,
-    path: Files,
+    crew: "Crew",
+    files: Files,
     plan: Plan,
     manifest: Manifest,
     todo: list[int],
-    cells: np.ndarray | None,
+    has_cells: bool,
     progress: Progress | None,
 ) -> list[int]:
     """Build shards on a cluster; returns those that were set aside."""
-    from distributed import as_completed
-
     from pyloric_db.pipeline.task import PROGRESS_TOPIC, build_shard, store_cells
 
-    here = path.address
-    if cells is not None and not cells_intact(path):
-        client.submit(store_cells, here, cells, plan.protocol, pure=False).result()
+    here = files.address
+    if not has_cells:
+        cells = _grid_cells(plan)
+        job = (store_cells, here, cells, plan.protocol)
+        Coordinator(crew, lambda _: job, done=lambda _: None, aside=_no_cells).run([0])
+    ledger = Ledger(files)
     counter = _Counter(manifest, todo, progress)
-    client.subscribe_topic(PROGRESS_TOPIC, counter.on_event)
-    ledger = Ledger(path)
-    waiting = iter(todo)
-    attempts = dict.fromkeys(todo, 0)
-    failed: list[int] = []
-    shard_of: dict[Any, int] = {}
 
-    def submit(shard: int) -> Any:
-        attempts[shard] += 1
-        future = client.submit(
-            build_shard,
-            here,
-            plan.recipe,
-            manifest,
-            shard,
-            plan.shard_ids(shard),
-            key=f"shard-{shard}-attempt-{attempts[shard]}",
-            pure=False,
-        )
-        shard_of[future.key] = shard
-        return future
+    def done(receipts: Sequence[Receipt]) -> None:
+        ledger.record(*receipts)
+        counter.finished(receipts)
 
-    n_workers = max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
-    queue = as_completed([submit(s) for s in islice(waiting, WINDOW * n_workers)])
-    for future in queue:
-        shard = shard_of.pop(future.key)
-        if future.status == "finished":
-            receipt = future.result()
-            ledger.record(receipt)
-            counter.finished(shard, receipt.n_circuits)
-        elif attempts[shard] < ATTEMPTS:
-            queue.add(submit(shard))
-            continue
-        else:
-            error = future.exception()
-            record_failure(path, shard, f"{type(error).__name__}: {error}", attempts[shard])
-            failed.append(shard)
-        future.release()
-        for more in islice(waiting, 1):
-            queue.add(submit(more))
-    client.unsubscribe_topic(PROGRESS_TOPIC)
-    return failed
+    crew.client.subscribe_topic(PROGRESS_TOPIC, counter.on_event)
+    try:
+        return Coordinator(
+            crew,
+            lambda shard: (build_shard, here, plan.recipe, manifest, shard, plan.shard_ids(shard)),
+            done=done,
+            aside=lambda f: record_failure(files, f.shard, f.error, f.attempts),
+        ).run(todo)
+    finally:
+        crew.client.unsubscribe_topic(PROGRESS_TOPIC)
+
+
+def _no_cells(failure: Failure) -> None:
+    raise ShardError(
+        f"the cells could not be thermalised ({failure.attempts} times tried): {failure.error}"
+    )
 
 
 class _Counter:
     """Circuits done: those of finished shards, and those that running shards have reported."""
 
-    def __init__(self, manifest: Manifest, todo: list[int], progress: Progress | None):
+    def __init__(self, manifest: Manifest, todo: Iterable[int], progress: Progress | None):
         self.total = manifest.n_circuits
         self.recorded = self.total - sum(manifest.shard_size(s) for s in todo)
         self.reported = self.recorded
@@ -208,8 +236,8 @@ class _Counter:
         self.reported += event[1]
         self._show()
 
-    def finished(self, shard: int, circuits: int) -> None:
-        self.recorded += circuits
+    def finished(self, receipts: Sequence[Receipt]) -> None:
+        self.recorded += sum(receipt.n_circuits for receipt in receipts)
         self._show()
 
     def _show(self) -> None:

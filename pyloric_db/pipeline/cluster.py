@@ -1,15 +1,32 @@
-"""Dask clusters."""
+"""Dask clusters, from profiles."""
 
 import logging
+import os
+import shutil
 import signal
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from multiprocessing import resource_tracker
+from pathlib import Path
+from typing import Any
 
 import dask
-from distributed import Client, LocalCluster, Worker, WorkerPlugin
+from distributed import Client, LocalCluster, Nanny, Scheduler, SpecCluster, Worker, WorkerPlugin
+from distributed.security import Security
 
+from pyloric_db.errors import ClusterError, ConfigError
 from pyloric_db.pipeline.compile_cache import use_compile_cache
+from pyloric_db.pipeline.profile import (
+    LocalGpuProfile,
+    LocalProfile,
+    Profile,
+    SchedulerProfile,
+    SlurmProfile,
+    load_profile,
+)
+from pyloric_db.pipeline.slurm import check_slurm, keep_jobs, slurm_cluster
 
 #: Settings of every cluster that we start.
 DASK_SETTINGS = {
@@ -17,18 +34,155 @@ DASK_SETTINGS = {
     "distributed.scheduler.work-stealing": False,
     # how often a shard may lose its worker before the coordinator hears of it
     "distributed.scheduler.allowed-failures": 2,
+    # a process that does not even say that it is alive is replaced after this long
+    "distributed.scheduler.worker-ttl": "60s",
     # JAX and fork deadlock
     "distributed.worker.multiprocessing-method": "spawn",
 }
+LOOPBACK = "127.0.0.1"
+#: Any free port: with the default one, a second build would warn.
+DASHBOARD = f"{LOOPBACK}:0"
 
 
 class Prepare(WorkerPlugin):
     """Gets a worker process ready: loads the engine and turns on the cache of programs."""
 
+    name = "pyloric-db"
+    idempotent = True
+
     def setup(self, worker: Worker) -> None:
         import pyloric_db.pipeline.task  # noqa: F401
 
         use_compile_cache()
+
+
+@dataclass(frozen=True)
+class Crew:
+    """The workers that a build has: their client, how long one may take for a shard, and what to
+    call now and then so that there go on being workers."""
+
+    client: Client
+    shard_limit_s: float
+    keep: Callable[[], None] = lambda: None
+
+
+def profile_of(cluster: Any, workers: int | None) -> Profile | None:
+    """The profile that `build(cluster=..., workers=...)` asks for; None for a Dask object.
+
+    Raises:
+        ConfigError: it is not valid, or cannot be used on this machine.
+    """
+    if workers is not None and workers < 1:
+        raise ConfigError(f"workers must be at least 1, not {workers}")
+    if cluster is not None and not isinstance(cluster, str | Path | dict | Profile):
+        return None
+    profile = load_profile("local" if cluster is None else cluster)
+    if workers is not None:
+        if not isinstance(profile, LocalProfile):
+            raise ConfigError("workers is for a local cluster: others have it in their profile")
+        profile = profile.model_copy(update={"workers": workers})
+    if isinstance(profile, LocalGpuProfile):
+        visible_gpus(profile)
+    if isinstance(profile, SlurmProfile):
+        check_slurm(profile)
+    return profile
+
+
+def n_workers(profile: Profile) -> int | None:
+    """Worker processes of a profile's cluster; None where that is not ours to know."""
+    if isinstance(profile, LocalProfile):
+        return profile.workers or dask.system.CPU_COUNT
+    if isinstance(profile, LocalGpuProfile):
+        return len(visible_gpus(profile))
+    if isinstance(profile, SlurmProfile):
+        return profile.jobs * profile.workers_per_job
+    return None
+
+
+def visible_gpus(profile: LocalGpuProfile) -> tuple[str, ...]:
+    """The GPUs that a profile means, as CUDA_VISIBLE_DEVICES names them.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    if profile.gpus is not None:
+        return tuple(map(str, profile.gpus))
+    said = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if said is not None:
+        found = [gpu.strip() for gpu in said.split(",") if gpu.strip()]
+    elif shutil.which("nvidia-smi"):
+        listed = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True)
+        n = sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
+        found = [str(i) for i in range(n)]
+    else:
+        found = []
+    if not found:
+        raise ConfigError("no GPU is visible: CUDA_VISIBLE_DEVICES and nvidia-smi name none")
+    return tuple(found)
+
+
+@contextmanager
+def open_crew(cluster: Any, profile: Profile | None) -> Iterator[Crew]:
+    """Workers of a profile, or of a given Dask cluster or client, which is left running.
+
+    Raises:
+        ClusterError: there is no scheduler at the address, or jobs cannot be submitted.
+    """
+    limit_s = 60 * (profile or load_profile("local")).shard_limit_minutes
+    if profile is None:
+        if isinstance(cluster, Client):
+            yield _crew(cluster, limit_s)
+            return
+        with Client(cluster) as client:
+            yield _crew(client, limit_s)
+        return
+    with dask.config.set(DASK_SETTINGS), _quiet():
+        if isinstance(profile, SchedulerProfile):
+            with _client_of(profile) as client:
+                yield _crew(client, limit_s)
+        elif isinstance(profile, SlurmProfile):
+            with slurm_cluster(profile, DASHBOARD) as jobs, Client(jobs) as client:
+                yield _crew(client, limit_s, keep_jobs(jobs, profile))
+        elif isinstance(profile, LocalGpuProfile):
+            with _gpu_cluster(profile) as gpus, Client(gpus) as client:
+                yield _crew(client, limit_s)
+        else:
+            with local_client(profile.workers) as client:
+                yield _crew(client, limit_s)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what dask logs: what goes wrong in a shard or with a cluster comes as an error."""
+    names = [n for n in logging.root.manager.loggerDict if n.split(".")[0] == "distributed"]
+    levels = {name: logging.getLogger(name).level for name in names}
+    try:
+        for name in names:
+            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+        yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+
+
+def _crew(client: Client, limit_s: float, keep: Callable[[], None] = lambda: None) -> Crew:
+    client.register_plugin(Prepare())
+    return Crew(client, limit_s, keep)
+
+
+def _client_of(profile: SchedulerProfile) -> Client:
+    security = None
+    if profile.tls_ca_file:
+        security = Security(
+            require_encryption=True,
+            tls_ca_file=profile.tls_ca_file,
+            tls_client_cert=profile.tls_client_cert,
+            tls_client_key=profile.tls_client_key,
+        )
+    try:
+        return Client(profile.address, security=security)
+    except OSError as err:
+        raise ClusterError(f"there is no Dask scheduler at {profile.address}: {err}") from err
 
 
 @contextmanager
@@ -38,16 +192,46 @@ def local_client(workers: int | None = None) -> Iterator[Client]:
     Args:
         workers: number of worker processes; None for one per core.
     """
-    with (
-        dask.config.set(DASK_SETTINGS),
-        _local_cluster(workers) as cluster,
-        Client(cluster) as client,
-    ):
+    with dask.config.set(DASK_SETTINGS), _deaf_to_interrupts():
+        cluster = LocalCluster(
+            n_workers=workers or dask.system.CPU_COUNT,
+            threads_per_worker=1,
+            processes=True,
+            dashboard_address=DASHBOARD,
+            worker_dashboard_address=DASHBOARD,
+            host=LOOPBACK,
+            silence_logs=logging.CRITICAL,
+        )
+    with dask.config.set(DASK_SETTINGS), cluster, Client(cluster) as client:
         yield client
 
 
-def _local_cluster(workers: int | None) -> LocalCluster:
-    """Starts the cluster with SIGINT blocked for its processes.
+def _gpu_cluster(profile: LocalGpuProfile) -> SpecCluster:
+    """One process per GPU, which sees no other."""
+    workers = {
+        name: {
+            "cls": Nanny,
+            "options": {
+                "nthreads": 1,
+                "host": LOOPBACK,
+                "env": {"CUDA_VISIBLE_DEVICES": gpu},
+                "resources": {"GPU": 1},
+                "dashboard_address": DASHBOARD,
+            },
+        }
+        for name, gpu in enumerate(visible_gpus(profile))
+    }
+    scheduler = {
+        "cls": Scheduler,
+        "options": {"host": LOOPBACK, "dashboard_address": DASHBOARD},
+    }
+    with _deaf_to_interrupts():
+        return SpecCluster(workers=workers, scheduler=scheduler, silence_logs=logging.CRITICAL)
+
+
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Blocks SIGINT for the processes that are started meanwhile.
 
     Ctrl-C reaches every process of a terminal: workers that took it would print tracebacks
     over the coordinator, which stops them itself. Threads and processes inherit the mask.
@@ -55,15 +239,6 @@ def _local_cluster(workers: int | None) -> LocalCluster:
     resource_tracker.ensure_running()  # started later, it would unblock the signal again
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        return LocalCluster(
-            n_workers=workers or dask.system.CPU_COUNT,
-            threads_per_worker=1,
-            processes=True,
-            # any free port: with the default one, a second build would warn
-            dashboard_address="127.0.0.1:0",
-            host="127.0.0.1",
-            # what goes wrong in a shard comes back as its error
-            silence_logs=logging.CRITICAL,
-        )
+        yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)

@@ -3,6 +3,7 @@
 import hashlib
 import re
 import tomllib
+from collections.abc import Callable
 from dataclasses import asdict, fields
 from importlib import resources
 from pathlib import Path
@@ -242,9 +243,14 @@ def cell_vector(value: CellValue) -> tuple[str, tuple[float, ...]]:
 
 def packaged_recipes() -> dict[str, str]:
     """Names and texts of the recipes that come with the package."""
-    folder = resources.files("pyloric_db") / "pipelines"
+    return packaged_texts("pipelines")
+
+
+def packaged_texts(name: str) -> dict[str, str]:
+    """Names and texts of the TOML files in a folder that comes with the package."""
+    folder = resources.files("pyloric_db") / name
     if not folder.is_dir():  # an editable install keeps them at the top of the repository
-        folder = resources.files("pyloric_db").joinpath("..", "pipelines")
+        folder = resources.files("pyloric_db").joinpath("..", name)
     return {
         entry.name.removesuffix(".toml"): entry.read_text()
         for entry in sorted(folder.iterdir(), key=lambda e: e.name)
@@ -316,16 +322,22 @@ def _validated(content: dict[str, Any], where: str) -> Recipe:
     try:
         return Recipe.model_validate(content)
     except ValidationError as err:
-        raise ConfigError(f"{where}: {_sentence(err)}") from err
+        raise ConfigError(f"{where}: {sentence(err, _keys_at)}") from err
 
 
-def _sentence(error: ValidationError) -> str:
-    """The first problem of a validation, as a person would say it."""
-    first = error.errors()[0]
+def sentence(error: ValidationError, keys_at: Callable[[list[str]], list[str]]) -> str:
+    """The first problem of a validation, as a person would say it.
+
+    Args:
+        error: of a model that forbids unknown keys.
+        keys_at: the keys that are allowed in the table at a place.
+    """
+    # a misspelt key is also a missing one: its name says more
+    first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
     place = [str(p) for p in first["loc"] if not _TYPE_NAME.search(str(p))]
     where = ".".join(place)
     if first["type"] == "extra_forbidden":
-        allowed = _keys_at(place[:-1])
+        allowed = keys_at(place[:-1])
         return f"unknown key {where}{nearest(place[-1], allowed)}"
     if first["type"] == "missing":
         return f"the key {where} is missing"

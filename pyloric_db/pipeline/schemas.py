@@ -1,4 +1,4 @@
-"""JSON schemas of recipe, database manifest and feature table, exported from the code.
+"""JSON schemas of recipe, cluster profile, manifest and feature table, exported from the code.
 
 `python -m pyloric_db.pipeline.schemas DIR` writes them.
 """
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pyloric_db.pipeline.plan import make_plan
+from pyloric_db.pipeline.profile import profile_schema
 from pyloric_db.pipeline.recipe import Recipe
 from pyloric_db.store.schema import feature_json_schema, json_schema
 
@@ -17,6 +18,7 @@ def schemas() -> dict[str, dict[str, Any]]:
     """Schemas by file name."""
     return {
         "recipe.schema.json": Recipe.model_json_schema(),
+        "cluster.schema.json": profile_schema(),
         "database.schema.json": json_schema(),
         "features.schema.json": feature_json_schema(make_plan("prinz2004").manifest.columns),
     }

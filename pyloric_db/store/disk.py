@@ -115,6 +115,12 @@ class Disk(Files):
         except FileNotFoundError:
             return b""
 
+    def lines_version(self, name: str) -> object | None:
+        try:
+            return self.version(name)
+        except OSError:
+            return None
+
     def append(self, name: str, lines: bytes) -> None:
         path = self.path(name)
         new = not os.path.exists(path)

@@ -138,6 +138,10 @@ class Files(ABC):
     def read_lines(self, name: str) -> bytes:
         """A file made by `append`, which is empty if it is not there."""
 
+    def lines_version(self, name: str) -> object | None:
+        """What changes whenever a file made by `append` does; None where that is not known."""
+        return None
+
     @abstractmethod
     def append(self, name: str, lines: bytes) -> None:
         """Adds whole lines to a file durably; a torn line before them is cut off."""
@@ -252,6 +256,13 @@ def check_sizes(files: Files, listed: Sequence[FileSum]) -> None:
                 f"{files.named(file.path)} {wrong}: the database is damaged or copied in part; "
                 "verify it, and copy it again or build it again to mend it"
             )
+
+
+def remove_all_partials(files: Files) -> None:
+    """Deletes what killed writers left behind anywhere in a database."""
+    files.remove_leftovers()
+    for name in [name for name in files.names() if name.endswith(PARTIAL)]:
+        files.remove(name)
 
 
 def _wrong_size(file: FileSum, size: int) -> str:

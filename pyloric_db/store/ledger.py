@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 from pyloric_db.errors import DatabaseError
 from pyloric_db.store.files import (
@@ -33,8 +34,12 @@ from pyloric_db.store.sealed import (
 _SHARD_LINE = re.compile(rb'\{"kind":"shard","shard":(\d{1,12}),')
 
 
+#: The ledger that was read last: its file's version, and its rows.
+_latest: dict[str, Any] = {}
+
+
 class ShardRows(Mapping[int, Row]):
-    """The latest row of each finished shard, decoded when it is looked at.
+    """The latest row of each finished shard, decoded whenever it is looked at.
 
     Looking at a row that carries a checksum but was not written by this package raises
     `DatabaseError`.
@@ -42,12 +47,9 @@ class ShardRows(Mapping[int, Row]):
 
     def __init__(self, lines: dict[int, bytes]) -> None:
         self.lines = lines
-        self._rows: dict[int, Row] = {}
 
     def __getitem__(self, shard: int) -> Row:
-        if shard not in self._rows:
-            self._rows[shard] = _decode(self.lines[shard])
-        return self._rows[shard]
+        return _decode(self.lines[shard])
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.lines)
@@ -91,9 +93,26 @@ class Ledger:
     def read(self) -> LedgerRows:
         """All that is intact; damaged lines are listed, a torn last line is ignored.
 
+        The ledger of a million shards is a gigabyte: as long as it does not change it is read once
+        by a build, which asks several times on its way to the first shard, and then `forget`.
+
         Raises:
             DatabaseError: a line carries a checksum but is no row of a ledger.
         """
+        state = self.files.lines_version(LEDGER_FILE)
+        if state is None:
+            return self._read()
+        version = (self.files.address, state)
+        if _latest.get("version") != version:
+            _latest.update(version=version, rows=self._read())
+        rows: LedgerRows = _latest["rows"]
+        return rows
+
+    def forget(self) -> None:
+        """Gives back the memory of what was read."""
+        _latest.clear()
+
+    def _read(self) -> LedgerRows:
         header = cells = None
         content = read_sealed(self.files, LEDGER_FILE)
         lines: dict[int, bytes] = {}

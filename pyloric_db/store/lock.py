@@ -5,7 +5,7 @@ import os
 import re
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pyloric_db.errors import DatabaseError
@@ -38,12 +38,14 @@ def file_lock(file: Path, place: str) -> Iterator[None]:
     except OSError as err:
         raise DatabaseError(f"{place} cannot be written ({err.strerror})") from err
     try:
-        os.ftruncate(fd, 0)
-        os.write(fd, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+        with suppress(OSError):  # a full disk holds the lock all the same
+            os.ftruncate(fd, 0)
+            os.write(fd, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
         yield
     finally:
         # while still locked, so that nobody locks a file that is about to go
-        file.unlink(missing_ok=True)
+        with suppress(OSError):  # on a disk that became read-only it stays, and binds nobody
+            file.unlink(missing_ok=True)
         os.close(fd)
 
 

@@ -1,6 +1,6 @@
 """Checking every byte of a database against the checksums it carries."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -8,6 +8,7 @@ from pyloric_db.errors import DatabaseError
 from pyloric_db.store.derived import derived_damage, derived_files
 from pyloric_db.store.files import (
     FAILURES_FILE,
+    FEATURES_DIR,
     LEDGER_FILE,
     LOCK_FILE,
     MANIFEST_FILE,
@@ -19,6 +20,10 @@ from pyloric_db.store.files import (
 from pyloric_db.store.ledger import Failure, Ledger, LedgerRows, failures, files_of
 from pyloric_db.store.manifest import Manifest, read_manifest
 from pyloric_db.store.sealed import read_sealed
+
+#: Finished shards are checked in blocks, several at a time.
+READERS = 4
+_BLOCK = 64
 
 
 class Damage(NamedTuple):
@@ -89,9 +94,9 @@ def verify(path: Where, progress: Callable[[int, int], None] | None = None) -> R
         manifest = read_manifest(files)
     except DatabaseError as err:
         damages.append(Damage(MANIFEST_FILE, str(err)))
-    if rows.header is None:
+    if rows.header is None and not _just_begun(files, rows):
         damages.append(Damage(LEDGER_FILE, "has no intact header row"))
-    elif manifest and rows.header["recipe_hash"] != manifest.recipe_hash:
+    if rows.header and manifest and rows.header["recipe_hash"] != manifest.recipe_hash:
         damages.append(Damage(LEDGER_FILE, f"belongs to another recipe than {MANIFEST_FILE}"))
     damages += [
         Damage(LEDGER_FILE, f"row of shard {shard} does not fit {MANIFEST_FILE}")
@@ -124,13 +129,31 @@ def verify(path: Where, progress: Callable[[int, int], None] | None = None) -> R
     )
 
 
-def damaged_shards(path: Where) -> set[int]:
-    """Finished shards with a file that does not match its checksum, to be made again."""
+def damaged_shards(
+    path: Where,
+    among: Collection[int] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> set[int]:
+    """Finished shards with a file that does not match its checksum, to be made again.
+
+    Args:
+        path: the database.
+        among: only of these; None for all.
+        progress: called with the files read so far and in all.
+    """
+    if among is not None and not among:
+        return set()
     files = files_at(path)
-    shard_of = {
-        file: shard for shard, row in Ledger(files).read().shards.items() for file in files_of(row)
-    }
-    return {shard_of[file] for file, wrong in differences(files, list(shard_of)) if wrong}
+    rows = Ledger(files).read().shards
+    shards = sorted(rows if among is None else set(among) & set(rows))
+    shard_of = {file: shard for shard in shards for file in files_of(rows[shard])}
+    found = set()
+    for read, (file, wrong) in enumerate(differences(files, list(shard_of)), start=1):
+        if wrong:
+            found.add(shard_of[file])
+        if progress:
+            progress(read, len(shard_of))
+    return found
 
 
 def status(path: Where) -> Status:
@@ -167,6 +190,13 @@ def _database(path: Where) -> Files:
     if not files.exists(MANIFEST_FILE) and not files.exists(LEDGER_FILE):
         raise DatabaseError(f"{files} holds no database: it has no {MANIFEST_FILE}")
     return files
+
+
+def _just_begun(files: Files, rows: LedgerRows) -> bool:
+    """Whether a builder was killed before it had written anything that could be lost."""
+    if rows.shards or rows.damaged:
+        return False
+    return not any(name.startswith(f"{FEATURES_DIR}/") for name in files.names())
 
 
 def _damaged_lines(rows: LedgerRows) -> list[Damage]:

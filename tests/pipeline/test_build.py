@@ -10,7 +10,7 @@ import pytest
 
 import pyloric_db as pyl
 from pyloric_db.errors import ConfigError, DatabaseError, ShardError
-from pyloric_db.pipeline.build import WINDOW
+from pyloric_db.pipeline.coordinate import WINDOW
 from pyloric_db.pipeline.recipe import load_recipe
 from pyloric_db.store.ledger import failures
 from pyloric_db.store.lock import build_lock
@@ -290,7 +290,11 @@ def test_a_shard_that_always_fails_is_set_aside(client, tiny, tiny_db, tmp_path,
     assert sorted(set(range(24)) - set(db.circuits.circuit_id.values)) == [6, 7]
 
     shutil.rmtree(obstacle)
-    assert pyl.build(tiny(), path, cluster=client).complete
+    # another build leaves it aside, and says so, until it is told to try again
+    with pytest.raises(ShardError, match=r"1 of 12 shards .* set aside \(3\).* --retry-failed"):
+        pyl.build(tiny(), path)
+    assert status(path).shards_done == 11
+    assert pyl.build(tiny(), path, cluster=client, retry_failed=True).complete
     assert failures(path) == []
     assert contents(path) == contents(tiny_db)
 

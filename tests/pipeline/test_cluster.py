@@ -1,0 +1,197 @@
+"""Clusters: who listens where, who speaks in clear, and what becomes of workers that hang."""
+
+import os
+import signal
+import subprocess
+import threading
+import time
+
+import psutil
+import pytest
+from conftest import COMMAND
+
+import pyloric_db as pyl
+from pyloric_db.errors import ClusterError, ConfigError, DatabaseError
+from pyloric_db.pipeline.cluster import Crew, n_workers, open_crew, profile_of, visible_gpus
+from pyloric_db.pipeline.coordinate import Coordinator, Failure
+from pyloric_db.pipeline.profile import load_profile
+
+
+def listeners(pids):
+    """Addresses on which processes listen."""
+    return {
+        c.laddr.ip
+        for pid in pids
+        for c in psutil.Process(pid).net_connections("tcp")
+        if c.status == psutil.CONN_LISTEN
+    }
+
+
+def test_a_local_cluster_listens_on_loopback_only(client):
+    pids = [os.getpid(), *client.run(os.getpid).values()]
+    assert listeners(pids) == {"127.0.0.1"}
+
+
+def test_certificates_are_asked_for(tmp_path):
+    """A scheduler with TLS takes those who have its certificates, and nobody else."""
+    from distributed import Client, LocalCluster
+    from distributed.security import Security
+
+    pytest.importorskip("cryptography")
+    security = Security.temporary()
+    files = {}
+    for name in ("tls_ca_file", "tls_client_cert", "tls_client_key"):
+        (tmp_path / name).write_text(getattr(security, name))
+        files[name] = str(tmp_path / name)
+    options = {"n_workers": 1, "processes": False, "dashboard_address": "127.0.0.1:0"}
+    with LocalCluster(protocol="tls://", security=security, host="127.0.0.1", **options) as cluster:
+        address = cluster.scheduler_address
+        assert address.startswith("tls://127.0.0.1:")
+        profile = load_profile({"kind": "scheduler", "address": address, **files})
+        with open_crew(None, profile) as crew:
+            assert crew.client.submit(sum, [1, 2]).result() == 3
+        with pytest.raises((OSError, TypeError)):
+            Client(address, security=Security.temporary(), timeout=3)
+
+
+def test_no_scheduler_at_the_address():
+    with pytest.raises(ClusterError, match="no Dask scheduler at tcp://127.0.0.1:9"):
+        import dask
+
+        with dask.config.set({"distributed.comm.timeouts.connect": "1s"}):
+            with open_crew(
+                None, load_profile({"kind": "scheduler", "address": "tcp://127.0.0.1:9"})
+            ):
+                pass
+
+
+def test_gpus(monkeypatch):
+    profile = load_profile("local-gpu")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2, GPU-8f6e")
+    assert visible_gpus(profile) == ("2", "GPU-8f6e") and n_workers(profile) == 2
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with pytest.raises(ConfigError, match="no GPU is visible"):
+        profile_of("local-gpu", None)
+    assert visible_gpus(load_profile({"kind": "local-gpu", "gpus": [1]})) == ("1",)
+
+
+def environment():
+    return os.environ["CUDA_VISIBLE_DEVICES"]
+
+
+@pytest.mark.slow
+def test_each_gpu_has_a_worker_that_sees_no_other():
+    with open_crew(None, load_profile({"kind": "local-gpu", "gpus": [0, 3]})) as crew:
+        assert sorted(crew.client.run(environment).values()) == ["0", "3"]
+        workers = crew.client.scheduler_info()["workers"].values()
+        assert all(w["resources"] == {"GPU": 1} and w["nthreads"] == 1 for w in workers)
+
+
+# the coordinator
+
+
+def echo(shard):
+    return shard
+
+
+def test_all_shards_are_done_once(client):
+    done: list[int] = []
+    coordinator = Coordinator(Crew(client, 60.0), lambda s: (echo, s), done.extend, aside=print)
+    assert coordinator.run(range(40)) == []
+    assert sorted(done) == list(range(40))
+
+
+def sometimes(shard, folder):
+    """Fails at the first two attempts, or always."""
+    tries = os.path.join(folder, str(shard))
+    with open(tries, "a") as f:
+        f.write("x")
+    if shard == 3 or (shard == 5 and os.path.getsize(tries) < 3):
+        raise ValueError(f"no luck\nwith {shard}")
+    return shard
+
+
+def test_three_tries(client, tmp_path):
+    done: list[int] = []
+    failed: list[Failure] = []
+    coordinator = Coordinator(
+        Crew(client, 60.0), lambda s: (sometimes, s, str(tmp_path)), done.extend, failed.append
+    )
+    assert coordinator.run(range(8)) == [3]
+    assert sorted(done) == [0, 1, 2, 4, 5, 6, 7]
+    assert failed == [Failure(3, "ValueError: no luck with 3", 3)]
+
+
+def full_disk(shard):
+    raise OSError(28, os.strerror(28), "part")
+
+
+def test_a_full_disk_sets_no_shard_aside(client):
+    failed: list[Failure] = []
+    coordinator = Coordinator(Crew(client, 60.0), lambda s: (full_disk, s), print, failed.append)
+    with pytest.raises(DatabaseError, match=r"No space left on device \(part\).*is kept"):
+        coordinator.run(range(8))
+    assert failed == []
+
+
+def hang(shard, folder):
+    """The first to try shard 2 stops for good."""
+    try:
+        os.mkdir(os.path.join(folder, str(shard)))
+    except FileExistsError:
+        return shard
+    if shard == 2:
+        time.sleep(3600)
+    return shard
+
+
+@pytest.mark.slow
+def test_a_shard_that_hangs_is_tried_elsewhere(tmp_path):
+    from pyloric_db.pipeline.cluster import local_client
+
+    done: list[int] = []
+    with local_client(2) as client:
+        before = set(client.run(os.getpid).values())
+        coordinator = Coordinator(
+            Crew(client, 3.0), lambda s: (hang, s, str(tmp_path)), done.extend, aside=print
+        )
+        assert coordinator.run(range(6)) == []
+        client.wait_for_workers(2)
+        assert len(before & set(client.run(os.getpid).values())) == 1
+    assert sorted(done) == list(range(6))
+
+
+def slow(shard):
+    time.sleep(0.2)
+    return shard
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_goes_is_said():
+    from pyloric_db.pipeline.cluster import local_client
+
+    with local_client(1) as client:
+        coordinator = Coordinator(Crew(client, 60.0), lambda s: (slow, s), print, aside=print)
+        threading.Timer(1.0, client.cluster.close).start()
+        with pytest.raises(ClusterError, match="scheduler at tcp://127.0.0.1:.* was lost"):
+            coordinator.run(range(1000))
+
+
+def test_a_finished_build_starts_no_workers(tiny, tiny_db):
+    """Nor does it ask whether the profile's scheduler is there."""
+    profile = {"kind": "scheduler", "address": "tcp://127.0.0.1:9"}
+    assert pyl.build(tiny(), tiny_db, cluster=profile).complete
+
+
+def test_sigterm_interrupts(tiny_toml, tmp_path):
+    path = tmp_path / "db"
+    build = subprocess.Popen(
+        [COMMAND, "build", tiny_toml, "--out", path, "--workers", "1"],
+        stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    end = time.monotonic() + 60
+    while not path.exists() and time.monotonic() < end:
+        time.sleep(0.05)
+    build.send_signal(signal.SIGTERM)
+    _, err = build.communicate(timeout=60)
+    assert build.returncode == 130 and "interrupted; what is finished is kept" in err
