@@ -159,6 +159,20 @@ def test_opening_and_asking_load_no_jax(tiny_db):
     assert "xarray" in asked and not HEAVY & asked
 
 
+def test_figures_and_the_explorer_load_no_jax(tiny_db):
+    drawn = loaded(
+        "import sys, pyloric_db\n"
+        "from pyloric_db.plot.histograms import histograms_figure\n"
+        "from pyloric_db.plot.stacking import stack_figure\n"
+        "from pyloric_db.explorer.explore import make_server\n"
+        "db = pyloric_db.open(sys.argv[1])\n"
+        "histograms_figure(db); stack_figure(db)\n"
+        "make_server(db, None)",
+        tiny_db,
+    )
+    assert {"matplotlib", "bokeh"} <= drawn and not HEAVY & drawn
+
+
 def test_importing_loads_next_to_nothing():
     assert not (HEAVY | {"numpy", "xarray", "pyarrow"}) & loaded("import pyloric_db")
 

@@ -40,9 +40,9 @@ def address(explorer_db):
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser():
-    """Headless Chromium, as the system has it."""
+    """Headless Chromium, as the system has it; closed early, as it keeps an event loop running."""
     pytest.importorskip("playwright")
     if CHROMIUM is None:
         pytest.skip("no Chromium is installed")
