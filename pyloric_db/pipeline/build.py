@@ -9,7 +9,7 @@ import numpy as np
 
 from pyloric_db.errors import DatabaseError, ShardError
 from pyloric_db.model.circuit import Circuit
-from pyloric_db.pipeline.coordinate import ATTEMPTS, Coordinator, Failure
+from pyloric_db.pipeline.coordinate import ATTEMPTS, PROGRESS_TOPIC, Coordinator, Failure
 from pyloric_db.pipeline.plan import Plan, make_plan
 from pyloric_db.pipeline.ranges import Ranges
 from pyloric_db.pipeline.recipe import CircuitSpec
@@ -189,12 +189,10 @@ def _run(
     progress: Progress | None,
 ) -> list[int]:
     """Build shards on a cluster; returns those that were set aside."""
-    from pyloric_db.pipeline.task import PROGRESS_TOPIC, build_shard, store_cells
-
     here = files.address
     if not has_cells:
         cells = _grid_cells(plan)
-        job = (store_cells, here, cells, plan.protocol)
+        job = (_task, "store_cells", here, cells, plan.protocol)
         Coordinator(crew, lambda _: job, done=lambda _: None, aside=_no_cells).run([0])
     ledger = Ledger(files)
     counter = _Counter(manifest, todo, progress)
@@ -207,12 +205,27 @@ def _run(
     try:
         return Coordinator(
             crew,
-            lambda shard: (build_shard, here, plan.recipe, manifest, shard, plan.shard_ids(shard)),
+            lambda shard: (
+                _task,
+                "build_shard",
+                here,
+                plan.recipe,
+                manifest,
+                shard,
+                plan.shard_ids(shard),
+            ),
             done=done,
             aside=lambda f: record_failure(files, f.shard, f.error, f.attempts),
         ).run(todo)
     finally:
         crew.client.unsubscribe_topic(PROGRESS_TOPIC)
+
+
+def _task(name: str, *arguments: Any) -> Any:
+    """Runs a function of `pipeline.task` on a worker; the coordinator itself loads no JAX."""
+    from pyloric_db.pipeline import task
+
+    return getattr(task, name)(*arguments)
 
 
 def _no_cells(failure: Failure) -> None:

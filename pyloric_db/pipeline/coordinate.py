@@ -21,6 +21,8 @@ ATTEMPTS = 3
 #: Dask event topic on which workers say which shard they begin, and what came of it. A result would
 #: otherwise be fetched from its worker, which takes longer than all the rest of handing it out.
 TOPIC = "pyloric-db shards"
+#: The one on which they report circuits as they finish.
+PROGRESS_TOPIC = "pyloric-db progress"
 #: How often to look after the workers, s.
 LOOK_S = 2.0
 #: Errors of the disk and not of the shard: they would fail every other shard too.

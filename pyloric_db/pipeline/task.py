@@ -6,6 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from pyloric_db.pipeline.coordinate import PROGRESS_TOPIC
 from pyloric_db.pipeline.draw import netcodes, parameters
 from pyloric_db.pipeline.plan import has_netcode
 from pyloric_db.pipeline.recipe import Recipe
@@ -19,9 +20,6 @@ from pyloric_db.store.manifest import Manifest
 from pyloric_db.store.receipt import Receipt
 from pyloric_db.store.shards import write_shard
 from pyloric_db.vocabulary import CHANNELS, H_GATES, M_GATES
-
-#: Dask event topic on which workers report circuits as they finish.
-PROGRESS_TOPIC = "pyloric-db progress"
 
 
 def store_cells(path: str, gbar: np.ndarray, protocol: Protocol) -> None:
