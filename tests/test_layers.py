@@ -181,6 +181,11 @@ def test_the_analysis_of_spikes_needs_no_jax():
     assert not HEAVY & loaded("import pyloric_db; pyloric_db.features_from_spikes")
 
 
+def test_the_coordinator_of_a_build_loads_no_jax():
+    code = "import pyloric_db.pipeline.build, pyloric_db.pipeline.cluster"
+    assert "jax" not in loaded(code)
+
+
 COMMANDS = {
     "help": ["--help"],
     "version": ["--version"],
