@@ -1,6 +1,7 @@
 """Columns of the feature table as NumPy arrays: read when asked for, and then kept."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,10 @@ import numpy.typing as npt
 from pyloric_db.errors import DatabaseError, QueryError, nearest
 from pyloric_db.store.files import Files
 from pyloric_db.store.manifest import Manifest
-from pyloric_db.store.table import arrow_schema
 from pyloric_db.vocabulary import Column
+
+#: Parts that are read at a time.
+READERS = 4
 
 Array = npt.NDArray[Any]
 
@@ -37,8 +40,7 @@ class Columns:
             DatabaseError: a part file is damaged.
         """
         if name not in self._loaded:
-            column = self.manifest.column(name)
-            values = numpy_column(column, self._read(name))
+            values = self._read(self.manifest.column(name))
             values.flags.writeable = False  # everybody shares it
             self._loaded[name] = values
         return self._loaded[name]
@@ -54,35 +56,43 @@ class Columns:
         found = {n: np.empty(len(part), dtype_of(self.manifest.column(n))) for n in names}
         for k in np.unique(part):
             here = np.flatnonzero(part == k)
-            table = self._table([self.parts[k]], names)
+            table = self._table(self.parts[k], names)
             for name, values in found.items():
                 column = self.manifest.column(name)
                 values[here] = numpy_column(column, table[name])[place[here]]
         return found
 
-    def _read(self, name: str) -> Any:
-        values = self._table(self.parts, [name])[name]
-        if len(values) != self.n_rows:
+    def _read(self, column: Column) -> Array:
+        """A column of all parts; several are read at a time, and each goes where it belongs."""
+        values = np.empty(self.n_rows, dtype_of(column))
+        end = 0
+        with ThreadPoolExecutor(READERS) as pool:
+            for part in pool.map(lambda p: self._table(p, [column.name]), self.parts):
+                begin, end = end, end + part.num_rows
+                if end <= self.n_rows:
+                    values[begin:end] = numpy_column(column, part[column.name])
+        if end != self.n_rows:
             raise DatabaseError(
-                f"{self.files} holds {len(values):,} rows of features, but its "
+                f"{self.files} holds {end:,} rows of features, but its "
                 f"ledger says {self.n_rows:,}: verify it, and build it again to mend it"
             )
         return values
 
-    def _table(self, parts: Sequence[str], names: Sequence[str]) -> Any:
+    def _table(self, part: str, names: Sequence[str]) -> Any:
+        """Some columns of one part, compared with the checksums of their pages."""
         import pyarrow as pa
-        import pyarrow.dataset as ds
+        import pyarrow.parquet as pq
 
-        options = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
-        dataset = ds.dataset(
-            [self.files.arrow_path(p) for p in parts],
-            filesystem=self.files.arrow_filesystem(),
-            schema=arrow_schema(self.manifest),
-            format=ds.ParquetFileFormat(default_fragment_scan_options=options),
-        )
         try:
-            return dataset.to_table(columns=list(names))
-        except (OSError, pa.ArrowException) as err:
+            # a few row groups of one column: looking ahead costs more than it brings
+            with pq.ParquetFile(
+                self.files.arrow_path(part),
+                filesystem=self.files.arrow_filesystem(),
+                page_checksum_verification=True,
+                pre_buffer=False,
+            ) as file:
+                return file.read(columns=list(names), use_threads=False).select(list(names))
+        except (OSError, KeyError, pa.ArrowException) as err:
             raise DatabaseError(
                 f"column {names[0]} of {self.files} cannot be read "
                 f"({first_line(err)}): verify the database, and build it again to mend it"
@@ -114,7 +124,7 @@ def numpy_column(column: Column, values: Any) -> Array:
     if column.kind == "category":
         return _text(values)
     if dtype.kind == "f":
-        values = pc.cast(values, pa.from_numpy_dtype(dtype))
+        values = pc.fill_null(pc.cast(values, pa.from_numpy_dtype(dtype)), np.nan)
     return np.array(values.to_numpy(), dtype=dtype)
 
 
