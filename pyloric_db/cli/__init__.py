@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 import pyloric_db
-from pyloric_db.cli import asking, building
+from pyloric_db.cli import asking, building, measuring
 from pyloric_db.cli.console import complain
 from pyloric_db.errors import PyloricDBError, ShardError
 
@@ -16,7 +16,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (*building.COMMANDS, *asking.COMMANDS):
+for command in (*building.COMMANDS, *measuring.COMMANDS, *asking.COMMANDS):
     app.command()(command)
 
 
