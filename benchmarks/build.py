@@ -92,14 +92,14 @@ def report(b: Build) -> str:
     rows = [[name, f"{s:.1f} s", f"{100 * s / b.worker_s:.1f}%"] for name, s in share.items()]
     rows.append(["all", f"{b.worker_s:.1f} s", "100%"])
     return (
-        f"{b.circuits:,} random circuits of the full recipe, from a recipe's name to a database, in "
+        f"{b.circuits:,} random circuits of the full recipe, from its name to a database, in "
         f"{b.wall_s:.1f} s on {b.workers} worker processes: "
         f"{b.circuits / b.wall_s:.0f} circuits per second. Where the workers' time went:\n\n"
         + table(["", "seconds", "share"], rows)
         + f"\n\nOf the time in shards {100 * (1 - b.integrating_s / b.in_shards_s):.1f}% is "
         f"outside the kernel. At this cost of a shard, {FULL_CIRCUITS:,} circuits take "
-        f"{b.full_hours:.1f} hours on {FULL_CORES} such cores; start-up and end are then spread over "
-        "hours."
+        f"{b.full_hours:.1f} hours on {FULL_CORES} such cores; start-up and end are then spread "
+        "over hours."
     )
 
 
