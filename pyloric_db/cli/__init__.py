@@ -13,6 +13,7 @@ from pyloric_db.cli import (
     exporting,
     looking,
     matching,
+    measuring,
     merging,
     statistics,
 )
@@ -28,6 +29,7 @@ app = typer.Typer(
 for command in (
     *building.COMMANDS,
     *merging.COMMANDS,
+    *measuring.COMMANDS,
     *asking.COMMANDS,
     *matching.COMMANDS,
     *looking.COMMANDS,

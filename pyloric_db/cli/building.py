@@ -320,20 +320,4 @@ def verify(db: DB, as_json: Json = False) -> None:
         sys.exit(1)
 
 
-def bench(as_json: Json = False) -> None:
-    """Measure circuit-steps per second on one core, in the kernel and end to end."""
-    from pyloric_db.pipeline.bench import measure
-
-    with err.status("measuring for about half a minute"):
-        found = measure()
-    if as_json:
-        print(json.dumps(found, indent=2))
-        return
-    table = table_of("measured on one core", "")
-    for name, value in found.items():
-        shown = f"{value:,.3g}" if isinstance(value, float) else f"{value}"
-        table.add_row(name.replace("_", " "), shown)
-    out.print(table)
-
-
-COMMANDS = (recipes, plan, build, status, verify, bench)
+COMMANDS = (recipes, plan, build, status, verify)

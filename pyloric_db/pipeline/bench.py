@@ -1,76 +1,323 @@
-"""Rates of the engine and of everything around it, measured on this machine."""
+"""Rates of the engine and of everything around it, measured on this machine.
 
+Every process is an interpreter of its own, as in a build. Repetitions on one process take turns
+with repetitions on two at the same time, so that a disturbance of the machine meets both.
+"""
+
+import cProfile
+import pstats
 import resource
+import sys
 import tempfile
 import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cache
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
+from types import FunctionType
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 
-from pyloric_db.integrate.engine import WIDTHS
+from pyloric_db.integrate.engine import WIDTHS, Batch, Engine
 from pyloric_db.pipeline.build import circuit_of
-from pyloric_db.pipeline.draw import parameters
+from pyloric_db.pipeline.compile_cache import use_compile_cache
+from pyloric_db.pipeline.draw import netcodes, parameters
+from pyloric_db.pipeline.machine import cores, machine, versions
 from pyloric_db.pipeline.plan import LEAST_SHARDS, make_plan
-from pyloric_db.pipeline.run import protocol_engine
+from pyloric_db.pipeline.recipe import Recipe
+from pyloric_db.pipeline.run import protocol_engine, run_circuits
 from pyloric_db.pipeline.task import build_shard, store_cells, stored_cells
 from pyloric_db.pipeline.thermalise import distinct_cells, initial_states
+from pyloric_db.rhythm.analyse import analyse
+from pyloric_db.rhythm.settle import settled
 from pyloric_db.store.create import create
+from pyloric_db.store.manifest import Manifest
+from pyloric_db.store.shards import write_shard
 
-REPETITIONS = 5
-CIRCUITS = 2048
+#: Measurements of the kernel on one process, and as many on all.
+KERNEL_REPETITIONS = 5
+#: Epochs of a full batch in each.
+KERNEL_EPOCHS = 2
+#: Whole shards on one process, and as many on all.
+SHARD_REPETITIONS = 1
+SHARD_CIRCUITS = 2048
+#: The projection: the full recipe on a desktop.
+FULL_CIRCUITS = 20_250_000
+FULL_CORES = 16
 
 
-def measure() -> dict[str, Any]:
-    """Measure on one core with random circuits of the Prinz 2004 grid, after warm-up.
+@dataclass(frozen=True)
+class Rates:
+    """Rates of so many processes at the same time, together; medians over repetitions.
 
-    Returns:
-        the kernel's rate in million circuit-steps per second (one circuit-step is one dt of a
-        three-cell circuit) with spike finding on, the median of five epochs; a whole shard of
-        2,048 circuits from ids to files; what of that is spent outside the kernel; peak
-        memory in MiB.
+    Mcs are million circuit-steps, one dt of a three-cell circuit each. The kernel is an epoch
+    with spike finding on. `per_cpu_s` is per second of processor time of one process, which
+    is steadier than wall time on a shared machine. End to end is from circuit ids to files.
     """
-    plan = make_plan("prinz2004", sample=LEAST_SHARDS * CIRCUITS, seed=1)
-    circuit = circuit_of(plan.manifest)
-    engine = protocol_engine(circuit, plan.protocol)
-    ids = plan.shard_ids(0)
-    _, gbar, gsyn = parameters(plan.recipe, ids)
-    with tempfile.TemporaryDirectory() as folder:
+
+    processes: int
+    kernel_Mcs_per_s: float
+    kernel_Mcs_per_cpu_s: float
+    end_to_end_Mcs_per_s: float
+    end_to_end_Mcs_per_cpu_s: float
+    circuits_per_s: float
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What `measure` found; `stages` are shares of the time of a shard on one process.
+
+    `speedup_kernel` and `speedup_end_to_end` are the rates of the most processes over those of
+    one, the median over pairs of neighbouring repetitions.
+    """
+
+    machine: str
+    versions: str
+    rates: tuple[Rates, ...]
+    speedup_kernel: float
+    speedup_end_to_end: float
+    stages: dict[str, float]
+    simulated_s_per_circuit: float
+    start_up_s: float
+    thermalise_16_cells_s: float
+    peak_memory_MiB: float
+    hours_for_20250000_circuits_on_16_cores: float
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One shard of a database, as a process gets it."""
+
+    path: str
+    recipe: Recipe
+    manifest: Manifest
+    shard: int
+    ids: bytes  # int64; bytes, so that a job can be a key
+
+    def circuit_ids(self) -> np.ndarray:
+        return np.frombuffer(self.ids, np.int64)
+
+    def __hash__(self) -> int:
+        return hash((self.path, self.shard))
+
+
+@dataclass(frozen=True)
+class _Timing:
+    Mcs: float
+    wall_s: float
+    cpu_s: float
+
+    @property
+    def rate(self) -> float:
+        return self.Mcs / self.wall_s
+
+    @property
+    def rate_per_cpu_s(self) -> float:
+        return self.Mcs / self.cpu_s
+
+
+def measure(progress: Callable[[int, int], None] | None = None) -> Bench:
+    """Measure with random circuits of the Prinz 2004 grid, on one process and on two.
+
+    Takes about a minute on two quiet cores. On a machine with one core there is no second process.
+
+    Args:
+        progress: called with (measurements done, measurements in all).
+    """
+    counts = (1, 2) if cores() > 1 else (1,)
+    total = counts[-1] + 1 + len(counts) * (KERNEL_REPETITIONS + SHARD_REPETITIONS)
+    done = 0
+
+    def step() -> None:
+        nonlocal done
+        done += 1
+        if progress is not None:
+            progress(done, total)
+
+    if progress is not None:
+        progress(0, total)
+    plan = make_plan("prinz2004", sample=LEAST_SHARDS * SHARD_CIRCUITS, seed=1)
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         path = str(Path(folder) / "db")
         manifest = create(path, plan.manifest)
+        use_compile_cache()
         began = time.perf_counter()
+        ids = plan.selection.part(0, plan.selection.count)
+        _, gbar, _ = parameters(plan.recipe, ids)
         store_cells(path, distinct_cells(gbar)[0], plan.protocol)
-        thermal_s = time.perf_counter() - began
-        cells = stored_cells(path)
-        assert cells is not None
-        width = WIDTHS[-1]
-        states = {k: v[:width] for k, v in initial_states(gbar, cells, circuit).items()}
-        batch, _ = engine.epoch(engine.start(states, gbar[:width], gsyn[:width]))
-        rates = []
-        for _ in range(REPETITIONS):
+        thermalise_s = time.perf_counter() - began
+        step()
+        # a shard of a build is a stretch of the grid; these are samples of all of it
+        jobs = [
+            _Job(path, plan.recipe, manifest, k, ids[k::LEAST_SHARDS].tobytes())
+            for k in range(counts[-1])
+        ]
+        pools = [
+            stack.enter_context(ProcessPoolExecutor(1, mp_context=get_context("spawn")))
+            for _ in jobs
+        ]
+        start_ups = []
+        for pool, job in zip(pools, jobs, strict=True):
             began = time.perf_counter()
-            batch, _ = engine.epoch(batch)
-            rates.append(width * engine.n_steps / (time.perf_counter() - began) / 1e6)
-        for w in WIDTHS[:-1]:  # compile the narrower widths before the clock starts
-            engine.epoch(batch.take(np.arange(w)))
-        engine.seconds = 0.0
-        began = time.perf_counter()
-        build_shard(path, plan.recipe, manifest, 0, ids)
-        shard_s = time.perf_counter() - began
-        part = next(Path(path, "features").glob("*.parquet"))
-        n_s = pq.read_table(part)["t_simulated_ms"].to_numpy().sum() / 1000
-    steps = n_s * 1000 / plan.protocol.dt_ms / 1e6
-    rate = median(rates)
-    return {
-        "kernel_Mcs_per_s": rate,
-        "kernel_simulated_s_per_s": rate * 1e6 * plan.protocol.dt_ms / 1000,
-        "end_to_end_Mcs_per_s": float(steps / shard_s),
-        "circuits_per_s": CIRCUITS / shard_s,
-        "simulated_s_per_circuit": float(n_s) / CIRCUITS,
-        "share_outside_kernel": 1 - engine.seconds / shard_s,
-        "thermalise_16_cells_s": thermal_s,
-        "peak_memory_MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        "hours_for_20250000_circuits_on_16_cores": 20_250_000 * shard_s / CIRCUITS / 16 / 3600,
+            pool.submit(_get_ready, job).result()
+            start_ups.append(time.perf_counter() - began)
+            step()
+
+        def together(n: int, task: Callable[[_Job], Any]) -> list[Any]:
+            running = [pool.submit(task, job) for pool, job in zip(pools, jobs[:n], strict=False)]
+            found = [r.result() for r in running]
+            step()
+            return found
+
+        kernel: dict[int, list[list[_Timing]]] = {n: [] for n in counts}
+        shards: dict[int, list[list[_Shard]]] = {n: [] for n in counts}
+        for _ in range(KERNEL_REPETITIONS):
+            for n in counts:
+                kernel[n].append(together(n, _kernel))
+        for _ in range(SHARD_REPETITIONS):
+            for n in counts:
+                shards[n].append(together(n, _shard))
+    rates = tuple(_rates(n, kernel[n], shards[n]) for n in counts)
+    alone = [found[0] for found in shards[1]]
+    per_core = rates[-1].circuits_per_s / rates[-1].processes
+    every = [s for found in shards[counts[-1]] for s in found]
+    return Bench(
+        machine=machine(),
+        versions=versions("jax", "jaxlib", "numpy"),
+        rates=rates,
+        speedup_kernel=_speedup(kernel[1], kernel[counts[-1]]),
+        speedup_end_to_end=_speedup(
+            [[s.timing for s in found] for found in shards[1]],
+            [[s.timing for s in found] for found in shards[counts[-1]]],
+        ),
+        stages={name: median(s.stages[name] for s in alone) for name in alone[0].stages},
+        simulated_s_per_circuit=float(np.mean([s.simulated_s for s in every])) / SHARD_CIRCUITS,
+        start_up_s=start_ups[-1],
+        thermalise_16_cells_s=thermalise_s,
+        peak_memory_MiB=max(s.peak_memory_MiB for s in every),
+        hours_for_20250000_circuits_on_16_cores=FULL_CIRCUITS / per_core / FULL_CORES / 3600,
+    )
+
+
+def _rates(n: int, kernel: list[list[_Timing]], shards: list[list["_Shard"]]) -> Rates:
+    whole = [[s.timing for s in found] for found in shards]
+    return Rates(
+        processes=n,
+        kernel_Mcs_per_s=_together(kernel),
+        kernel_Mcs_per_cpu_s=median(t.rate_per_cpu_s for found in kernel for t in found),
+        end_to_end_Mcs_per_s=_together(whole),
+        end_to_end_Mcs_per_cpu_s=median(t.rate_per_cpu_s for found in whole for t in found),
+        circuits_per_s=median(sum(SHARD_CIRCUITS / t.wall_s for t in found) for found in whole),
+    )
+
+
+def _together(repetitions: list[list[_Timing]]) -> float:
+    """The median of the processes' rates, added up."""
+    return median(sum(t.rate for t in found) for found in repetitions)
+
+
+def _speedup(alone: list[list[_Timing]], together: list[list[_Timing]]) -> float:
+    return median(
+        sum(t.rate for t in many) / one[0].rate for one, many in zip(alone, together, strict=True)
+    )
+
+
+# ------------------------------------------------------------------ in a process of its own
+
+
+@cache
+def _warm(job: _Job) -> tuple[Engine, Batch]:
+    """This process's engine, compiled for every width, and a full batch after an epoch."""
+    use_compile_cache()
+    circuit = circuit_of(job.manifest)
+    engine = protocol_engine(circuit, job.recipe.run_protocol())
+    cells = stored_cells(job.path)
+    assert cells is not None
+    width = WIDTHS[-1]
+    _, gbar, gsyn = parameters(job.recipe, job.circuit_ids()[:width])
+    start = engine.start(initial_states(gbar, cells, circuit), gbar, gsyn)
+    for w in WIDTHS[:-1]:
+        engine.epoch(start.take(np.arange(w)))
+    return engine, engine.epoch(start)[0]
+
+
+def _get_ready(job: _Job) -> None:
+    _warm(job)
+
+
+def _kernel(job: _Job) -> _Timing:
+    engine, batch = _warm(job)
+    wall, cpu = time.perf_counter(), time.process_time()
+    for _ in range(KERNEL_EPOCHS):
+        batch, _ = engine.epoch(batch)
+    return _Timing(
+        KERNEL_EPOCHS * len(batch) * engine.n_steps / 1e6,
+        time.perf_counter() - wall,
+        time.process_time() - cpu,
+    )
+
+
+@dataclass(frozen=True)
+class _Shard:
+    timing: _Timing
+    simulated_s: float
+    stages: dict[str, float]
+    peak_memory_MiB: float
+
+
+def _shard(job: _Job) -> _Shard:
+    """Build a shard under a profiler, which knows how long each stage took.
+
+    A shard is few Python calls that do much each: the profiler costs under one per cent.
+    """
+    engine, _ = _warm(job)
+    profile = cProfile.Profile()
+    kernel, wall, cpu = engine.seconds, time.perf_counter(), time.process_time()
+    receipt = profile.runcall(
+        build_shard, job.path, job.recipe, job.manifest, job.shard, job.circuit_ids()
+    )
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    part = next(f.path for f in receipt.files if f.path.endswith(".parquet"))
+    simulated_s = pq.read_table(Path(job.path) / part)["t_simulated_ms"].to_numpy().sum() / 1000
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return _Shard(
+        _Timing(float(simulated_s) * 1e-3 / job.recipe.run_protocol().dt_ms, wall, cpu),
+        float(simulated_s),
+        _stages(pstats.Stats(profile), wall, engine.seconds - kernel),
+        peak / (2**20 if sys.platform == "darwin" else 2**10),
+    )
+
+
+def _stages(stats: pstats.Stats, wall_s: float, kernel_s: float) -> dict[str, float]:
+    """Shares of a shard's time."""
+
+    def inside(*functions: Any) -> float:
+        """Seconds in these functions and in what they call."""
+        found = 0.0
+        for f in functions:
+            assert isinstance(f, FunctionType)
+            code = f.__code__
+            key = (code.co_filename, code.co_firstlineno, code.co_name)
+            found += stats.stats.get(key, (0, 0, 0.0, 0.0, {}))[3]  # type: ignore[attr-defined]
+        return found
+
+    run = inside(run_circuits)
+    asking, analysing = inside(settled), inside(analyse)
+    drawing = inside(parameters, stored_cells, initial_states, netcodes)
+    writing = inside(write_shard)
+    seconds = {
+        "drawing parameters and first states": drawing,
+        "integrating": kernel_s,
+        "asking whether rhythms are settled": asking,
+        "collecting spikes, moving lanes": run - kernel_s - asking - analysing,
+        "analysing features": analysing,
+        "writing": writing,
+        "other": wall_s - run - drawing - writing,
     }
+    return {name: s / wall_s for name, s in seconds.items()}
