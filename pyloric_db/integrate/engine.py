@@ -18,6 +18,7 @@ import numpy as np
 from jax import lax
 
 from pyloric_db.errors import ConfigError
+from pyloric_db.integrate.finding import spike_finder, start_finding
 from pyloric_db.integrate.step import State, Stepper, make_stepper
 from pyloric_db.model.circuit import Circuit
 from pyloric_db.model.constants import REFERENCE_TEMPERATURE_K, Constants
@@ -109,20 +110,6 @@ def _start_jax() -> None:
     finally:
         if given is None:
             del os.environ["NPROC"]
-
-
-def _find_maxima(V_0: Any, V_1: Any, V_2: Any, threshold: Any) -> tuple[Any, Any]:
-    """Whether the middle of three samples is a maximum above threshold, and its time.
-
-    Returns:
-        mask, and the parabola's vertex in samples from the middle one (-1/2 ... 1/2).
-    """
-    curvature = V_0 - 2 * V_1 + V_2
-    slope = 0.5 * (V_2 - V_0)
-    is_maximum = (V_1 >= V_0) & (V_1 > V_2)
-    vertex = jnp.where(is_maximum, -slope / jnp.where(is_maximum, curvature, -1), 0)
-    height = V_1 + 0.5 * slope * vertex
-    return is_maximum & (height > threshold), vertex
 
 
 class Engine:
@@ -342,29 +329,14 @@ def _program(
     turns its time into +inf. The arrays of the state whose indices are in `record` are
     recorded after every part.
     """
-    f = stepper.arithmetic.constant
+    look = spike_finder(
+        stepper.arithmetic, sample_ms=sample_ms, threshold_mV=threshold_mV, samples=samples
+    )
 
     def run(carry: Any, parameters: Any, stride: Any) -> Any:
         def part(state: Any) -> Any:
             # a traced trip count keeps XLA from unrolling short loops
             return lax.fori_loop(0, stride, lambda _, x: stepper.step(x, parameters), state)
-
-        def look(j: Any, k: Any, V_2: Any, found: Any) -> Any:
-            V_0, V_1, low, high, total, spike_ms = found
-            spike_ms = jnp.where(k == 0, jnp.nan, spike_ms)
-            spike, vertex = _find_maxima(V_0, V_1, V_2, f(threshold_mV))
-            time = ((j * samples + k).astype(V_1.dtype) + vertex) * f(sample_ms)
-            time = jnp.where(jnp.isnan(spike_ms), time, jnp.inf)
-            return jnp.stack(
-                [
-                    V_1,
-                    V_2,
-                    jnp.minimum(low, V_2),
-                    jnp.maximum(high, V_2),
-                    total + V_2,
-                    jnp.where(spike, time, spike_ms),
-                ]
-            )
 
         def slot(c: Any, j: Any) -> Any:
             def sample(k: Any, c: Any) -> Any:
@@ -390,7 +362,7 @@ def _program(
 
         state, V_0 = carry
         V = state[0]
-        found = jnp.stack([V_0, V, V + jnp.inf, V - jnp.inf, V * 0, V * jnp.nan])
+        found = start_finding(V_0, V)
         body = recorded_slot if record else slot
         (state, found), out = lax.scan(body, (state, found), jnp.arange(slots))
         return (state, found[0]), (found[2:5], out)

@@ -150,6 +150,7 @@ def make_stepper(
     dtype: str = "float32",
     constants: Constants | None = None,
     temperature_K: float = REFERENCE_TEMPERATURE_K,
+    arithmetic: Arithmetic | None = None,
 ) -> Stepper:
     """Build the step of a circuit.
 
@@ -160,10 +161,11 @@ def make_stepper(
         dtype: `float32` or `float64`.
         constants: the model's numbers; None for the published ones.
         temperature_K: baked into time constants and the calcium reversal potential.
+        arithmetic: None for that of `dtype`.
     """
     c = constants or Constants()
     T = temperature_K
-    ops = Arithmetic(dtype)
+    ops = arithmetic or Arithmetic(dtype)
     f = ops.constant
     groups = gate_groups(c, T)
     where = {key: (g, i) for g, group in enumerate(groups) for i, key in enumerate(group.keys)}
