@@ -26,7 +26,7 @@ _OPERATIONS: dict[str, tuple[str, Callable[..., Any]]] = {
     "max": ("fmaxf({}, {})", np.maximum),
     "min": ("fminf({}, {})", np.minimum),
     "exp2": ("exp2f({})", np.exp2),
-    "log": ("__logf({})", np.log),
+    "log": ("logf({})", np.log),
     "ge": ("{} >= {}", np.greater_equal),
     "gt": ("{} > {}", np.greater),
     "eq": ("{} == {}", np.equal),
@@ -133,7 +133,9 @@ class Lines:
             values |= zip(equation.outvars, results, strict=True)
         return [read(v) for v in jaxpr.outvars]
 
-    def _elementwise(self, name: str, p: dict[str, Any], operands: list[Names], dtype: Any) -> Names:
+    def _elementwise(
+        self, name: str, p: dict[str, Any], operands: list[Names], dtype: Any
+    ) -> Names:
         if name == "convert_element_type":
             text, fold = _CONVERSIONS[dtype.name], dtype.type
         elif name == "bitcast_convert_type":

@@ -4,8 +4,13 @@ from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 
 from pyloric_db.integrate.arithmetic import Arithmetic
+
+#: Of an epoch: the spikes of (circuit, cell) pairs one after the other, ms from its start; their
+#: number (batch, cell); and whether one was in a slot with another (batch,).
+Spikes = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def start_finding(V_0: Any, V: Any) -> Any:
@@ -55,3 +60,10 @@ def _find_maxima(V_0: Any, V_1: Any, V_2: Any, threshold: Any) -> tuple[Any, Any
     vertex = jnp.where(is_maximum, -slope / jnp.where(is_maximum, curvature, -1), 0)
     height = V_1 + 0.5 * slope * vertex
     return is_maximum & (height > threshold), vertex
+
+
+def spikes_of_slots(slots: np.ndarray) -> Spikes:
+    """The spikes in the slots (slot, cell, batch) of an epoch."""
+    times = slots.transpose(2, 1, 0)
+    spiked = ~np.isnan(times)
+    return times[spiked], spiked.sum(axis=2), np.isinf(times).any(axis=(1, 2))

@@ -6,15 +6,16 @@ functions that the CPU engine runs (`cuda_source`), with the GPU's own 2**x and 
 Global memory is touched at the start, at spikes and at the end.
 """
 
-from dataclasses import dataclass
-from functools import cached_property
+import math
+import os
+from collections.abc import Sequence
+from functools import cache, cached_property
 from typing import Any
 
-import jax
 import numpy as np
 
 from pyloric_db.integrate.cuda_source import Lines, Names, as_c
-from pyloric_db.integrate.finding import spike_finder, start_finding
+from pyloric_db.integrate.finding import Spikes, spike_finder, start_finding
 from pyloric_db.integrate.step import Stepper
 
 #: Threads of a block; with four blocks on a multiprocessor, each may have 128 registers.
@@ -128,6 +129,99 @@ def epoch_source(
         keep=indented(keep, 4),
         store=indented(store, 2),
     )
+
+
+@cache
+def gpu_is_used() -> bool:
+    """Whether epochs run on a GPU: CuPy finds one, and JAX_PLATFORMS does not rule it out."""
+    platforms = os.environ.get("JAX_PLATFORMS")
+    if platforms and not {"cuda", "gpu"} & set(platforms.split(",")):
+        return False
+    try:
+        import cupy
+    except ImportError:
+        return False
+    return bool(cupy.cuda.is_available())
+
+
+class EpochKernel:
+    """Epochs on the GPU. Arrays stay there, as CuPy's, until someone asks for them.
+
+    Args:
+        stepper: with the GPU's arithmetic.
+        stride, sample_ms, threshold_mV, samples, slots: see `epoch_source`.
+    """
+
+    def __init__(self, stepper: Stepper, **shape: Any):
+        self.source = epoch_source(stepper, **shape)
+        self._slots = shape["slots"]
+
+    @cached_property
+    def _module(self) -> Any:
+        import cupy
+
+        return cupy.RawModule(code=self.source, options=OPTIONS)
+
+    @cached_property
+    def lanes(self) -> int:
+        """Circuits that run at the same time when every multiprocessor is full."""
+        import cupy
+
+        multiprocessors = cupy.cuda.Device().attributes["MultiProcessorCount"]
+        return int(multiprocessors * BLOCKS_PER_MULTIPROCESSOR * THREADS)
+
+    @staticmethod
+    def place(array: Any) -> Any:
+        """The array on the GPU."""
+        import cupy
+
+        return cupy.asarray(array)
+
+    def __call__(
+        self, state: Sequence[Any], V_before: Any, parameters: Sequence[Any]
+    ) -> tuple[tuple[Any, ...], Any, Any, Spikes]:
+        """Run an epoch.
+
+        Args:
+            state, V_before, parameters: as in `engine.Batch`, on the GPU or not.
+
+        Returns:
+            state, V_before and statistics (lowest, highest, summed V; cell; batch) on the GPU,
+            and the spikes.
+        """
+        import cupy
+
+        cells, n = V_before.shape
+        after = _rows(state, n)
+        before = _rows([V_before], n)
+        statistics = cupy.empty((3, cells, n), np.float32)
+        spike_ms = cupy.empty((self._slots * cells, n), np.float32)
+        n_spikes = cupy.empty((cells, n), np.int32)
+        crowded = cupy.empty(n, np.int32)
+        grid = (-(-n // THREADS),)
+        rows = np.int32(n), after, before, _rows(parameters, n), statistics
+        self._module.get_function("epoch")(grid, (THREADS,), (*rows, spike_ms, n_spikes, crowded))
+        counts = cupy.ascontiguousarray(n_spikes.T)
+        ends = cupy.cumsum(counts.ravel(), dtype=np.int64)
+        flat = cupy.empty(int(ends[-1]), np.float32)
+        if flat.size:
+            first = ends - counts.ravel()
+            self._module.get_function("gather")(
+                grid, (THREADS,), (np.int32(n), spike_ms, n_spikes, first, flat)
+            )
+        spikes = flat.get(), counts.get().astype(int), crowded.get().astype(bool)
+        ends_of_arrays = np.cumsum([math.prod(a.shape[:-1]) for a in state])[:-1]
+        parts = zip(state, cupy.split(after, ends_of_arrays.tolist()), strict=True)
+        new_state = tuple(rows.reshape(a.shape) for a, rows in parts)
+        return new_state, before, statistics, spikes
+
+
+def _rows(arrays: Sequence[Any], n: int) -> Any:
+    """Arrays (..., n) as the rows of a new one on the GPU."""
+    import cupy
+
+    rows = [cupy.asarray(a, np.float32).reshape(math.prod(a.shape[:-1]), n) for a in arrays]
+    return cupy.concatenate(rows)
 
 
 def _variables(letter: str, shapes: list[tuple[int, ...]]) -> list[Names]:

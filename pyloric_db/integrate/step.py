@@ -75,6 +75,11 @@ def gate_groups(constants: Constants, temperature_K: float) -> tuple[GateGroup, 
     )
 
 
+def on_host(array: Any) -> np.ndarray:
+    """The array as NumPy's; CuPy's are only copied from the GPU when asked by name."""
+    return np.asarray(array.get() if hasattr(array, "get") else array)
+
+
 @dataclass(frozen=True)
 class Stepper:
     """The step of one circuit at one dt, and the layout of its state and parameters.
@@ -103,7 +108,7 @@ class Stepper:
 
     def unpack(self, packed: State) -> dict[str, np.ndarray]:
         """The step's own layout to the stored one."""
-        V, Ca, s, *groups = (np.asarray(a) for a in packed)
+        V, Ca, s, *groups = (on_host(a) for a in packed)
         shape = (V.shape[1], V.shape[0])
         gates = {
             "m": np.zeros((*shape, len(M_GATES)), V.dtype),
