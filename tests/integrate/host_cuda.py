@@ -160,4 +160,3 @@ def cupy():
             Device=lambda: SimpleNamespace(attributes={"MultiProcessorCount": 1}),
         ),
     )
-
