@@ -267,6 +267,13 @@ def test_the_kernel_compiles_for_an_h100_and_stays_in_registers(tmp_path):
     assert int(re.search(r"Used (\d+) registers", epoch)[1]) <= limit
 
 
+def test_jax_lowers_its_own_program_for_a_gpu():
+    engine = Engine(PRINZ2004, dt_ms=0.05, epoch_ms=10)
+    batch = a_batch(engine, 512)
+    traced = engine._run.trace((batch.state, batch.V_before), batch.parameters, engine.stride)
+    assert "stablehlo.while" in traced.lower(lowering_platforms=("cuda",)).as_text()
+
+
 @pytest.fixture(scope="module")
 def gpu_engine():
     kernel.gpu_is_used.cache_clear()
