@@ -40,6 +40,7 @@ ALLOWED = {
 ONLY = {
     "jax": {"integrate", "pipeline"},
     "jaxlib": {"integrate", "pipeline"},
+    "cupy": {"integrate"},
     "distributed": {"pipeline"},
     "dask": {"pipeline"},
     "zarr": {"store", "query"},

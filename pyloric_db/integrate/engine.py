@@ -7,6 +7,7 @@ along the batch and each width is compiled from the same step (a test holds it t
 
 import os
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
@@ -18,12 +19,17 @@ import numpy as np
 from jax import lax
 
 from pyloric_db.errors import ConfigError
-from pyloric_db.integrate.step import State, Stepper, make_stepper
+from pyloric_db.integrate.arithmetic import GpuArithmetic
+from pyloric_db.integrate.finding import Spikes, spike_finder, spikes_of_slots, start_finding
+from pyloric_db.integrate.kernel import EpochKernel, gpu_is_used
+from pyloric_db.integrate.step import State, Stepper, make_stepper, on_host
 from pyloric_db.model.circuit import Circuit
 from pyloric_db.model.constants import REFERENCE_TEMPERATURE_K, Constants
 
-#: Batch widths that are compiled; a batch is padded to the next one.
+#: Batch widths that JAX compiles; a batch is padded to the next one.
 WIDTHS = (32, 128, 256, 512)
+#: The same where JAX itself runs on a GPU, which needs tens of thousands of circuits to be full.
+GPU_WIDTHS = (512, 8192, 65536)
 #: Spikes are looked for at this spacing: fine enough for parabolic interpolation to place a
 #: spike within 0.05 ms (late by 0.016 ms on average; at 0.2 ms it would be 0.15 and 0.06),
 #: coarse enough to cost a few per cent.
@@ -39,7 +45,8 @@ RANGE_CA_uM = (0.0, 1e5)
 class Batch:
     """A batch of circuits between epochs: everything with the batch as its last axis.
 
-    `V_before` is V one sample before the present one, +inf at the start of a run.
+    `V_before` is V one sample before the present one, +inf at the start of a run. The arrays are
+    NumPy's, or CuPy's where the engine's kernel keeps them on a GPU.
     """
 
     state: State
@@ -49,21 +56,19 @@ class Batch:
     def __len__(self) -> int:
         return int(self.V_before.shape[-1])
 
-    def _arrays(self) -> list[np.ndarray]:
-        return [np.asarray(a) for a in (*self.state, self.V_before, *self.parameters)]
-
-    def _rebuild(self, arrays: list[np.ndarray]) -> "Batch":
-        n = len(self.state)
-        return Batch(tuple(arrays[:n]), arrays[n], tuple(arrays[n + 1 :]))  # type: ignore[arg-type]
+    def map(self, function: Callable[..., Any], *others: "Batch") -> "Batch":
+        """The batch of a function of each array, and of the other batches' same arrays."""
+        return Batch(
+            *jax.tree.map(function, *((b.state, b.V_before, b.parameters) for b in (self, *others)))
+        )
 
     def take(self, index: np.ndarray) -> "Batch":
         """The circuits at these places."""
-        return self._rebuild([a[..., index] for a in self._arrays()])
+        return self.map(lambda a: a.take(index, axis=-1))
 
     def join(self, other: "Batch") -> "Batch":
         """This batch's circuits, then the other's."""
-        pairs = zip(self._arrays(), other._arrays(), strict=True)
-        return self._rebuild([np.concatenate(pair, axis=-1) for pair in pairs])
+        return self.map(lambda *pair: np.concatenate(pair, axis=-1), other)
 
     def padded(self, width: int) -> "Batch":
         """Filled up with copies of the last circuit."""
@@ -89,11 +94,6 @@ class Epoch:
     out_of_range: np.ndarray
 
 
-def width_for(n: int) -> int:
-    """The smallest compiled batch width that holds n circuits, or the largest there is."""
-    return next((w for w in WIDTHS if w >= n), WIDTHS[-1])
-
-
 @cache
 def _start_jax() -> None:
     """Start JAX's CPU backend with one thread, where it has not been started yet.
@@ -109,20 +109,6 @@ def _start_jax() -> None:
     finally:
         if given is None:
             del os.environ["NPROC"]
-
-
-def _find_maxima(V_0: Any, V_1: Any, V_2: Any, threshold: Any) -> tuple[Any, Any]:
-    """Whether the middle of three samples is a maximum above threshold, and its time.
-
-    Returns:
-        mask, and the parabola's vertex in samples from the middle one (-1/2 ... 1/2).
-    """
-    curvature = V_0 - 2 * V_1 + V_2
-    slope = 0.5 * (V_2 - V_0)
-    is_maximum = (V_1 >= V_0) & (V_1 > V_2)
-    vertex = jnp.where(is_maximum, -slope / jnp.where(is_maximum, curvature, -1), 0)
-    height = V_1 + 0.5 * slope * vertex
-    return is_maximum & (height > threshold), vertex
 
 
 class Engine:
@@ -177,6 +163,20 @@ class Engine:
             "slots": n_samples // samples,
         }
         self._n_samples = n_samples
+        self._kernel: EpochKernel | None = None
+        if dtype == "float32" and gpu_is_used():
+            stepper = make_stepper(
+                circuit,
+                dt=dt_ms,
+                scheme=scheme,
+                constants=constants,
+                temperature_K=temperature_K,
+                arithmetic=GpuArithmetic(),
+            )
+            self._kernel = EpochKernel(stepper, stride=self.stride, **self._shape)
+        self._widths = WIDTHS if jax.default_backend() == "cpu" else GPU_WIDTHS
+        #: circuits that run at the same time at the best rate
+        self.lanes = self._kernel.lanes if self._kernel else self._widths[-1]
         self.n_steps = n_steps
         self.seconds = 0.0  # spent in compiled programs
         self._run = jax.jit(_program(self.stepper, **self._shape))
@@ -205,8 +205,9 @@ class Engine:
         packed = self.stepper.pack(state)
         if i_ext_nA is None:
             i_ext_nA = np.zeros(gbar.shape[:2])
-        V = packed[0]
-        return Batch(packed, np.full_like(V, np.inf), self.stepper.parameters(gbar, gsyn, i_ext_nA))
+        before = np.full_like(packed[0], np.inf)
+        batch = Batch(packed, before, self.stepper.parameters(gbar, gsyn, i_ext_nA))
+        return batch.map(self._kernel.place) if self._kernel else batch
 
     def epoch(self, batch: Batch) -> tuple[Batch, Epoch]:
         """Run one epoch.
@@ -214,8 +215,16 @@ class Engine:
         Returns:
             the batch at the end, and what was found.
         """
-        (state, V_before), (statistics, slots) = self._execute(self._run, batch, self.stride)
-        return Batch(state, V_before, batch.parameters), self._found(state, statistics, slots)
+        if self._kernel:
+            began = time.perf_counter()
+            state, V_before, statistics, spikes = self._kernel(
+                batch.state, batch.V_before, batch.parameters
+            )
+            self.seconds += time.perf_counter() - began
+        else:
+            (state, V_before), (statistics, slots) = self._execute(self._run, batch, self.stride)
+            spikes = spikes_of_slots(slots)
+        return Batch(state, V_before, batch.parameters), self._found(state, statistics, spikes)
 
     def record(
         self, batch: Batch, variables: tuple[str, ...], every: int
@@ -261,11 +270,12 @@ class Engine:
             values = stored[name].reshape(n_times, len(batch), *stored[name].shape[1:])
             recorded[name] = np.moveaxis(values, 0, -1)
         end = Batch(state, V_before, batch.parameters)
-        return end, self._found(state, statistics, slots), recorded
+        return end, self._found(state, statistics, spikes_of_slots(slots)), recorded
 
     def advance(self, batch: Batch, n_steps: np.ndarray) -> State:
         """The state of each circuit after its own number of steps (batch,)."""
-        padded = batch.padded(width_for(len(batch)))
+        batch = batch.map(on_host)
+        padded = batch.padded(self._width_for(len(batch)))
         state, done = padded.state, 0
         found = tuple(np.array(a[..., : len(batch)]) for a in batch.state)
         for n in np.unique(n_steps):
@@ -283,7 +293,7 @@ class Engine:
     def _execute(self, program: Any, batch: Batch, stride: int) -> Any:
         """Run a program on a padded batch; NumPy arrays without the padding."""
         n = len(batch)
-        padded = batch.padded(width_for(n))
+        padded = batch.map(on_host).padded(self._width_for(n))
         began = time.perf_counter()
         with self._precision():
             out = program((padded.state, padded.V_before), padded.parameters, stride)
@@ -291,25 +301,28 @@ class Engine:
         self.seconds += time.perf_counter() - began
         return arrays
 
-    def _found(self, state: State, statistics: np.ndarray, slots: np.ndarray) -> Epoch:
-        times = slots.transpose(2, 1, 0)  # batch, cell, slot
-        spiked = ~np.isnan(times)
-        V_min, V_max, V_sum = (a.T for a in statistics)
+    def _width_for(self, n: int) -> int:
+        """The smallest compiled batch width that holds n circuits."""
+        return next(w for w in self._widths if w >= n)
+
+    def _found(self, state: State, statistics: Any, spikes: Spikes) -> Epoch:
+        spike_ms, n_spikes, crowded = spikes
         V, Ca = state[0], state[1]
         finite = np.isfinite(V).all(axis=0) & np.isfinite(Ca).all(axis=0)
         for array in state[2:]:
             finite &= np.isfinite(array).reshape(-1, array.shape[-1]).all(axis=0)
         beyond = (np.abs(statistics[:2]) > RANGE_V_mV).any(axis=(0, 1))
         beyond |= ((Ca < RANGE_CA_uM[0]) | (Ca > RANGE_CA_uM[1])).any(axis=0)
+        V_min, V_max, V_sum = (a.T for a in on_host(statistics))
         return Epoch(
-            spike_ms=times[spiked].astype(float),
-            n_spikes=spiked.sum(axis=2),
+            spike_ms=spike_ms.astype(float),
+            n_spikes=n_spikes,
             V_min=V_min,
             V_max=V_max,
             V_mean=V_sum / self._n_samples,
-            crowded=np.isinf(times).any(axis=(1, 2)),
-            nonfinite=~finite,
-            out_of_range=finite & beyond,
+            crowded=crowded,
+            nonfinite=on_host(~finite),
+            out_of_range=on_host(finite & beyond),
         )
 
     def _arrays_of(self, variables: tuple[str, ...]) -> tuple[int, ...]:
@@ -342,29 +355,14 @@ def _program(
     turns its time into +inf. The arrays of the state whose indices are in `record` are
     recorded after every part.
     """
-    f = stepper.arithmetic.constant
+    look = spike_finder(
+        stepper.arithmetic, sample_ms=sample_ms, threshold_mV=threshold_mV, samples=samples
+    )
 
     def run(carry: Any, parameters: Any, stride: Any) -> Any:
         def part(state: Any) -> Any:
             # a traced trip count keeps XLA from unrolling short loops
             return lax.fori_loop(0, stride, lambda _, x: stepper.step(x, parameters), state)
-
-        def look(j: Any, k: Any, V_2: Any, found: Any) -> Any:
-            V_0, V_1, low, high, total, spike_ms = found
-            spike_ms = jnp.where(k == 0, jnp.nan, spike_ms)
-            spike, vertex = _find_maxima(V_0, V_1, V_2, f(threshold_mV))
-            time = ((j * samples + k).astype(V_1.dtype) + vertex) * f(sample_ms)
-            time = jnp.where(jnp.isnan(spike_ms), time, jnp.inf)
-            return jnp.stack(
-                [
-                    V_1,
-                    V_2,
-                    jnp.minimum(low, V_2),
-                    jnp.maximum(high, V_2),
-                    total + V_2,
-                    jnp.where(spike, time, spike_ms),
-                ]
-            )
 
         def slot(c: Any, j: Any) -> Any:
             def sample(k: Any, c: Any) -> Any:
@@ -390,7 +388,7 @@ def _program(
 
         state, V_0 = carry
         V = state[0]
-        found = jnp.stack([V_0, V, V + jnp.inf, V - jnp.inf, V * 0, V * jnp.nan])
+        found = start_finding(V_0, V)
         body = recorded_slot if record else slot
         (state, found), out = lax.scan(body, (state, found), jnp.arange(slots))
         return (state, found[0]), (found[2:5], out)

@@ -75,6 +75,11 @@ def gate_groups(constants: Constants, temperature_K: float) -> tuple[GateGroup, 
     )
 
 
+def on_host(array: Any) -> np.ndarray:
+    """The array as NumPy's; CuPy's are only copied from the GPU when asked by name."""
+    return np.asarray(array.get() if hasattr(array, "get") else array)
+
+
 @dataclass(frozen=True)
 class Stepper:
     """The step of one circuit at one dt, and the layout of its state and parameters.
@@ -103,7 +108,7 @@ class Stepper:
 
     def unpack(self, packed: State) -> dict[str, np.ndarray]:
         """The step's own layout to the stored one."""
-        V, Ca, s, *groups = (np.asarray(a) for a in packed)
+        V, Ca, s, *groups = (on_host(a) for a in packed)
         shape = (V.shape[1], V.shape[0])
         gates = {
             "m": np.zeros((*shape, len(M_GATES)), V.dtype),
@@ -150,6 +155,7 @@ def make_stepper(
     dtype: str = "float32",
     constants: Constants | None = None,
     temperature_K: float = REFERENCE_TEMPERATURE_K,
+    arithmetic: Arithmetic | None = None,
 ) -> Stepper:
     """Build the step of a circuit.
 
@@ -160,10 +166,11 @@ def make_stepper(
         dtype: `float32` or `float64`.
         constants: the model's numbers; None for the published ones.
         temperature_K: baked into time constants and the calcium reversal potential.
+        arithmetic: None for that of `dtype`.
     """
     c = constants or Constants()
     T = temperature_K
-    ops = Arithmetic(dtype)
+    ops = arithmetic or Arithmetic(dtype)
     f = ops.constant
     groups = gate_groups(c, T)
     where = {key: (g, i) for g, group in enumerate(groups) for i, key in enumerate(group.keys)}

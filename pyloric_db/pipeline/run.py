@@ -12,7 +12,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from pyloric_db.integrate.engine import WIDTHS, Batch, Engine, Epoch
+from pyloric_db.integrate.engine import Batch, Engine, Epoch
 from pyloric_db.model.circuit import Circuit
 from pyloric_db.model.constants import REFERENCE_TEMPERATURE_K, Constants
 from pyloric_db.pipeline.states import States
@@ -156,7 +156,7 @@ def run_circuits(
     started = 0
     lanes: _Lanes | None = None
     while started < n or lanes is not None:
-        free = WIDTHS[-1] - (len(lanes.index) if lanes is not None else 0)
+        free = engine.lanes - (len(lanes.index) if lanes is not None else 0)
         if free and started < n:
             new = start(np.arange(started, min(started + free, n)))
             started += len(new.index)

@@ -1,0 +1,69 @@
+"""Spikes and voltage statistics, found inside the loop from samples of the voltage."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from pyloric_db.integrate.arithmetic import Arithmetic
+
+#: Of an epoch: the spikes of (circuit, cell) pairs one after the other, ms from its start; their
+#: number (batch, cell); and whether one was in a slot with another (batch,).
+Spikes = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def start_finding(V_0: Any, V: Any) -> Any:
+    """What `spike_finder` keeps, at the start of an epoch; V_0 is V one sample earlier."""
+    return jnp.stack([V_0, V, V + jnp.inf, V - jnp.inf, V * 0, V * jnp.nan])
+
+
+def spike_finder(
+    arithmetic: Arithmetic, *, sample_ms: float, threshold_mV: float, samples: int
+) -> Callable[[Any, Any, Any, Any], Any]:
+    """The function (slot, sample, V, found) -> found that takes the next sample of V.
+
+    `found` (6, cell, batch) is the last two samples, lowest, highest and summed V since the
+    epoch's start, and the time of the slot's spike: NaN for none, +inf for more than one.
+    """
+    f = arithmetic.constant
+
+    def look(j: Any, k: Any, V_2: Any, found: Any) -> Any:
+        V_0, V_1, low, high, total, spike_ms = found
+        spike_ms = jnp.where(k == 0, jnp.nan, spike_ms)
+        spike, vertex = _find_maxima(V_0, V_1, V_2, f(threshold_mV))
+        time = ((j * samples + k).astype(V_1.dtype) + vertex) * f(sample_ms)
+        time = jnp.where(jnp.isnan(spike_ms), time, jnp.inf)
+        return jnp.stack(
+            [
+                V_1,
+                V_2,
+                jnp.minimum(low, V_2),
+                jnp.maximum(high, V_2),
+                total + V_2,
+                jnp.where(spike, time, spike_ms),
+            ]
+        )
+
+    return look
+
+
+def _find_maxima(V_0: Any, V_1: Any, V_2: Any, threshold: Any) -> tuple[Any, Any]:
+    """Whether the middle of three samples is a maximum above threshold, and its time.
+
+    Returns:
+        mask, and the parabola's vertex in samples from the middle one (-1/2 ... 1/2).
+    """
+    curvature = V_0 - 2 * V_1 + V_2
+    slope = 0.5 * (V_2 - V_0)
+    is_maximum = (V_1 >= V_0) & (V_1 > V_2)
+    vertex = jnp.where(is_maximum, -slope / jnp.where(is_maximum, curvature, -1), 0)
+    height = V_1 + 0.5 * slope * vertex
+    return is_maximum & (height > threshold), vertex
+
+
+def spikes_of_slots(slots: np.ndarray) -> Spikes:
+    """The spikes in the slots (slot, cell, batch) of an epoch."""
+    times = slots.transpose(2, 1, 0)
+    spiked = ~np.isnan(times)
+    return times[spiked], spiked.sum(axis=2), np.isinf(times).any(axis=(1, 2))
