@@ -144,28 +144,30 @@ def build(
 
     has_jobs = load_profile(cluster or "local").kind == "slurm"
     began = time.monotonic()
-    with (
-        progress_bar("circuits", MofNCompleteColumn()) as progress,
-        _interruptible(has_jobs=has_jobs),
-    ):
-        db = build_database(
-            recipe,
-            out_dir,
-            workers=workers,
-            limit=limit,
-            sample=sample,
-            seed=seed,
-            ids=None if ids is None else parse_ranges(ids),
-            cluster=cluster,
-            retry_failed=retry_failed,
-            progress=progress,
-            checking=lambda done, total: progress(done, total, "earlier shards read"),
-        )
+    with _interruptible(has_jobs=has_jobs):
+        with progress_bar("circuits", MofNCompleteColumn()) as progress:
+            db = build_database(
+                recipe,
+                out_dir,
+                workers=workers,
+                limit=limit,
+                sample=sample,
+                seed=seed,
+                ids=None if ids is None else parse_ranges(ids),
+                cluster=cluster,
+                retry_failed=retry_failed,
+                progress=progress,
+                checking=lambda done, total: progress(done, total, "earlier shards read"),
+            )
+        _print_built(db, time.monotonic() - began, as_json)
+
+
+def _print_built(db: "Database", seconds: float, as_json: bool) -> None:
     if as_json:
         summary = {"path": str(db.path), "circuits": len(db), **_shares(db)}
-        print(json.dumps({**summary, "seconds": round(time.monotonic() - began, 3)}, indent=2))
+        print(json.dumps({**summary, "seconds": round(seconds, 3)}, indent=2))
         return
-    say(f"{len(db):,} circuits in {out_dir} ({time.monotonic() - began:.0f} s)")
+    say(f"{len(db):,} circuits in {db.path} ({seconds:.0f} s)")
     _print_shares(db)
     _print_examples(db)
 

@@ -51,6 +51,8 @@ SHARDS = 12
 SHARD_LIMIT_S = 5.0
 TIMEOUT_S = 120.0
 
+# the server that forks has to find what it imports beforehand
+os.environ["PYTHONPATH"] = str(Path(__file__).parents[1])
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["torture.child"])
 
