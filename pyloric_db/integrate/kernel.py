@@ -25,11 +25,11 @@ BLOCKS_PER_MULTIPROCESSOR = 4
 OPTIONS = ("--use_fast_math",)
 
 _TEMPLATE = """\
-// state, V_before, parameters, statistics: (row, n), one column per circuit.
+// state (and V_before), parameters, statistics: (row, n), one column per circuit.
 // spike_ms: (slots * cells, n), of which n_spikes (cells, n) are filled, the earliest first.
 extern "C" __global__ void __launch_bounds__({threads}, {blocks}) epoch(
-    const int n, float* state, float* V_before, const float* parameters,
-    float* statistics, float* spike_ms, int* n_spikes, int* crowded)
+    const int n, float* state, const float* parameters, float* statistics,
+    float* spike_ms, int* n_spikes, int* crowded)
 {{
   const int lane = blockIdx.x * blockDim.x + threadIdx.x;
   if (lane >= n) return;
@@ -82,7 +82,7 @@ def epoch_source(
     before, found = _variables("b", [(cells, 1)]), _variables("f", [(6, cells, 1)])
 
     load = Lines()
-    for variables, memory in ((state, "state"), (parameters, "parameters"), (before, "V_before")):
+    for variables, memory in (([*state, *before], "state"), (parameters, "parameters")):
         for i, name in enumerate(_names(variables)):
             load.lines.append(f"float {name} = {memory}[{i} * n + lane];")
     for name, value in zip(
@@ -106,8 +106,8 @@ def epoch_source(
         f"twice |= isinf({time}); }}"
         for c, time in enumerate(spike)
     ]
-    store = [f"state[{i} * n + lane] = {name};" for i, name in enumerate(_names(state))]
-    store += [f"V_before[{c} * n + lane] = {name};" for c, name in enumerate(V_before)]
+    ends = [*_names(state), *V_before]
+    store = [f"state[{i} * n + lane] = {name};" for i, name in enumerate(ends)]
     store += [
         f"statistics[{i} * n + lane] = {name};" for i, name in enumerate([*low, *high, *total])
     ]
@@ -192,14 +192,14 @@ class EpochKernel:
         import cupy
 
         cells, n = V_before.shape
-        after = _rows(state, n)
-        before = _rows([V_before], n)
+        before = (*state, V_before)
+        after = _rows(before, n)
         statistics = cupy.empty((3, cells, n), np.float32)
         spike_ms = cupy.empty((self._slots * cells, n), np.float32)
         n_spikes = cupy.empty((cells, n), np.int32)
         crowded = cupy.empty(n, np.int32)
         grid = (-(-n // THREADS),)
-        rows = np.int32(n), after, before, _rows(parameters, n), statistics
+        rows = np.int32(n), after, _rows(parameters, n), statistics
         self._module.get_function("epoch")(grid, (THREADS,), (*rows, spike_ms, n_spikes, crowded))
         counts = cupy.ascontiguousarray(n_spikes.T)
         ends = cupy.cumsum(counts.ravel(), dtype=np.int64)
@@ -210,10 +210,10 @@ class EpochKernel:
                 grid, (THREADS,), (np.int32(n), spike_ms, n_spikes, first, flat)
             )
         spikes = flat.get(), counts.get().astype(int), crowded.get().astype(bool)
-        ends_of_arrays = np.cumsum([math.prod(a.shape[:-1]) for a in state])[:-1]
-        parts = zip(state, cupy.split(after, ends_of_arrays.tolist()), strict=True)
-        new_state = tuple(rows.reshape(a.shape) for a, rows in parts)
-        return new_state, before, statistics, spikes
+        ends_of_arrays = np.cumsum([math.prod(a.shape[:-1]) for a in before])[:-1]
+        parts = zip(before, cupy.split(after, ends_of_arrays.tolist()), strict=True)
+        *new_state, V_before = (rows.reshape(a.shape) for a, rows in parts)
+        return tuple(new_state), V_before, statistics, spikes
 
 
 def _rows(arrays: Sequence[Any], n: int) -> Any:
