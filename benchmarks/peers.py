@@ -223,10 +223,10 @@ def main() -> int:
         "one process per engine with one thread, engines in turns, spikes found by all; medians of "
         f"{repetitions} repetitions after a warm-up, compiling not counted. The channels are made "
         "from this package's tables of constants in every engine.",
-        f"Spikes and periods of {CHECK_CIRCUITS} pyloric-like circuits over {CHECK_MS / 1000:.0f} s "
-        f"were compared first; allowed are {SPIKES_APART} spikes of a cell and "
-        f"{100 * PERIOD_APART:g}% of a period. An engine with a scheme of its own is compared at a "
-        "fine step:",
+        f"Spikes and periods of {CHECK_CIRCUITS} pyloric-like circuits over "
+        f"{CHECK_MS / 1000:.0f} s were compared first; allowed are {SPIKES_APART} spikes of a cell "
+        f"and {100 * PERIOD_APART:g}% of a period. An engine with a scheme of its own is compared "
+        "at a fine step:",
         "\n".join(checks),
         report(runs, {p.engine.name: p.version for p in kept}),
         *left_out,
