@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-all test-slurm torture lint validate bench bench-query schemas clean
+.PHONY: demo test test-all test-slurm torture lint validate bench bench-query bench-peers bench-docs schemas clean
 
 # one environment for everything; made anew when the dependencies change
 .venv/.ready: pyproject.toml
@@ -36,7 +36,7 @@ lint: .venv/.ready  ## style and types
 validate: .venv/.ready  ## write docs/validation.md; about ten minutes on two cores
 	$(BIN)/python validation/validate.py
 
-bench: .venv/.ready  ## rates on this machine
+bench: .venv/.ready  ## rates on this machine, on one process and on two
 	$(BIN)/pyloric-db bench
 
 # a database of full size: 1.8 GB
@@ -49,8 +49,30 @@ bench-query: .bench/prinz2004/derived  ## questions to 20 million circuits, besi
 	$(BIN)/python -m pip install --quiet --editable '.[dev,bench]'
 	$(BIN)/python benchmarks/queries.py .bench/prinz2004 --write docs/benchmarks.md
 
+# the peers have an environment of their own: the newest Brian2 needs Python 3.13
+PEERS_PYTHON ?= $(PYTHON)
+PEERS := .venv-peers/bin
+
+.venv-peers/.ready: pyproject.toml
+	$(PEERS_PYTHON) -m venv .venv-peers
+	$(PEERS)/python -m pip install --quiet --upgrade pip
+	$(PEERS)/python -m pip install --quiet --editable '.[bench]'
+	touch $@
+
+bench-peers: .venv/.ready .venv-peers/.ready  ## Jaxley and Brian2 on the same circuits; error against work
+	$(PEERS)/python benchmarks/peers.py
+	$(BIN)/python benchmarks/work_precision.py
+
+bench-docs: .venv/.ready .venv-peers/.ready  ## measure again what docs/ says of speed
+	$(BIN)/python benchmarks/simulation.py --write-docs
+	$(BIN)/python benchmarks/build.py --write-docs
+	$(PEERS)/python benchmarks/peers.py --write-docs
+	$(BIN)/python benchmarks/work_precision.py --write-docs
+	$(BIN)/python benchmarks/profile_step.py --write-docs
+
 schemas: .venv/.ready  ## export schemas/ from the code
 	$(BIN)/python -m pyloric_db.pipeline.schemas schemas
 
 clean:
-	rm -rf .venv .bench demo-db demo.png dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-peers .bench work_precision.png demo-db demo.png dist
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis

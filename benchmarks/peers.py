@@ -21,21 +21,24 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+import xarray as xr
 from page import publish, setting, table
 from problem import Problem, Run, Spikes, random_circuits
+
+from pyloric_db.rhythm.recordings import features_from_spikes
 
 DT_MS = 0.05
 CIRCUITS = 512
 REPETITIONS = 5
+#: Compared are so many pyloric-like circuits of the first so many: a rhythm on a stable limit cycle
+#: is the same for every scheme that is fine enough, and all three cells and seven synapses count.
 CHECK_CIRCUITS = 6
-#: Of so many, those are compared whose rhythm does not depend on the scheme at FINE_DT_MS: with
-#: another, a first-order scheme may be in another rhythm without being wrong.
-CHECK_CANDIDATES = 16
+CHECK_CANDIDATES = 64
 CHECK_MS = 4000.0
 FINE_DT_MS = 0.0125
 #: Tolerances of the check: spikes of a cell in 4 s, and the period of AB/PD.
-SPIKES_APART = 1
-PERIOD_APART = 0.005
+SPIKES_APART = 2
+PERIOD_APART = 0.01
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,7 @@ class Check:
     relative difference of AB/PD periods."""
 
     spikes: int
+    of: int  # the most spikes of a cell
     period: float
     periods: int
 
@@ -112,22 +116,22 @@ class Check:
 
     def __str__(self) -> str:
         return (
-            f"at most {self.spikes} spikes of a cell and {100 * self.period:.2f}% of a period "
-            f"apart ({self.periods} periods)"
+            f"at most {self.spikes} spikes of a cell (of up to {self.of}) and "
+            f"{100 * self.period:.2f}% of a period apart ({self.periods} periods)"
         )
 
 
+def rhythms(spikes: Spikes) -> xr.Dataset:
+    return features_from_spikes(spikes, window_ms=(0, CHECK_MS))
+
+
 def compare(theirs: Spikes, ours: Spikes) -> Check:
-    from pyloric_db.rhythm.recordings import features_from_spikes
-
-    def periods(spikes: Spikes) -> np.ndarray:
-        return features_from_spikes(spikes, window_ms=(0, CHECK_MS))["period_ms"].values
-
     pairs = [(a, b) for x, y in zip(theirs, ours, strict=True) for a, b in zip(x, y, strict=True)]
-    a, b = periods(theirs), periods(ours)
+    a, b = (rhythms(spikes)["period_ms"].values for spikes in (theirs, ours))
     apart = np.abs(a / b - 1)[~np.isnan(b)]
     return Check(
         spikes=max(abs(len(a) - len(b)) for a, b in pairs),
+        of=max(len(b) for _, b in pairs),
         period=float(np.nan_to_num(apart, nan=np.inf).max(initial=0.0)),
         periods=len(apart),
     )
@@ -138,11 +142,11 @@ def check_all(
 ) -> tuple[list[Process], list[str]]:
     """The engines that compute our circuits, and a line on each comparison."""
     ours = {p.engine.options.get("scheme", "gates_first"): p for p in processes[:2]}
-    say(f"choosing circuits to compare, dt {FINE_DT_MS} ms")
+    say("choosing circuits to compare")
     candidates = problem.take(list(range(min(CHECK_CANDIDATES, len(problem)))))
-    by_scheme = [p.spikes(candidates, FINE_DT_MS) for p in ours.values()]
-    alike = [i for i, (a, b) in enumerate(zip(*by_scheme, strict=True)) if compare([a], [b]).good]
-    few = candidates.take(alike[:CHECK_CIRCUITS])
+    rhythm = rhythms(processes[0].spikes(candidates, DT_MS))
+    chosen = np.flatnonzero(rhythm["pyloric_like"].values)[:CHECK_CIRCUITS]
+    few = candidates.take(list(chosen))
     exact: dict[tuple[str, float], Spikes] = {}
     kept, lines = [], []
     for process in processes:
@@ -219,10 +223,10 @@ def main() -> int:
         "one process per engine with one thread, engines in turns, spikes found by all; medians of "
         f"{repetitions} repetitions after a warm-up, compiling not counted. The channels are made "
         "from this package's tables of constants in every engine.",
-        f"Spikes and periods of {CHECK_CIRCUITS} of the circuits over {CHECK_MS / 1000:.0f} s "
-        f"were compared first, of circuits whose rhythm is the same in our two schemes at dt "
-        f"{FINE_DT_MS} ms; allowed are {SPIKES_APART} spike of a cell and "
-        f"{100 * PERIOD_APART}% of a period:",
+        f"Spikes and periods of {CHECK_CIRCUITS} pyloric-like circuits over "
+        f"{CHECK_MS / 1000:.0f} s were compared first; allowed are {SPIKES_APART} spikes of a cell "
+        f"and {100 * PERIOD_APART:g}% of a period. An engine with a scheme of its own is compared "
+        "at a fine step:",
         "\n".join(checks),
         report(runs, {p.engine.name: p.version for p in kept}),
         *left_out,

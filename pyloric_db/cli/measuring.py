@@ -36,7 +36,7 @@ def bench(as_json: Json = False) -> None:
 
 
 def _print_rates(found: "Bench") -> None:
-    table = table_of("million circuit-steps", *(f"{r.processes} processes" for r in found.rates))
+    table = table_of("million circuit-steps; processes:", *(f"{r.processes}" for r in found.rates))
     for text, name in (
         ("kernel, per second", "kernel_Mcs_per_s"),
         ("kernel, per second of processor time", "kernel_Mcs_per_cpu_s"),

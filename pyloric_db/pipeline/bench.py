@@ -45,7 +45,7 @@ KERNEL_REPETITIONS = 5
 #: Epochs of a full batch in each.
 KERNEL_EPOCHS = 2
 #: Whole shards on one process, and as many on all.
-SHARD_REPETITIONS = 1
+SHARD_REPETITIONS = 2
 SHARD_CIRCUITS = 2048
 #: The projection: the full recipe on a desktop.
 FULL_CIRCUITS = 20_250_000
@@ -122,13 +122,20 @@ class _Timing:
         return self.Mcs / self.cpu_s
 
 
-def measure(progress: Callable[[int, int], None] | None = None) -> Bench:
-    """Measure with random circuits of the Prinz 2004 grid, on one process and on two.
+def measure(
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    recipe: Any = "prinz2004",
+    shard_circuits: int = SHARD_CIRCUITS,
+) -> Bench:
+    """Measure with random circuits of a recipe, on one process and on two.
 
     Takes about a minute on two quiet cores. On a machine with one core there is no second process.
 
     Args:
         progress: called with (measurements done, measurements in all).
+        recipe: a packaged name, a TOML file, a dict or a `Recipe`, of at least four shards.
+        shard_circuits: circuits of a shard.
     """
     counts = (1, 2) if cores() > 1 else (1,)
     total = counts[-1] + 1 + len(counts) * (KERNEL_REPETITIONS + SHARD_REPETITIONS)
@@ -142,7 +149,7 @@ def measure(progress: Callable[[int, int], None] | None = None) -> Bench:
 
     if progress is not None:
         progress(0, total)
-    plan = make_plan("prinz2004", sample=LEAST_SHARDS * SHARD_CIRCUITS, seed=1)
+    plan = make_plan(recipe, sample=LEAST_SHARDS * shard_circuits, seed=1)
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         path = str(Path(folder) / "db")
         manifest = create(path, plan.manifest)
@@ -183,7 +190,7 @@ def measure(progress: Callable[[int, int], None] | None = None) -> Bench:
         for _ in range(SHARD_REPETITIONS):
             for n in counts:
                 shards[n].append(together(n, _shard))
-    rates = tuple(_rates(n, kernel[n], shards[n]) for n in counts)
+    rates = tuple(_rates(n, kernel[n], shards[n], shard_circuits) for n in counts)
     alone = [found[0] for found in shards[1]]
     per_core = rates[-1].circuits_per_s / rates[-1].processes
     every = [s for found in shards[counts[-1]] for s in found]
@@ -197,7 +204,7 @@ def measure(progress: Callable[[int, int], None] | None = None) -> Bench:
             [[s.timing for s in found] for found in shards[counts[-1]]],
         ),
         stages={name: median(s.stages[name] for s in alone) for name in alone[0].stages},
-        simulated_s_per_circuit=float(np.mean([s.simulated_s for s in every])) / SHARD_CIRCUITS,
+        simulated_s_per_circuit=float(np.mean([s.simulated_s for s in every])) / shard_circuits,
         start_up_s=start_ups[-1],
         thermalise_16_cells_s=thermalise_s,
         peak_memory_MiB=max(s.peak_memory_MiB for s in every),
@@ -205,7 +212,9 @@ def measure(progress: Callable[[int, int], None] | None = None) -> Bench:
     )
 
 
-def _rates(n: int, kernel: list[list[_Timing]], shards: list[list["_Shard"]]) -> Rates:
+def _rates(
+    n: int, kernel: list[list[_Timing]], shards: list[list["_Shard"]], circuits: int
+) -> Rates:
     whole = [[s.timing for s in found] for found in shards]
     return Rates(
         processes=n,
@@ -213,7 +222,7 @@ def _rates(n: int, kernel: list[list[_Timing]], shards: list[list["_Shard"]]) ->
         kernel_Mcs_per_cpu_s=median(t.rate_per_cpu_s for found in kernel for t in found),
         end_to_end_Mcs_per_s=_together(whole),
         end_to_end_Mcs_per_cpu_s=median(t.rate_per_cpu_s for found in whole for t in found),
-        circuits_per_s=median(sum(SHARD_CIRCUITS / t.wall_s for t in found) for found in whole),
+        circuits_per_s=median(sum(circuits / t.wall_s for t in found) for found in whole),
     )
 
 
@@ -243,7 +252,7 @@ def _warm(job: _Job) -> tuple[Engine, Batch]:
     _, gbar, gsyn = parameters(job.recipe, job.circuit_ids()[:width])
     start = engine.start(initial_states(gbar, cells, circuit), gbar, gsyn)
     for w in WIDTHS[:-1]:
-        engine.epoch(start.take(np.arange(w)))
+        engine.epoch(start.take(np.arange(w) % len(start)))
     return engine, engine.epoch(start)[0]
 
 

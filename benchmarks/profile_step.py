@@ -1,0 +1,282 @@
+"""Where a step's time goes: loops, instructions, exponentials, bytes; writes docs/profile.md.
+
+    python benchmarks/profile_step.py [--write-docs]
+
+Loops and copies are counted in XLA's optimised program, exponentials and divisions in the step's
+jaxpr, instructions in the machine code (objdump). Shares of the time are samples of the
+processor's clock (perf), without which they are left out. For x86 processors with AVX2, on Linux.
+"""
+
+import argparse
+import glob
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hlo import Body, Loop, loop_of, step_body
+from page import DOCS, setting, table
+
+EPOCHS = 8
+#: Operations of a jaxpr that compute; the others move or name things.
+ARITHMETIC = {
+    "add", "sub", "mul", "div", "max", "min", "neg", "exp", "expm1", "log", "integer_pow",
+    "shift_left", "shift_right_arithmetic", "and", "convert_element_type", "square",
+}  # fmt: skip
+
+
+def count(stepper: Any, batch: Any) -> Counter[str]:
+    """Arithmetic operations of a step by name, per circuit."""
+    import jax
+
+    found: Counter[str] = Counter()
+
+    def walk(jaxpr: Any) -> None:
+        for equation in jaxpr.eqns:
+            inner = [v for v in equation.params.values() if hasattr(v, "jaxpr")]
+            for closed in inner:
+                walk(closed.jaxpr)
+            name = equation.primitive.name
+            size = equation.outvars[0].aval.size
+            if not inner and name in ARITHMETIC and size % len(batch) == 0:
+                found[name] += size // len(batch)
+
+    walk(jax.make_jaxpr(stepper.step)(batch.state, batch.parameters).jaxpr)
+    return found
+
+
+#: Where a sample can be that is in no loop.
+COPYING = "copies"
+STARTING = "XLA's runtime: starting loops"
+ELSEWHERE = "everything else"
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Million circuit-steps per second of processor time, and samples by kernel."""
+
+    Mcs_per_cpu_s: float
+    samples: Counter[str] | None
+
+
+def sample(engine: Any, batch: Any, loops: list[Loop]) -> Timing:
+    """Run epochs under perf, where there is one, and count samples inside each loop."""
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder) / "perf.data"
+        perf = None
+        if shutil.which("perf"):
+            perf = subprocess.Popen(
+                ["perf", "record", "-q", "-e", "cpu-clock", "-F", "997",
+                 "-p", str(os.getpid()), "-o", str(data)],
+                stderr=subprocess.DEVNULL,
+            )  # fmt: skip
+            time.sleep(1)
+        began = time.process_time()
+        for _ in range(EPOCHS):
+            batch, _ = engine.epoch(batch)
+        cpu_s = time.process_time() - began
+        rate = EPOCHS * len(batch) * engine.n_steps / 1e6 / cpu_s
+        if perf is None or perf.poll() is not None:
+            return Timing(rate, None)
+        perf.send_signal(signal.SIGINT)
+        perf.wait()
+        text = subprocess.run(
+            ["perf", "script", "-F", "ip,sym,dso", "-i", str(data)], capture_output=True, text=True
+        ).stdout
+    return Timing(rate, _by_kernel(text.splitlines(), loops))
+
+
+def _by_kernel(lines: list[str], loops: list[Loop]) -> Counter[str]:
+    """Samples inside each kernel, found in memory by its code, and in what is around them."""
+    ranges = []
+    with open("/proc/self/maps") as maps, open("/proc/self/mem", "rb") as memory:
+        for line in maps:
+            match = re.match(r"([0-9a-f]+)-([0-9a-f]+) \S*x\S* \S+ \S+ 0 *$", line)
+            if match:
+                first, last = (int(x, 16) for x in match.groups())
+                memory.seek(first)
+                block = memory.read(last - first)
+                for loop in loops:
+                    at = block.find(loop.code) if loop.code else -1
+                    if at >= 0:
+                        start = first + at - loop.offset
+                        ranges.append((start, start + loop.size, loop.name))
+    found: Counter[str] = Counter()
+    for line in lines:
+        fields = line.split(None, 1)
+        if not fields:
+            continue
+        address = int(fields[0], 16)
+        around = COPYING if "mem" in line and "libc" in line else ELSEWHERE
+        if "jaxlib" in line:
+            around = STARTING
+        found[next((n for a, b, n in ranges if a <= address < b), around)] += 1
+    return found
+
+
+def _loops(dump: Path, names: list[str]) -> list[Loop]:
+    """The machine code of these fusions."""
+    loops = []
+    for name in names:
+        files = sorted(glob.glob(f"{dump}/*jit_run.obj-file.{name}_kernel_module.o"))
+        if files:
+            loops.append(loop_of(Path(files[0]), name))
+    return loops
+
+
+def _caches() -> str:
+    levels = []
+    for index in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
+        level, kind, size = ((index / n).read_text().strip() for n in ("level", "type", "size"))
+        if kind != "Instruction":
+            levels.append(f"L{level} {int(size.rstrip('K')) / 1024:g} MiB")
+    return ", ".join(levels)
+
+
+def _roles(body: Body, stepper: Any) -> dict[str, str]:
+    """What each loop computes: the results of a step are the counter, then the state."""
+    gates = ["gates " + " ".join(f"{c}.{w}" for w, c in g.keys) for g in stepper.groups]
+    names = ["voltage", "calcium", "synapses", *gates]
+    return dict(zip(body.results[1:], names, strict=False))
+
+
+def report() -> str:
+    dump = Path(tempfile.mkdtemp())
+    os.environ["XLA_FLAGS"] = f"--xla_dump_to={dump} --xla_dump_hlo_as_text"
+    try:
+        return _report(dump)
+    finally:
+        shutil.rmtree(dump, ignore_errors=True)
+
+
+def _report(dump: Path) -> str:
+    import jax
+    from problem import random_circuits
+
+    from pyloric_db.integrate.engine import WIDTHS, Engine
+    from pyloric_db.model.circuit import PRINZ2004
+
+    width = WIDTHS[-1]
+    problem = random_circuits(width)
+    for file in dump.glob("*"):  # of the single cells
+        shutil.rmtree(file) if file.is_dir() else file.unlink()
+    engine = Engine(PRINZ2004, dt_ms=0.05, epoch_ms=1000.0)
+    batch = engine.start(problem.states, problem.gbar, problem.gsyn)
+    batch, _ = engine.epoch(batch)
+    program = next(dump.glob("*jit_run*cpu_after_optimizations.txt")).read_text()
+    loop_over_steps = step_body(program)
+    body, roles = loop_over_steps.instructions, _roles(loop_over_steps, engine.stepper)
+    fusions = [i for i in body.values() if i.opcode == "fusion" and i.elements >= width]
+    copies = [i for i in body.values() if i.opcode == "copy" and i.elements >= width]
+    loops = _loops(dump, [f.name for f in fusions])
+    others = sorted(
+        {p.name.split("obj-file.")[1].removesuffix("_kernel_module.o")
+         for p in dump.glob("*jit_run.obj-file.*_kernel_module.o")}
+        - {f.name for f in fusions}
+    )  # fmt: skip
+    timing = sample(engine, batch, loops + _loops(dump, others))
+
+    per_circuit = {loop.name: loop.per_step(body[loop.name].elements) / width for loop in loops}
+    by_name = {loop.name: loop for loop in loops}
+    moved = {i.name: i.bytes + sum(body[o].bytes for o in i.operands if o in body and
+             body[o].elements >= width) for i in (*fusions, *copies)}  # fmt: skip
+    with jax.enable_x64(True):
+        double = Engine(PRINZ2004, dt_ms=0.05, epoch_ms=1000.0, dtype="float64")
+        plain = count(double.stepper, double.start(problem.states, problem.gbar, problem.gsyn))
+    single = count(engine.stepper, batch)
+    resident = sum(np.asarray(a).nbytes for a in (*batch.state, *batch.parameters))
+    instructions = sum(per_circuit.values())
+    divisions = sum(by_name[f.name].divisions * f.elements / 8 / width for f in fusions)
+    spills = sum(by_name[f.name].spills * f.elements / 8 / width for f in fusions)
+    samples = timing.samples
+    total = sum(samples.values()) if samples else 0
+
+    rows = []
+    for f in sorted(fusions, key=lambda f: -per_circuit[f.name]):
+        share = f"{100 * samples[f.name] / total:.1f}%" if samples else ""
+        rows.append([roles.get(f.name, f.name), f"{per_circuit[f.name]:.1f}",
+                     f"{by_name[f.name].divisions * f.elements / 8 / width:.2f}",
+                     f"{moved[f.name] / width:.0f}", share])  # fmt: skip
+    if samples:
+        beside = sum(samples[name] for name in others)
+        rows.append(["spikes and voltage statistics", "", "", "", f"{100 * beside / total:.1f}%"])
+        for name in (COPYING, STARTING, ELSEWHERE):
+            rows.append([name, "", "", "", f"{100 * samples[name] / total:.1f}%"])
+    rows.append(["**all**", f"**{instructions:.1f}**", f"**{divisions:.2f}**",
+                 f"**{sum(moved.values()) / width:.0f}**", ""])  # fmt: skip
+    per_lane = instructions * 8
+    facts = [
+        ["loops (fusions) and copies per step", f"{len(fusions)} and {len(copies)}"],
+        ["exponentials, logarithms per circuit-step",
+         f"{plain['exp'] + plain['expm1']} and {plain['log']}"],
+        ["divisions per circuit-step", f"{plain['div']}"],
+        ["arithmetic operations per circuit-step, float32, as written",
+         f"{sum(single.values()):,}"],
+        ["instructions per circuit-step, vectors of 8 lanes",
+         f"{instructions:.0f} ({per_lane:,.0f} per vector of circuits)"],
+        ["of these, moves of constants and values between registers and stack",
+         f"{100 * spills / instructions:.0f}%"],
+        ["state and parameters of a circuit", f"{resident / width:.0f} bytes; a batch of {width}: "
+         f"{resident / 2**10:.0f} KiB ({_caches()})"],
+        ["bytes read and written per circuit-step", f"{sum(moved.values()) / width:.0f}"],
+        ["rate", f"{timing.Mcs_per_cpu_s:.1f} million circuit-steps per second of processor time: "
+         f"{timing.Mcs_per_cpu_s * instructions / 1000:.2f} billion instructions and "
+         f"{timing.Mcs_per_cpu_s * sum(moved.values()) / width / 1000:.0f} GB per second"],
+    ]  # fmt: skip
+    columns = ["loop", "instructions per circuit-step", "vector divisions", "bytes"]
+    parts = [
+        "# Where a step's time goes",
+        setting("python benchmarks/profile_step.py", "jax", "jaxlib", "numpy"),
+        table(["of one step of a three-cell circuit", ""], facts),
+        table([*columns, "share of the time"], rows),
+        distance(timing.Mcs_per_cpu_s, instructions, spills / instructions),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def distance(rate: float, instructions: float, spilled: float) -> str:
+    """How far it is to the limits, which prototypes outside this repository have reached."""
+    limits = [
+        ["all exponentials exact", "14-18", "none: merging sigmoid, time constant and update "
+         "leaves 89 exponentials of 121, and the polynomial one is cheaper than an exact one"],
+        ["Crank-Nicolson gates, four exponentials interleaved", "24-28", "XLA makes one chain of "
+         "dependent instructions per vector where a hand interleaves four, so the processor "
+         "waits; and a loop has more constants than the 16 registers hold: "
+         f"{100 * spilled:.0f}% of the instructions only move them"],
+        ["tables over the voltage", "51-55", f"144 instructions per circuit-step against "
+         f"{instructions:.0f}: XLA has no cheap table look-up on a CPU (`jnp.take` quarters the "
+         "rate), so this needs native code"],
+    ]  # fmt: skip
+    return (
+        f"The distance to the limits, from {rate:.1f} million circuit-steps per second. The limits "
+        "are those of hand-written AVX2 prototypes on a Zen 3 server core, which are not in this "
+        "repository:\n\n"
+        + table(["hand-written, with", "million per second and core", "why the distance"], limits)
+        + "\n\nA wider batch would spread XLA's start of loops over more circuits, but state, "
+        "parameters and what passes between the loops would no longer fit the second-level cache; "
+        "a narrower one starts more loops."
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--write-docs", action="store_true", help="into docs/profile.md")
+    args = parser.parse_args()
+    text = report()
+    print(text)
+    if args.write_docs:
+        (DOCS / "profile.md").write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
