@@ -3,18 +3,21 @@
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import psutil
 import pytest
-from conftest import COMMAND
 
 import pyloric_db as pyl
 from pyloric_db.errors import ClusterError, ConfigError, DatabaseError
 from pyloric_db.pipeline.cluster import Crew, n_workers, open_crew, profile_of, visible_gpus
 from pyloric_db.pipeline.coordinate import Coordinator, Failure
 from pyloric_db.pipeline.profile import load_profile
+
+COMMAND = Path(sys.executable).parent / "pyloric-db"
 
 
 def listeners(pids):
