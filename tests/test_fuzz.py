@@ -270,7 +270,7 @@ def damage(path, number, what, where, noise, value):
     file.write_bytes(data)
 
 
-@settings(max_examples=300, **FUZZ)
+@settings(max_examples=150, **FUZZ)
 @given(plan=damages())
 def test_damaged_databases(answers, database, tmp_path_factory, plan):
     path = tmp_path_factory.getbasetemp() / "damaged"
