@@ -2,6 +2,7 @@
 
 import sys
 import webbrowser
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -135,11 +136,12 @@ def explore(
 
     with progress_bar("columns", MofNCompleteColumn()) as progress:
         server = make_server(opened, simulate, port=port, progress=progress)
-    say(f"{server.address} shows {opened.manifest.name}; Ctrl-C ends it")
-    sys.stdout.flush()
-    if browser:
-        webbrowser.open(server.address)
-    server.run()
+    with suppress(KeyboardInterrupt):
+        say(f"{server.address} shows {opened.manifest.name}; Ctrl-C ends it")
+        sys.stdout.flush()
+        if browser:
+            webbrowser.open(server.address)
+        server.run()
 
 
 COMMANDS = (plot, report, explore)

@@ -38,9 +38,9 @@ def match(
     circuits that are nearest in units of the published standard deviations.
     """
     if output is not None:
-        from pyloric_db.plot.match import check_figure
+        from pyloric_db.plot.canvas import check_suffix
 
-        check_figure(output)
+        check_suffix(output)
     opened = pyloric_db.open(db)
     spikes = pyloric_db.read_recording(recording, unit=unit)
     features = pyloric_db.features_from_spikes(spikes)

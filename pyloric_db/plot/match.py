@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pyloric_db.errors import ConfigError
-from pyloric_db.plot.traces import COLOURS, save
+from pyloric_db.plot.canvas import COLOURS, check_suffix, new_figure, save
 from pyloric_db.protocol import Protocol
 from pyloric_db.rhythm.bursts import find_bursts
 from pyloric_db.rhythm.spikes import SpikeTrains
@@ -17,24 +16,6 @@ if TYPE_CHECKING:
 
 #: Cycles of the recording that are shown.
 CYCLES = 3
-_SUFFIXES = (".png", ".svg", ".pdf")
-
-
-def check_figure(path: str | Path) -> None:
-    """Whether a figure can be drawn into a file of this name, before work is spent on it.
-
-    Raises:
-        ConfigError: matplotlib is missing, or the suffix is not a format it knows.
-    """
-    try:
-        import matplotlib
-    except ModuleNotFoundError:
-        raise ConfigError(
-            "figures need matplotlib: install pyloric-db with the extra 'plot'"
-        ) from None
-    matplotlib.use("Agg")
-    if Path(path).suffix.lower() not in _SUFFIXES:
-        raise ConfigError(f"{path} must end in one of .png, .svg and .pdf")
 
 
 def plot_match(
@@ -56,14 +37,13 @@ def plot_match(
         path: PNG, SVG or PDF.
 
     Raises:
-        ConfigError: as `check_figure`, or the file cannot be written.
+        ConfigError: matplotlib is missing, the suffix is not a format, or the file cannot be
+            written.
     """
-    check_figure(path)
-    from matplotlib import pyplot as plt
-
+    check_suffix(path)
     periods = (features, circuit)
     span_ms = CYCLES * max(float(p["period_ms"].values.reshape(-1)[0]) for p in periods)
-    figure = plt.figure(figsize=(11.5, 5.2), layout="constrained")
+    figure = new_figure(figsize=(11.5, 5.2))
     grid = figure.add_gridspec(len(CELLS), 3, width_ratios=(1, 1, 0.9))
     left = [figure.add_subplot(grid[i, 0]) for i in range(len(CELLS))]
     right = [figure.add_subplot(grid[i, 1]) for i in range(len(CELLS))]
@@ -77,7 +57,6 @@ def plot_match(
         ax.set_xlabel("time (s)")
     _features(figure.add_subplot(grid[:, 2]), features, circuit)
     save(figure, path)
-    plt.close(figure)
 
 
 def _trains(padded: Any) -> SpikeTrains:

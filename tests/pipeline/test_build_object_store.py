@@ -41,6 +41,7 @@ def same_as_on_disk(tiny_db, tmp_path, contents):
     return check
 
 
+@pytest.mark.slow
 def test_a_build_makes_the_same_bytes(workers, tiny, tiny_db, url, same_as_on_disk):
     db = pyl.build(tiny(), url, cluster=workers)
     assert db.complete and db.circuits.load().identical(pyl.open(tiny_db).circuits.load())
@@ -84,6 +85,7 @@ DAMAGED = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_damage_is_named_and_mended(workers, tiny, tiny_db, url, same_as_on_disk):
     s3.upload(tiny_db, url)
     files = files_at(url)

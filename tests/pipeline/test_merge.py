@@ -158,6 +158,7 @@ def test_cells_of_another_machine_are_said(part, tmp_path):
     assert db.cells().V.identical(pyl.open(part("0:12")).cells().V)
 
 
+@pytest.mark.slow
 def test_the_command_line(part, tiny_toml, tiny_db, tmp_path, cli, contents):
     built = cli("build", tiny_toml, "--out", tmp_path / "b", "--ids", "12:24", "--workers", 1)
     assert built.returncode == 0, built.stderr

@@ -56,6 +56,7 @@ def shards_done(path):
     return verify(path).shards_done
 
 
+@pytest.mark.slow
 def test_killed_twice(tiny_toml, tiny_db, tmp_path, contents):
     path = tmp_path / "db"
     with Build(tiny_toml, path) as build:
@@ -76,6 +77,7 @@ def test_killed_twice(tiny_toml, tiny_db, tmp_path, contents):
     assert contents(path) == contents(tiny_db)
 
 
+@pytest.mark.slow
 def test_interrupted(tiny_toml, tiny_db, tmp_path, contents, client, tiny):
     """Ctrl-C reaches every process of the terminal."""
     path = tmp_path / "db"

@@ -4,7 +4,8 @@ import xarray as xr
 from recordings import pyloric_spikes, write_csv
 
 from pyloric_db.errors import ConfigError
-from pyloric_db.plot.match import check_figure, plot_match
+from pyloric_db.plot.canvas import check_suffix
+from pyloric_db.plot.match import plot_match
 from pyloric_db.rhythm.recording_files import read_recording
 from pyloric_db.rhythm.recordings import features_from_spikes
 from pyloric_db.vocabulary import CRITERIA
@@ -66,6 +67,6 @@ def test_files(match, tmp_path, suffix):
 def test_bad_places(match, tmp_path):
     for name in ("x", "x.doc"):
         with pytest.raises(ConfigError, match="must end in one of"):
-            check_figure(tmp_path / name)
+            check_suffix(tmp_path / name)
     with pytest.raises(ConfigError, match="cannot be written"):
         plot_match(*match, tmp_path / "nowhere" / "x.png")
