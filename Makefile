@@ -23,10 +23,10 @@ test-all: .venv/.ready  ## all tests
 	$(BIN)/python -m pytest -q
 
 torture: .venv/.ready  ## every fault at random moments, 20 times each; under 15 minutes; root for the disks
-	$(BIN)/python tests/torture/run.py
+	PYTHONPATH=tests $(BIN)/python -m torture.run
 
 test-slurm: .venv/.ready  ## a build in the jobs of a real Slurm on this machine; installs it; root
-	$(BIN)/python tests/slurm/run.py
+	PYTHONPATH=tests $(BIN)/python -m slurm.run
 
 lint: .venv/.ready  ## style and types
 	$(BIN)/ruff check .

@@ -22,7 +22,7 @@ from pyloric_db.pipeline.cluster import Crew, Prepare, local_client
 from pyloric_db.pipeline.coordinate import Coordinator
 from pyloric_db.pipeline.plan import make_plan
 from pyloric_db.store.create import check_target, create
-from pyloric_db.store.files import FileSum
+from pyloric_db.store.files import LEDGER_FILE, FileSum
 from pyloric_db.store.ledger import Ledger
 from pyloric_db.store.receipt import Receipt
 
@@ -124,16 +124,16 @@ def resume(folder: Path, rows: int) -> dict[str, Any]:
         stop = min(start + 50_000, rows - 10)
         ledger.record(*(trivial_shard(shard, 1) for shard in range(start, stop)))
     began = time.perf_counter()
-    check_target(path, plan.manifest)
-    manifest = create(path, plan.manifest)
-    _, _, todo = todo_of(path, manifest)
-    ledger.forget()
+    ledger = Ledger(path)
+    check_target(ledger, plan.manifest)
+    manifest = create(ledger, plan.manifest)
+    _, _, todo = todo_of(ledger, manifest)
     seconds = time.perf_counter() - began
     assert len(todo) == 10
     peak = psutil.Process().memory_info().rss / MIB
     return {
         "ledger_rows": rows - 10,
-        "ledger_MiB": ledger.file.stat().st_size / MIB,
+        "ledger_MiB": ledger.files.size(LEDGER_FILE) / MIB,
         "resume_s": seconds,
         "memory_MiB": peak,
     }

@@ -107,22 +107,6 @@ def tiny_toml(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def contents() -> Callable[[Path], dict[str, Any]]:
-    """Every file of a database by name: its bytes, the ledger's rows without their times."""
-
-    def read(path: Path) -> dict[str, Any]:
-        found: dict[str, Any] = {
-            p.relative_to(path).as_posix(): p.read_bytes() for p in path.rglob("*") if p.is_file()
-        }
-        rows = [json.loads(line) for line in found["ledger.jsonl"].splitlines()]
-        timeless = ("seconds", "kernel_seconds", "finished_at", "sum")
-        found["ledger.jsonl"] = [{k: v for k, v in r.items() if k not in timeless} for r in rows]
-        return found
-
-    return read
-
-
-@pytest.fixture(scope="session")
 def snapshot() -> Callable[[Path], dict[str, tuple[bytes | None, int]]]:
     """Everything below a directory, to the byte and the time of the last change."""
 

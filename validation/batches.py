@@ -1,7 +1,6 @@
 """Many circuits through a protocol on all cores, and the inputs for them."""
 
 import multiprocessing
-import os
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -127,7 +126,3 @@ class Pool:
             {k: np.concatenate([c[k] for c in columns]) for k in columns[0]},
             {k: np.concatenate([e[k] for e in ends]) for k in ends[0]},
         )
-
-
-def cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

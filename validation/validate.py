@@ -7,18 +7,16 @@ Exit code 1 if a target is missed.
 
 import argparse
 import os
-import platform
 import sys
 import time
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import checks
-from batches import Pool, cores
+from batches import Pool
 from report import Section, table
 
-import pyloric_db
+from pyloric_db.pipeline.machine import cores, machine, versions
 
 HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs"
@@ -32,29 +30,12 @@ tuned to them.
 """
 
 
-def cpu_model() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
-
-
 def setting_table(args: argparse.Namespace, command: str, seconds: float) -> str:
-    versions = [f"pyloric-db {pyloric_db.__version__}", f"Python {platform.python_version()}"]
-    for name in ("jax", "jaxlib", "numpy"):
-        try:
-            versions.append(f"{name} {version(name)}")
-        except PackageNotFoundError:
-            continue
     return table(
         ["", ""],
         [
-            ["processor", f"{cpu_model()}, {cores()} cores, {args.workers} processes"],
-            ["system", f"{platform.system()} {platform.machine()}"],
-            ["versions", ", ".join(versions)],
+            ["machine", f"{machine()}; {args.workers} processes"],
+            ["versions", versions("jax", "jaxlib", "numpy")],
             ["command", f"`{command}`"],
             ["run time", f"{seconds / 60:.1f} minutes"],
             ["date", time.strftime("%Y-%m-%d", time.gmtime())],

@@ -9,7 +9,18 @@ import typer
 from rich.console import Console
 
 import pyloric_db
-from pyloric_db.cli.console import DB, Json, err, out, rows_table, say, table_of, write_text
+from pyloric_db.cli.console import (
+    DB,
+    Json,
+    err,
+    out,
+    rows_table,
+    say,
+    split_names,
+    table_of,
+    write_text,
+)
+from pyloric_db.cli.simulating import simulate_on
 from pyloric_db.errors import ConfigError, QueryError
 
 if TYPE_CHECKING:
@@ -35,7 +46,7 @@ def query(
         raise QueryError(f"--format must be one of {', '.join(formats)}, not {file_format!r}")
     if file_format in formats[3:] and output is None:
         raise QueryError(f"--format {file_format} needs a file: -o FILE")
-    names = None if columns is None else [c.strip() for c in columns.split(",") if c.strip()]
+    names = None if columns is None else split_names(columns)
     shown = 20 if file_format == "table" and limit is None and output is None else limit
     opened = pyloric_db.open(db)
     found = opened.query(expr, columns=names, order_by=order_by, limit=shown)
@@ -160,12 +171,7 @@ def trace(
         raise ConfigError(f"--duration-s must be above 0 and at most 600 s, not {duration_s:g}")
     opened, number = _circuit(db, circuit_id)
     row = opened.query(f"circuit_id == {number}").isel(circuit=0)
-    opened.states([number])  # damage is said before JAX is loaded
-    from pyloric_db.pipeline.compile_cache import use_compile_cache
-
-    use_compile_cache()
-    dt_ms = float(opened.manifest.settings["dt_ms"])
-    simulation = opened.simulate([number], duration_ms=round(duration_s * 1000 / dt_ms) * dt_ms)
+    simulation = simulate_on(opened, [number], duration_s * 1000)
     words = [f"circuit {number}"]
     if "netcode" in row:
         words[0] += f" (netcode {row['netcode'].values})"

@@ -142,9 +142,9 @@ def build(
     from pyloric_db.pipeline.profile import load_profile
     from pyloric_db.pipeline.ranges import parse_ranges
 
-    has_jobs = load_profile(cluster or "local").kind == "slurm"
+    profile = load_profile(cluster or "local")
     began = time.monotonic()
-    with _interruptible(has_jobs=has_jobs):
+    with _interruptible(has_jobs=profile.kind == "slurm"):
         with progress_bar("circuits", MofNCompleteColumn()) as progress:
             db = build_database(
                 recipe,
@@ -154,7 +154,7 @@ def build(
                 sample=sample,
                 seed=seed,
                 ids=None if ids is None else parse_ranges(ids),
-                cluster=cluster,
+                cluster=profile,
                 retry_failed=retry_failed,
                 progress=progress,
                 checking=lambda done, total: progress(done, total, "earlier shards read"),

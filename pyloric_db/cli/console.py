@@ -30,6 +30,11 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 DB = Annotated[str, typer.Argument(metavar="DB", help="Directory or URL of a database.")]
 
 
+def split_names(text: str) -> list[str]:
+    """Names that stand in one option, separated by commas."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
 def complain(sentence: str) -> None:
     err.print(f"pyloric-db: {sentence}", style="red", markup=False, highlight=False, soft_wrap=True)
 

@@ -2,12 +2,15 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 import pyloric_db
-from pyloric_db.cli.console import DB, Json, err, say
+from pyloric_db.cli.console import DB, Json, err, say, split_names
+
+if TYPE_CHECKING:
+    from pyloric_db.ml.arrays import Missing
 
 
 def export(
@@ -48,7 +51,7 @@ def export(
             inputs=_names(inputs),
             targets=_names(targets),
             where=where,
-            missing=missing,  # type: ignore[arg-type]
+            missing=cast("Missing", missing),  # which is checked there
             split=split,
         )
     if as_json:
@@ -62,7 +65,7 @@ def _names(text: str) -> Any:
     """A group's name, or the names of columns."""
     if text in ("parameters", "features"):
         return text
-    return [name.strip() for name in text.split(",") if name.strip()]
+    return split_names(text)
 
 
 COMMANDS = (export,)

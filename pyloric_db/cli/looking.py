@@ -11,7 +11,8 @@ import typer
 from rich.progress import MofNCompleteColumn
 
 import pyloric_db
-from pyloric_db.cli.console import DB, progress_bar, say
+from pyloric_db.cli.console import DB, progress_bar, say, split_names
+from pyloric_db.cli.simulating import simulate_on
 from pyloric_db.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def plot(
 
 
 def _names(text: str, option: str) -> list[str]:
-    names = [n.strip() for n in text.split(",") if n.strip()]
+    names = split_names(text)
     if not names:
         raise ConfigError(f"{option} names nothing")
     return names
@@ -129,10 +130,7 @@ def explore(
     opened = pyloric_db.open(db)
 
     def simulate(circuit: int) -> "xr.Dataset":
-        from pyloric_db.pipeline.compile_cache import use_compile_cache
-
-        use_compile_cache()
-        return opened.simulate([circuit], duration_ms=3000.0)
+        return simulate_on(opened, [circuit], 3000.0)
 
     with progress_bar("columns", MofNCompleteColumn()) as progress:
         server = make_server(opened, simulate, port=port, progress=progress)

@@ -8,6 +8,7 @@ import typer
 
 import pyloric_db
 from pyloric_db.cli.console import DB, Json, err, out, say, table_of
+from pyloric_db.cli.simulating import simulate_on
 from pyloric_db.errors import ConfigError
 from pyloric_db.vocabulary import CRITERIA
 
@@ -146,21 +147,11 @@ def _draw(
     from pyloric_db.plot.match import CYCLES, plot_match
 
     ids = circuit["circuit_id"].values
-    opened.states(ids)  # damage is said before JAX is loaded
-    from pyloric_db.pipeline.compile_cache import use_compile_cache
-
-    use_compile_cache()
     # two cycles more than are shown, so that any burst may be the first
     period = max(float(circuit["period_ms"].values[0]), float(features["period_ms"].values[0]))
     with err.status("simulating the nearest circuit"):
-        simulation = opened.simulate(ids, duration_ms=_steps(opened, (CYCLES + 2) * period))
+        simulation = simulate_on(opened, ids, (CYCLES + 2) * period)
     plot_match(spikes, features, circuit, simulation, output)
-
-
-def _steps(opened: "Database", duration_ms: float) -> float:
-    """A duration of whole steps."""
-    dt_ms = float(opened.manifest.settings["dt_ms"])
-    return round(duration_ms / dt_ms) * dt_ms
 
 
 COMMANDS = (match,)

@@ -1,6 +1,7 @@
 """The command that prints statistics of a set of circuits."""
 
 import json
+from itertools import combinations
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -100,18 +101,15 @@ def _components(found: "Statistics") -> None:
 
 
 def _dependence(found: "Statistics") -> None:
+    names = found.rank_correlation["parameter"].values
     pairs = []
-    for matrix, kind in ((found.rank_correlation, "rank correlation"), (found.cramers_v, "V")):
-        names = matrix["parameter"].values
-        for i in range(len(names)):
-            for j in range(i):
-                value = float(matrix.values[i, j])
-                ranked = (
-                    kind == "V"
-                    and found.rank_correlation.values[i, j] == (found.rank_correlation.values[i, j])
-                )
-                if value == value and not ranked:
-                    pairs.append((abs(value), value, names[j], names[i], kind))
+    for i, j in combinations(range(len(names)), 2):
+        # V where the levels of a parameter have no order
+        for matrix, kind in ((found.rank_correlation, "rank correlation"), (found.cramers_v, "V")):
+            value = float(matrix.values[i, j])
+            if value == value:
+                pairs.append((abs(value), value, names[i], names[j], kind))
+                break
     table = table_of("strongest pairs of parameters", "", "measure", "value")
     for _, value, a, b, kind in sorted(pairs, reverse=True)[:_SHOWN]:
         table.add_row(str(a), str(b), kind, f"{value:.3f}")

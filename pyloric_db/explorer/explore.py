@@ -1,6 +1,7 @@
 """`make_server`: the explorer of a database, ready to be served."""
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from pyloric_db.errors import ConfigError, QueryError
@@ -32,12 +33,8 @@ def make_server(
         ConfigError: bokeh is missing, or the port is in use.
         QueryError: no circuit is finished yet.
     """
-    try:
-        import bokeh  # noqa: F401
-    except ModuleNotFoundError:
-        raise ConfigError(
-            "the explorer needs bokeh: install pyloric-db with the extra 'explore'"
-        ) from None
+    if find_spec("bokeh") is None:
+        raise ConfigError("the explorer needs bokeh: install pyloric-db with the extra 'explore'")
     from pyloric_db.explorer.bins import Bins
     from pyloric_db.explorer.page import Page, first_columns, first_pair
     from pyloric_db.explorer.server import LoopbackServer

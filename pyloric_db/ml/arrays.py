@@ -178,7 +178,7 @@ def _own_columns(db: Database) -> dict[str, int]:
 def without_missing(arrays: Arrays) -> Arrays:
     """The circuits that lack nothing; QueryError where there is none."""
     both = (arrays.inputs.present, arrays.targets.present)
-    whole: Flags = np.concatenate(both, axis=1).all(axis=1)  # type: ignore[assignment]
+    whole: Flags = np.all(np.concatenate(both, axis=1), axis=1)
     if not whole.any():
         raise QueryError(
             f"each of the {len(whole):,} circuits lacks a value: use missing='mask' or 'fill', "

@@ -95,17 +95,18 @@ def build(
     plan = make_plan(recipe, limit=limit, sample=sample, seed=seed, ids=ids)
     profile = profile_of(cluster, workers)
     files = files_at(path)
-    check_target(files, plan.manifest)
+    ledger = Ledger(files)
+    check_target(ledger, plan.manifest)
     begun = files.exists(MANIFEST_FILE)
     if not resume and begun:
         raise DatabaseError(f"{files} holds a database already, and resume is off")
     with build_lock(files), _writing(files), ExitStack() as stack:
-        manifest = create(files, plan.manifest)
+        manifest = create(ledger, plan.manifest)
         if retry_failed:
             clear_failures(files)
-        finished, aside, todo = todo_of(files, manifest)
-        has_cells = _cells_stored(files, plan)
-        Ledger(files).forget()
+        finished, aside, todo = todo_of(ledger, manifest)
+        has_cells = _grid_cells(plan) is None or cells_intact(ledger)
+        del ledger  # its rows may be a gigabyte
         crew: Crew | None = None
 
         def run(shards: list[int]) -> list[int]:
@@ -133,10 +134,10 @@ def build(
     return open_database(files)
 
 
-def todo_of(files: Files, manifest: Manifest) -> tuple[set[int], set[int], list[int]]:
+def todo_of(ledger: Ledger, manifest: Manifest) -> tuple[set[int], set[int], list[int]]:
     """Shards that are finished, that were set aside, and that are to be built."""
-    finished = Ledger(files).done_shards()
-    aside = {f.shard for f in failures(files)} - finished
+    finished = ledger.done_shards()
+    aside = {f.shard for f in failures(ledger.files)} - finished
     todo = [s for s in range(manifest.n_shards) if s not in finished and s not in aside]
     return finished, aside, todo
 
@@ -161,11 +162,6 @@ def _set_aside(files: Files, manifest: Manifest, shards: list[int]) -> ShardErro
         f"({names}{more}); the rest of {files} is built. `pyloric-db status {files}` shows the "
         "errors, `pyloric-db build --retry-failed` tries again"
     )
-
-
-def _cells_stored(files: Files, plan: Plan) -> bool:
-    """Whether the database has the thermalised cells that it should have."""
-    return _grid_cells(plan) is None or cells_intact(files)
 
 
 def _grid_cells(plan: Plan) -> np.ndarray | None:

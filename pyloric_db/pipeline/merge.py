@@ -59,11 +59,11 @@ def merge(sources: Sequence[Where], path: Where, *, progress: Progress | None = 
     path = files_at(path)
     check_target(path, manifest)
     with build_lock(path):
-        manifest = create(path, manifest)
-        if not cells_intact(path):
-            _copy_cells(parts, path)
         ledger = Ledger(path)
-        todo = set(range(manifest.n_shards)) - ledger.done_shards() | damaged_shards(path)
+        manifest = create(ledger, manifest)
+        if not cells_intact(ledger):
+            _copy_cells(parts, path)
+        todo = set(range(manifest.n_shards)) - ledger.done_shards() | damaged_shards(ledger)
         done = manifest.n_circuits - sum(map(manifest.shard_size, todo))
         for shard in sorted(todo):
             start = shard * manifest.shard_circuits

@@ -1,7 +1,6 @@
 """Cluster profiles: a TOML file that says where a build runs."""
 
 import re
-import tomllib
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -9,7 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from pyloric_db.errors import ConfigError, nearest
-from pyloric_db.pipeline.recipe import packaged_texts, sentence
+from pyloric_db.pipeline.recipe import sentence
+from pyloric_db.pipeline.toml_files import packaged_texts, read_toml
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Text = Annotated[str, Field(pattern=r"^[^\n]+$")]
@@ -122,7 +122,7 @@ class SchedulerProfile(_Profile):
 Profile = LocalProfile | LocalGpuProfile | SlurmProfile | SchedulerProfile
 
 _ANY: TypeAdapter[Profile] = TypeAdapter(Annotated[Profile, Field(discriminator="kind")])
-_KINDS: dict[str, type[_Profile]] = {
+_KINDS: dict[str, type[Profile]] = {
     "local": LocalProfile,
     "local-gpu": LocalGpuProfile,
     "slurm": SlurmProfile,
@@ -152,30 +152,7 @@ def load_profile(profile: "str | Path | dict[str, Any] | Profile") -> Profile:
     """
     if isinstance(profile, _Profile):
         return profile
-    if isinstance(profile, dict):
-        return _validated(profile, "cluster profile", Path())
-    packaged = packaged_profiles()
-    if str(profile) in packaged:
-        return _parsed(packaged[str(profile)], f"cluster profile {profile}", Path())
-    path = Path(profile)
-    if not path.is_file():
-        raise ConfigError(
-            f"there is no cluster profile {str(profile)!r}: give a TOML file or one of "
-            f"{', '.join(packaged)}{nearest(str(profile), list(packaged))}"
-        )
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as err:
-        raise ConfigError(f"{path} cannot be read as text: {err}") from err
-    return _parsed(text, str(path), path.parent)
-
-
-def _parsed(text: str, where: str, folder: Path) -> Profile:
-    try:
-        content = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as err:
-        raise ConfigError(f"{where} is not TOML: {err}") from err
-    return _validated(content, where, folder)
+    return _validated(*read_toml(profile, "cluster profile", packaged_profiles()))
 
 
 def _validated(content: dict[str, Any], where: str, folder: Path) -> Profile:
@@ -199,7 +176,7 @@ def _validated(content: dict[str, Any], where: str, folder: Path) -> Profile:
             if not Path(file).is_file():
                 raise ConfigError(f"{where}: {name} names {file!r}, which is no file")
         profile = profile.model_copy(update=files)
-    return profile  # type: ignore[return-value]
+    return profile
 
 
 def profile_schema() -> dict[str, Any]:

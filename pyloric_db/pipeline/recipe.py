@@ -2,10 +2,8 @@
 
 import hashlib
 import re
-import tomllib
 from collections.abc import Callable
 from dataclasses import asdict, fields
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pyloric_db.errors import ConfigError, nearest
 from pyloric_db.model.cells import PUBLISHED_CELLS, cell_gbar
 from pyloric_db.model.circuit import PRINZ2004, Circuit, GapJunction, Source, Synapse
+from pyloric_db.pipeline.toml_files import packaged_texts, read_toml
 from pyloric_db.protocol import Protocol
 from pyloric_db.store.parameters import gbar_column, synapse_column
 from pyloric_db.vocabulary import CHANNELS
@@ -246,18 +245,6 @@ def packaged_recipes() -> dict[str, str]:
     return packaged_texts("pipelines")
 
 
-def packaged_texts(name: str) -> dict[str, str]:
-    """Names and texts of the TOML files in a folder that comes with the package."""
-    folder = resources.files("pyloric_db") / name
-    if not folder.is_dir():  # an editable install keeps them at the top of the repository
-        folder = resources.files("pyloric_db").joinpath("..", name)
-    return {
-        entry.name.removesuffix(".toml"): entry.read_text()
-        for entry in sorted(folder.iterdir(), key=lambda e: e.name)
-        if entry.name.endswith(".toml")
-    }
-
-
 def load_recipe(recipe: "str | Path | dict[str, Any] | Recipe") -> Recipe:
     """A recipe by packaged name, TOML file, parsed TOML, or as it is.
 
@@ -266,29 +253,7 @@ def load_recipe(recipe: "str | Path | dict[str, Any] | Recipe") -> Recipe:
     """
     if isinstance(recipe, Recipe):
         return _with_table(recipe, "recipe", Path())
-    if isinstance(recipe, dict):
-        return _with_table(_validated(recipe, "recipe"), "recipe", Path())
-    packaged = packaged_recipes()
-    if str(recipe) in packaged:
-        return _parsed(packaged[str(recipe)], f"recipe {recipe}")
-    path = Path(recipe)
-    if not path.is_file():
-        raise ConfigError(
-            f"there is no recipe {str(recipe)!r}: give a TOML file or one of "
-            f"{', '.join(packaged)}{nearest(str(recipe), list(packaged))}"
-        )
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as err:
-        raise ConfigError(f"{path} cannot be read as text: {err}") from err
-    return _parsed(text, str(path), path.parent)
-
-
-def _parsed(text: str, where: str, folder: Path = Path()) -> Recipe:
-    try:
-        content = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as err:
-        raise ConfigError(f"{where} is not TOML: {err}") from err
+    content, where, folder = read_toml(recipe, "recipe", packaged_recipes())
     return _with_table(_validated(content, where), where, folder)
 
 

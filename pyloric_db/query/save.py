@@ -7,6 +7,7 @@ no place for them: they stand in `FILE-metadata.json` beside it, as the W3C reco
 
 import json
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -221,12 +222,8 @@ def _from_arrays(path: Path, file_format: str) -> "xr.Dataset":
 
 
 def _netcdf_engine() -> Any:
-    try:
-        import h5netcdf  # noqa: F401
-    except ModuleNotFoundError:
-        raise ConfigError(
-            "NetCDF needs h5netcdf: install pyloric-db with the extra 'netcdf'"
-        ) from None
+    if find_spec("h5netcdf") is None:
+        raise ConfigError("NetCDF needs h5netcdf: install pyloric-db with the extra 'netcdf'")
     return "h5netcdf"
 
 

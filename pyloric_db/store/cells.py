@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from pyloric_db.errors import DatabaseError
 from pyloric_db.store.files import CELLS_FILE, FileSum, Where, difference, files_at
-from pyloric_db.store.ledger import Ledger, files_of
+from pyloric_db.store.ledger import Ledger, files_of, ledger_at
 from pyloric_db.vocabulary import CHANNELS, H_GATES, M_GATES
 
 Array = npt.NDArray[Any]
@@ -70,10 +70,11 @@ def write_cells(path: Where, columns: Mapping[str, Array]) -> None:
     )
 
 
-def cells_intact(path: Where) -> bool:
+def cells_intact(where: Where | Ledger) -> bool:
     """Whether there are thermalised cells that match their checksum."""
-    row = Ledger(path).read().cells
-    return row is not None and not any(difference(path, f) for f in files_of(row))
+    ledger = ledger_at(where)
+    row = ledger.read().cells
+    return row is not None and not any(difference(ledger.files, f) for f in files_of(row))
 
 
 def read_cells(path: Where) -> dict[str, Array]:

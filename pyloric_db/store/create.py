@@ -10,21 +10,21 @@ from pyloric_db.store.files import (
     FileSum,
     Where,
     difference,
-    files_at,
 )
-from pyloric_db.store.ledger import Ledger, LedgerRows, files_of
+from pyloric_db.store.ledger import Ledger, LedgerRows, files_of, ledger_at
 from pyloric_db.store.manifest import Manifest, read_manifest
 from pyloric_db.store.template import template_files
 
 
-def check_target(path: Where, manifest: Manifest) -> None:
-    """Whether `create` may write a database at `path`; changes nothing.
+def check_target(where: Where | Ledger, manifest: Manifest) -> None:
+    """Whether `create` may write a database there; changes nothing.
 
     Raises:
         DatabaseError: the place holds something else or another recipe's database, is of a newer
             schema, or cannot be written.
     """
-    files = files_at(path)
+    ledger = ledger_at(where)
+    files = ledger.files
     files.check_writable()
     names = files.top_names()
     if MANIFEST_FILE not in names and LEDGER_FILE not in names:
@@ -36,11 +36,11 @@ def check_target(path: Where, manifest: Manifest) -> None:
                 "choose another directory"
             )
         return
-    _kept_manifest(files, manifest, Ledger(files).read())
+    _kept_manifest(files, manifest, ledger.read())
 
 
-def create(path: Where, manifest: Manifest) -> Manifest:
-    """Makes the database at `path`, goes on with one of the same recipe, or mends its metadata.
+def create(where: Where | Ledger, manifest: Manifest) -> Manifest:
+    """Makes the database there, goes on with one of the same recipe, or mends its metadata.
 
     Files that match their checksums stay as they are, so a database built by other library
     versions keeps its own manifest, which is returned: use it for all that follows. Damaged
@@ -50,16 +50,16 @@ def create(path: Where, manifest: Manifest) -> Manifest:
     Raises:
         DatabaseError: as `check_target`; nothing is changed then.
     """
-    files = files_at(path)
-    check_target(files, manifest)
+    ledger = ledger_at(where)
+    check_target(ledger, manifest)
     try:
-        return _create(files, manifest)
+        return _create(ledger, manifest)
     except OSError as err:
-        raise DatabaseError(f"{files} cannot be written ({err.strerror or err})") from err
+        raise DatabaseError(f"{ledger.files} cannot be written ({err.strerror or err})") from err
 
 
-def _create(files: Files, ours: Manifest) -> Manifest:
-    ledger = Ledger(files)
+def _create(ledger: Ledger, ours: Manifest) -> Manifest:
+    files = ledger.files
     rows = ledger.read()
     kept = _kept_manifest(files, ours, rows)
     manifest = kept or ours

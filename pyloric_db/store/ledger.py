@@ -9,7 +9,6 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
 
 from pyloric_db.errors import DatabaseError
 from pyloric_db.store.files import (
@@ -32,10 +31,6 @@ from pyloric_db.store.sealed import (
 
 #: How `Ledger.record` begins a line, so that a million shards are listed without decoding.
 _SHARD_LINE = re.compile(rb'\{"kind":"shard","shard":(\d{1,12}),')
-
-
-#: The ledger that was read last: its file's version, and its rows.
-_latest: dict[str, Any] = {}
 
 
 class ShardRows(Mapping[int, Row]):
@@ -85,32 +80,27 @@ def files_of(row: Row) -> list[FileSum]:
 
 
 class Ledger:
-    """The ledger of the database at `path`."""
+    """The ledger of the database at `path`.
+
+    One that does not change is read once, because that of a million shards is a gigabyte and a
+    build asks several times on its way to the first shard. Let go of the object to free it.
+    """
 
     def __init__(self, path: Where) -> None:
         self.files = files_at(path)
+        self._rows: LedgerRows | None = None
+        self._version: object = None
 
     def read(self) -> LedgerRows:
         """All that is intact; damaged lines are listed, a torn last line is ignored.
 
-        The ledger of a million shards is a gigabyte: as long as it does not change it is read once
-        by a build, which asks several times on its way to the first shard, and then `forget`.
-
         Raises:
             DatabaseError: a line carries a checksum but is no row of a ledger.
         """
-        state = self.files.lines_version(LEDGER_FILE)
-        if state is None:
-            return self._read()
-        version = (self.files.address, state)
-        if _latest.get("version") != version:
-            _latest.update(version=version, rows=self._read())
-        rows: LedgerRows = _latest["rows"]
-        return rows
-
-    def forget(self) -> None:
-        """Gives back the memory of what was read."""
-        _latest.clear()
+        version = self.files.lines_version(LEDGER_FILE)
+        if self._rows is None or version is None or version != self._version:
+            self._rows, self._version = self._read(), version
+        return self._rows
 
     def _read(self) -> LedgerRows:
         header = cells = None
@@ -194,9 +184,17 @@ def _is_valid(row: Row) -> bool:
         and 1 <= row["n_circuits"] <= row["last_id"] - row["first_id"] + 1
         and isinstance(row.get("counts"), dict)
         and all(type(n) is int for n in row["counts"].values())
-        and isinstance(row.get("seconds"), int | float)
-        and math.isfinite(row["seconds"])
+        and all(_is_finite(row.get(k)) for k in ("seconds", "kernel_seconds"))
     )
+
+
+def _is_finite(value: object) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
+
+
+def ledger_at(where: Where | Ledger) -> Ledger:
+    """The ledger of a database, or the one that a caller has read already."""
+    return where if isinstance(where, Ledger) else Ledger(where)
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,9 @@ from pyloric_db.store.files import (
     differences,
     files_at,
 )
-from pyloric_db.store.ledger import Failure, Ledger, LedgerRows, failures, files_of
+from pyloric_db.store.ledger import Failure, Ledger, LedgerRows, failures, files_of, ledger_at
 from pyloric_db.store.manifest import Manifest, read_manifest
 from pyloric_db.store.sealed import read_sealed
-
-#: Finished shards are checked in blocks, several at a time.
-READERS = 4
-_BLOCK = 64
 
 
 class Damage(NamedTuple):
@@ -130,25 +126,25 @@ def verify(path: Where, progress: Callable[[int, int], None] | None = None) -> R
 
 
 def damaged_shards(
-    path: Where,
+    where: Where | Ledger,
     among: Collection[int] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> set[int]:
     """Finished shards with a file that does not match its checksum, to be made again.
 
     Args:
-        path: the database.
+        where: the database, or its ledger.
         among: only of these; None for all.
         progress: called with the files read so far and in all.
     """
     if among is not None and not among:
         return set()
-    files = files_at(path)
-    rows = Ledger(files).read().shards
+    ledger = ledger_at(where)
+    rows = ledger.read().shards
     shards = sorted(rows if among is None else set(among) & set(rows))
     shard_of = {file: shard for shard in shards for file in files_of(rows[shard])}
     found = set()
-    for read, (file, wrong) in enumerate(differences(files, list(shard_of)), start=1):
+    for read, (file, wrong) in enumerate(differences(ledger.files, list(shard_of)), start=1):
         if wrong:
             found.add(shard_of[file])
         if progress:

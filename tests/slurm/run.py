@@ -1,13 +1,12 @@
 """Builds a database in the jobs of a real Slurm, which it installs and starts on loopback.
 
-    python tests/slurm/run.py
+    PYTHONPATH=tests python -m slurm.run
 
 One job is cancelled in the middle; the database has to come out as a local build makes it. Then a
 build is interrupted, and has to leave no job behind. Needs root (or sudo) on Debian.
 """
 
 import os
-import re
 import shutil
 import signal
 import socket
@@ -21,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
+from contents import contents
 
 import pyloric_db as pyl
 from pyloric_db.pipeline.profile import packaged_profiles
@@ -228,14 +228,6 @@ def cancelled_in_the_middle(folder: Path, environment: dict[str, str]) -> None:
     pyl.build(folder / "recipe.toml", local, workers=2)
     assert contents(path) == contents(local), "differs from a local build"
     print("the same bytes as a local build")
-
-
-def contents(path: Path) -> dict[str, bytes]:
-    """Every file; the ledger without its times and checksums."""
-    found = {p.relative_to(path).as_posix(): p.read_bytes() for p in path.rglob("*") if p.is_file()}
-    timeless = rb'"(seconds|finished_at|sum)":("[^"]*"|[0-9.e-]+)'
-    found["ledger.jsonl"] = re.sub(timeless, b"", found["ledger.jsonl"])
-    return found
 
 
 def interrupted(folder: Path, environment: dict[str, str]) -> None:

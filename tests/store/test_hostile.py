@@ -114,6 +114,20 @@ def test_deep_json_is_refused(database_copy, depth):
         Ledger(database_copy).read()
 
 
+@pytest.mark.parametrize("key", ["seconds", "kernel_seconds"])
+@pytest.mark.parametrize("value", [None, "1", True, "missing"])
+def test_a_ledger_row_without_its_times_is_refused(database_copy, key, value):
+    first, *rest = (database_copy / "ledger.jsonl").read_bytes().splitlines(keepends=True)
+    row = next(unseal(line[:-1]) for line in rest if b'"kind":"shard"' in line)
+    changed = {k: v for k, v in row.items() if k != key} | (
+        {} if value == "missing" else {key: value}
+    )
+    (database_copy / "ledger.jsonl").write_bytes(first + b"".join(rest) + seal(changed))
+    for look in (status, verify):
+        with pytest.raises(DatabaseError, match="not pyloric-db's"):
+            look(database_copy)
+
+
 def _sealed_raw(body: str):
     import zlib
 

@@ -10,6 +10,7 @@ import random
 import shutil
 import signal
 import subprocess
+import threading
 import time
 import tomllib
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from contents import contents
 
 import pyloric_db as pyl
 from pyloric_db.errors import ShardError
@@ -32,7 +34,6 @@ from torture.rig import (
     Wrong,
     check_end,
     check_stopped,
-    contents,
     mounted,
     remount,
     until,
@@ -151,14 +152,11 @@ def _kill_scheduler(rig: Rig, rng: Random) -> bool:
 
 
 def _hang(rig: Rig, rng: Random) -> bool:
-    """A worker stops, or its disk does: opening a pipe that nobody reads waits for ever."""
+    """A worker stops, or its disk does: in one of them no write to a disk ever returns."""
     rig.ready()
     path = rig.path()
     if rng.random() < 0.5:
-        create(path, make_plan(rig.recipe).manifest)
-        pid = rng.choice(rig.worker_pids())
-        for shard in range(SHARDS):
-            os.mkfifo(path / "features" / f"part-{shard:06d}.parquet.{pid}.partial")
+        rig.on_a_worker(_stop_its_disk, rng)
         builder = rig.build(path)
         hit = True
     else:
@@ -170,6 +168,11 @@ def _hang(rig: Rig, rng: Random) -> bool:
     check_end(path, expected(rig), {})
     shutil.rmtree(path)
     return hit
+
+
+def _stop_its_disk() -> None:
+    """In a worker, as on a file server that is gone: what is written never gets there."""
+    os.fsync = lambda fd: threading.Event().wait()
 
 
 def _two_builders(rig: Rig, rng: Random) -> bool:

@@ -8,6 +8,7 @@ started again only when a fault has taken them.
 import json
 import multiprocessing
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from contents import contents
 from distributed import Client
 
 import pyloric_db as pyl
@@ -159,6 +161,12 @@ class Rig:
             until(lambda: len(client.scheduler_info()["workers"]) == self.workers)
         until(lambda: len(self.worker_pids()) == self.workers)
 
+    def on_a_worker(self, function: Callable[[], None], rng: random.Random) -> None:
+        """Runs a function in one of the workers."""
+        with Client(str(json.loads(self.address_file.read_text())["address"])) as client:
+            worker = rng.choice(sorted(client.scheduler_info()["workers"]))
+            client.run(function, workers=[worker])
+
     def idle(self) -> None:
         """Waits until no worker runs a shard of a builder that is gone."""
         self.start()
@@ -268,19 +276,6 @@ def _kill_tree(pid: int) -> None:
 
 
 # what has to hold
-
-
-def contents(path: Path) -> dict[str, Any]:
-    """Every file of a database by name: its bytes, the ledger's rows without their times."""
-    found: dict[str, Any] = {
-        p.relative_to(path).as_posix(): p.read_bytes() for p in path.rglob("*") if p.is_file()
-    }
-    rows = [json.loads(line) for line in found["ledger.jsonl"].splitlines()]
-    timeless = ("seconds", "finished_at", "sum")
-    found["ledger.jsonl"] = sorted(
-        json.dumps({k: v for k, v in r.items() if k not in timeless}) for r in rows
-    )
-    return found
 
 
 def ledger_lines(path: Path) -> dict[int, bytes]:

@@ -1,6 +1,6 @@
 """Brings every fault about at random moments and prints what came of it.
 
-    python tests/torture/run.py [--repetitions 20] [--seed 1] [--lanes 3] [FAULT ...]
+    PYTHONPATH=tests python -m torture.run [--repetitions 20] [--seed 1] [--lanes 3] [FAULT ...]
 
 Lanes are processes that torture databases of their own at the same time. Exit code 1 if any end
 state was not that of an undisturbed build.
@@ -17,10 +17,8 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from torture.faults import FAULTS, mounts_left  # noqa: E402
-from torture.rig import Rig  # noqa: E402
+from torture.faults import FAULTS, mounts_left
+from torture.rig import Rig
 
 
 def lane(folder: Path, faults: list[str], repetitions: int, seed: int) -> None:
@@ -104,7 +102,7 @@ def _in_lanes(folder: Path, names: list[str], arguments: argparse.Namespace) -> 
             environment |= _fake_clock(folder)
         lanes.append(
             subprocess.Popen(
-                [sys.executable, __file__, "--lane", str(folder / f"lane-{number}"),
+                [sys.executable, "-m", "torture.run", "--lane", str(folder / f"lane-{number}"),
                  "--repetitions", str(arguments.repetitions), "--seed", str(arguments.seed),
                  *faults],
                 stdout=subprocess.PIPE, env=environment, text=True,
