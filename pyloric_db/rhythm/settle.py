@@ -47,7 +47,8 @@ def settled(
     A circuit is decided when all its cells are steady. It is decided in the window after the
     transient, too, once that is as long as `protocol.silent_ms`, when the first cell, whose
     period is a feature, is steady and any cell is silent or tonic: no triphasic rhythm can
-    come of it, whatever the others do.
+    come of it, whatever the others do. A first cell that is silent must then have been so for
+    `protocol.silent_ms`: it may wait for the end of another's long burst.
 
     Args:
         trains: spike times, ms, at least since the earlier window's begin.
@@ -77,6 +78,7 @@ def _settled_from(
     pause = np.where(V_range < protocol.rest_mV, protocol.rest_ms, protocol.silent_ms)
     since = now[:, None] - pause
     silent = (last_spike < since) & (begin <= since)
+    pausing = silent & (last_spike >= now[:, None] - protocol.silent_ms)
     after_transient = begin >= protocol.transient_ms
     if not after_transient:
         silent &= trains.counts == 0
@@ -89,7 +91,7 @@ def _settled_from(
     decided = steady.all(axis=1)
     if after_transient:
         never = (silent | (activity == TONIC)).any(axis=1) & (now - begin >= protocol.silent_ms)
-        decided |= never & steady[:, 0]
+        decided |= never & steady[:, 0] & ~pausing[:, 0]
     return np.asarray(decided)
 
 

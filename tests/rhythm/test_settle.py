@@ -63,6 +63,15 @@ def test_a_cell_at_rest_is_silent_sooner():
     assert decide([[], tonic, [100.0, 900.0, 1500.0]], now=3000.0, V_range=AT_REST) == 0
 
 
+def test_a_first_cell_that_only_pauses_decides_nothing(pattern, wild):
+    """It may start again when the other's long burst is over."""
+    paused = [100.0, 200.0, 8500.0]
+    assert decide([paused, wild, wild], V_range=AT_REST) is None
+    assert decide([paused, wild, wild], now=11_600.0, V_range=AT_REST) == 0
+    abpd = pattern().cells()[0]  # beside it, another's pause is enough
+    assert decide([abpd, paused, wild], V_range=(20.0, 5.0, 20.0)) == 0
+
+
 def test_tonic_cells_are_decided(pattern, wild):
     abpd, _, py = pattern().cells()
     tonic = np.arange(10.0, 10_000.0, 130.0)
