@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from contents import contents
 
 import pyloric_db as pyl
 from pyloric_db.errors import ConfigError, DatabaseError, ShardError
@@ -59,7 +60,7 @@ def test_the_numbers_are_those_of_classify(built, tiny):
     assert_same(stored, columns_of(found), names)
 
 
-def test_one_worker_writes_the_same_bytes(tiny, tiny_db, tmp_path, contents):
+def test_one_worker_writes_the_same_bytes(tiny, tiny_db, tmp_path):
     from distributed import Client, LocalCluster
 
     with (
@@ -265,7 +266,7 @@ def test_one_build_at_a_time(tiny, tiny_db, tmp_path):
 # failures
 
 
-def test_a_shard_that_always_fails_is_set_aside(client, tiny, tiny_db, tmp_path, contents):
+def test_a_shard_that_always_fails_is_set_aside(client, tiny, tiny_db, tmp_path):
     path = tmp_path / "db"
     obstacle = path / "features" / "part-000003.parquet"
     obstacle.mkdir(parents=True)
@@ -300,7 +301,7 @@ def test_a_shard_that_always_fails_is_set_aside(client, tiny, tiny_db, tmp_path,
 
 
 @pytest.mark.slow
-def test_a_worker_that_dies_costs_nothing(tiny, tiny_db, tmp_path, contents):
+def test_a_worker_that_dies_costs_nothing(tiny, tiny_db, tmp_path):
     import signal
 
     from pyloric_db.pipeline.cluster import local_client

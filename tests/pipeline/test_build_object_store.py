@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import s3
+from contents import contents
 
 import pyloric_db as pyl
 from pyloric_db.errors import DatabaseError
@@ -32,7 +33,7 @@ def workers(client, object_store):
 
 
 @pytest.fixture
-def same_as_on_disk(tiny_db, tmp_path, contents):
+def same_as_on_disk(tiny_db, tmp_path):
     def check(url):
         report = verify(url)
         assert report.good and report.complete and not report.strays

@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+from contents import contents
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -38,7 +39,7 @@ CUTS = [
 
 
 @pytest.mark.parametrize("cuts", CUTS, ids=" ".join)
-def test_merged_is_built_in_one_go(part, tiny_db, tmp_path, contents, cuts):
+def test_merged_is_built_in_one_go(part, tiny_db, tmp_path, cuts):
     db = pyl.merge([part(cut) for cut in cuts], tmp_path / "db")
     assert db.complete and len(db) == 24
     assert contents(tmp_path / "db") == contents(tiny_db)
@@ -55,7 +56,7 @@ def test_a_part_has_the_numbers_of_the_whole(part, tiny_db):
     assert db.states([7]).identical(whole.states([7]))
 
 
-def test_a_union_with_a_gap_is_what_build_makes_of_it(part, tiny, client, tmp_path, contents):
+def test_a_union_with_a_gap_is_what_build_makes_of_it(part, tiny, client, tmp_path):
     merged = pyl.merge([part("11:24"), part("0:5")], tmp_path / "db")
     assert merged.manifest.selection["ids"] == [[0, 5], [11, 24]]
     assert contents(tmp_path / "db") == contents(part("0:5,11:24"))
@@ -65,7 +66,7 @@ def test_a_union_with_a_gap_is_what_build_makes_of_it(part, tiny, client, tmp_pa
     assert pyl.build(tiny(), tmp_path / "whole", cluster=client).complete  # mends it
 
 
-def test_ranges_of_a_sample(client, tiny, tmp_path, contents):
+def test_ranges_of_a_sample(client, tiny, tmp_path):
     sampled = {"sample": 13, "seed": 3, "cluster": client}
     for name, ids in (("a", [range(0, 9)]), ("b", [range(9, 24)]), ("all", None)):
         pyl.build(tiny(), tmp_path / name, ids=ids, **sampled)
@@ -74,7 +75,7 @@ def test_ranges_of_a_sample(client, tiny, tmp_path, contents):
     assert contents(tmp_path / "db") == contents(tmp_path / "all")
 
 
-def test_ranges_of_a_prior(client, tiny, tmp_path, contents):
+def test_ranges_of_a_prior(client, tiny, tmp_path):
     prior = {
         "count": 9,
         "parameters": {"abpd": "AB/PD 1", "lp": "LP 1", "py": "PY 1",
@@ -87,7 +88,7 @@ def test_ranges_of_a_prior(client, tiny, tmp_path, contents):
     assert contents(tmp_path / "db") == contents(tmp_path / "all")
 
 
-def test_interrupted_and_damaged_it_goes_on(part, tiny_db, tmp_path, contents):
+def test_interrupted_and_damaged_it_goes_on(part, tiny_db, tmp_path):
     def stop(done, total):
         if done >= 6:
             raise KeyboardInterrupt
@@ -159,7 +160,7 @@ def test_cells_of_another_machine_are_said(part, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_command_line(part, tiny_toml, tiny_db, tmp_path, cli, contents):
+def test_the_command_line(part, tiny_toml, tiny_db, tmp_path, cli):
     built = cli("build", tiny_toml, "--out", tmp_path / "b", "--ids", "12:24", "--workers", 1)
     assert built.returncode == 0, built.stderr
     done = cli("merge", part("0:12"), tmp_path / "b", "--out", tmp_path / "db")

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from contents import contents
 
 import pyloric_db as pyl
 from pyloric_db.store.verify import verify
@@ -57,7 +58,7 @@ def shards_done(path):
 
 
 @pytest.mark.slow
-def test_killed_twice(tiny_toml, tiny_db, tmp_path, contents):
+def test_killed_twice(tiny_toml, tiny_db, tmp_path):
     path = tmp_path / "db"
     with Build(tiny_toml, path) as build:
         assert build.wait_for_rows(1)
@@ -78,7 +79,7 @@ def test_killed_twice(tiny_toml, tiny_db, tmp_path, contents):
 
 
 @pytest.mark.slow
-def test_interrupted(tiny_toml, tiny_db, tmp_path, contents, client, tiny):
+def test_interrupted(tiny_toml, tiny_db, tmp_path, client, tiny):
     """Ctrl-C reaches every process of the terminal."""
     path = tmp_path / "db"
     with Build(tiny_toml, path) as build:
@@ -95,7 +96,7 @@ def test_interrupted(tiny_toml, tiny_db, tmp_path, contents, client, tiny):
 
 
 @pytest.mark.slow
-def test_killed_at_ten_random_moments(tiny_toml, tiny_db, tmp_path, contents):
+def test_killed_at_ten_random_moments(tiny_toml, tiny_db, tmp_path):
     path = tmp_path / "db"
     rng = random.Random(7)
     kills = 0
@@ -146,7 +147,7 @@ def flip(file):
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_a_flipped_byte_is_named_and_mended(tiny, tiny_db, tmp_path, contents, client, name):
+def test_a_flipped_byte_is_named_and_mended(tiny, tiny_db, tmp_path, client, name):
     path = shutil.copytree(tiny_db, tmp_path / "db")
     flip(path / name)
     assert {d.file for d in verify(path).damages} == {name}
@@ -167,7 +168,7 @@ def test_the_kinds_are_all_there_are(tiny_db):
 
 
 @pytest.mark.slow
-def test_the_command_line_names_and_mends(tiny_toml, tiny_db, tmp_path, contents, cli):
+def test_the_command_line_names_and_mends(tiny_toml, tiny_db, tmp_path, cli):
     path = shutil.copytree(tiny_db, tmp_path / "db")
     for name in KINDS[:-1]:
         flip(path / name)
@@ -184,7 +185,7 @@ def test_the_command_line_names_and_mends(tiny_toml, tiny_db, tmp_path, contents
 
 
 @pytest.mark.slow
-def test_any_flipped_byte(tiny, tiny_db, tmp_path, contents, client):
+def test_any_flipped_byte(tiny, tiny_db, tmp_path, client):
     rng = random.Random(3)
     files = sorted(p.relative_to(tiny_db) for p in tiny_db.rglob("*") if p.is_file())
     path = shutil.copytree(tiny_db, tmp_path / "db")
