@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 
 from pyloric_db.errors import ConfigError, DatabaseError
 from pyloric_db.pipeline.plan import layout
@@ -20,6 +21,7 @@ from pyloric_db.query.database import Database
 from pyloric_db.query.database import open as open_database
 from pyloric_db.store.cells import cells_intact, read_cells, write_cells
 from pyloric_db.store.create import check_target, create
+from pyloric_db.store.events import has_events, read_events
 from pyloric_db.store.files import Files, Where, difference, files_at
 from pyloric_db.store.ledger import Ledger, LedgerRows, files_of
 from pyloric_db.store.lock import build_lock
@@ -68,9 +70,9 @@ def merge(sources: Sequence[Where], path: Where, *, progress: Progress | None = 
         for shard in sorted(todo):
             start = shard * manifest.shard_circuits
             rows = list(_rows(pieces, start, start + manifest.shard_size(shard)))
-            columns, states, seconds = _gather(rows)
+            columns, states, events, seconds = _gather(rows)
             ids = columns.pop(CIRCUIT_ID)
-            receipt = write_shard(path, manifest, shard, ids, columns, states)
+            receipt = write_shard(path, manifest, shard, ids, columns, states, events)
             ledger.record(replace(receipt, seconds=seconds))
             done += len(ids)
             if progress is not None:
@@ -234,17 +236,20 @@ def _rows(pieces: Sequence[_Piece], start: int, stop: int) -> Iterator[_Piece]:
         begin += length
 
 
-def _gather(rows: Sequence[_Piece]) -> tuple[Arrays, Arrays, float]:
-    """Columns, states and their share of the seconds of computing, of some rows."""
-    columns, states, seconds = [], [], 0.0
+def _gather(rows: Sequence[_Piece]) -> tuple[Arrays, Arrays, pa.Table | None, float]:
+    """Columns, states, events and their share of the seconds of computing, of some rows."""
+    columns, states, events, seconds = [], [], [], 0.0
     for part, start, length in rows:
         shard, offset = divmod(start, part.manifest.shard_circuits)
-        table, state, took = _read_shard(part, shard)
+        table, state, spikes, took = _read_shard(part, shard)
         inside = slice(offset, offset + length)
         columns.append({name: values[inside] for name, values in table.items()})
         states.append({name: values[inside] for name, values in state.items()})
+        if spikes is not None:
+            events.append(spikes.slice(offset, length))
         seconds += took * length / part.manifest.shard_size(shard)
-    return _concatenate(columns), _concatenate(states), seconds
+    joined = pa.concat_tables(events) if events else None
+    return _concatenate(columns), _concatenate(states), joined, seconds
 
 
 def _concatenate(pieces: Sequence[Arrays]) -> Arrays:
@@ -252,8 +257,8 @@ def _concatenate(pieces: Sequence[Arrays]) -> Arrays:
 
 
 @lru_cache(maxsize=2)
-def _read_shard(part: _Part, shard: int) -> tuple[Arrays, Arrays, float]:
-    """Columns and states of a shard whose files match their checksums; its seconds."""
+def _read_shard(part: _Part, shard: int) -> tuple[Arrays, Arrays, pa.Table | None, float]:
+    """Columns, states and events of a shard whose files match their checksums; its seconds."""
     files, manifest, row = part.files, part.manifest, part.rows.shards[shard]
     for file in files_of(row):
         wrong = difference(files, file)
@@ -261,4 +266,5 @@ def _read_shard(part: _Part, shard: int) -> tuple[Arrays, Arrays, float]:
             raise DatabaseError(f"{files.named(file.path)} {wrong}: build {files} again to mend it")
     table = read_part(files, manifest, shard)
     columns = {c.name: numpy_column(c, table[c.name]) for c in manifest.columns}
-    return columns, read_states(files, manifest, shard), row["seconds"]
+    events = read_events(files, manifest, shard) if has_events(manifest) else None
+    return columns, read_states(files, manifest, shard), events, row["seconds"]

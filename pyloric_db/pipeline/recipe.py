@@ -144,9 +144,14 @@ class SampleSpec(_Table):
 
 
 class StoreSpec(_Table):
-    """`shard_circuits`: circuits per shard at most, which is what a kill can lose per worker."""
+    """`shard_circuits`: circuits per shard at most, which is what a kill can lose per worker.
+
+    `events`: whether the spikes of each circuit's last two periods are kept, see
+    `Database.events`.
+    """
 
     shard_circuits: int = Field(default=20_000, ge=1, le=1_000_000)
+    events: Literal["none", "last_periods"] = "none"
 
 
 class Recipe(_Table):

@@ -15,6 +15,7 @@ import numpy as np
 from pyloric_db.integrate.engine import Batch, Engine, Epoch
 from pyloric_db.model.circuit import Circuit
 from pyloric_db.model.constants import REFERENCE_TEMPERATURE_K, Constants
+from pyloric_db.pipeline.last_periods import LastPeriods
 from pyloric_db.pipeline.states import States
 from pyloric_db.protocol import Protocol
 from pyloric_db.rhythm.analyse import analyse
@@ -112,6 +113,7 @@ def run_circuits(
     circuit: Circuit,
     protocol: Protocol,
     on_done: Callable[[int], None] | None = None,
+    keep: LastPeriods | None = None,
 ) -> tuple[Columns, States]:
     """Run circuits under a protocol and analyse their rhythms.
 
@@ -122,6 +124,7 @@ def run_circuits(
         circuit: the topology.
         protocol: times, thresholds and tolerances.
         on_done: called with the number of circuits finished since the last call.
+        keep: is given the spikes of every circuit.
 
     Returns:
         the feature and run columns, each (circuit,), and the states at the end of each
@@ -152,6 +155,9 @@ def run_circuits(
             columns[name][lanes.index] = values
         for name, values in engine.stepper.unpack(lanes.batch.state).items():
             states[name][lanes.index] = values
+        if keep is not None:
+            stop_ms = lanes.epochs * protocol.epoch_ms
+            keep.add(lanes.index, lanes.trains, found["period_ms"], stop_ms, status != "ok")
 
     started = 0
     lanes: _Lanes | None = None

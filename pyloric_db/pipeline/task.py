@@ -8,6 +8,7 @@ import numpy as np
 
 from pyloric_db.pipeline.coordinate import PROGRESS_TOPIC
 from pyloric_db.pipeline.draw import netcodes, parameters
+from pyloric_db.pipeline.last_periods import LastPeriods
 from pyloric_db.pipeline.plan import has_netcode
 from pyloric_db.pipeline.recipe import Recipe
 from pyloric_db.pipeline.run import protocol_engine, run_circuits
@@ -15,6 +16,7 @@ from pyloric_db.pipeline.states import cold_states
 from pyloric_db.pipeline.thermalise import ThermalCells, distinct_cells, initial_states, thermalise
 from pyloric_db.protocol import Protocol
 from pyloric_db.store.cells import read_cells, write_cells
+from pyloric_db.store.events import has_events
 from pyloric_db.store.files import CELLS_FILE, files_at
 from pyloric_db.store.manifest import Manifest
 from pyloric_db.store.receipt import Receipt
@@ -93,16 +95,18 @@ def build_shard(
         if cells is None:
             cells = thermalise(distinct_cells(gbar)[0], protocol)
         initial = initial_states(gbar, cells, circuit)
+    keep = LastPeriods(circuit.cells, protocol) if has_events(manifest) else None
     engine = protocol_engine(circuit, protocol)
     kernel_before = engine.seconds
     found, states = run_circuits(
-        gbar, gsyn, initial, circuit=circuit, protocol=protocol, on_done=_report
+        gbar, gsyn, initial, circuit=circuit, protocol=protocol, on_done=_report, keep=keep
     )
     table = {"circuit_id": ids}
     if has_netcode(recipe):
         table["netcode"] = netcodes(columns)
     table |= columns | found
-    receipt = write_shard(path, manifest, shard, ids, table, states)
+    events = None if keep is None else keep.table()
+    receipt = write_shard(path, manifest, shard, ids, table, states, events)
     return replace(
         receipt,
         seconds=time.monotonic() - began,

@@ -194,6 +194,28 @@ class Database:
         circuit_id = (CIRCUIT, self._rows.ids_at(rows), {"units": "1", "long_name": "circuit id"})
         return chosen.assign_coords(circuit_id=circuit_id)
 
+    def events(self, ids: npt.ArrayLike) -> "xr.DataArray":
+        """The last spikes of circuits: (circuit, cell, spike) ms, NaN behind each cell's last.
+
+        Only where the recipe says `[store] events = "last_periods"`: spikes of the last two
+        periods, or, of a circuit without a period, of the last `silent_ms`. Times count from the
+        start of the run, which ended at `t_simulated_ms`; `features_from_spikes` reads them.
+
+        Args:
+            ids: circuit ids, in any order.
+
+        Raises:
+            QueryError: an id is not in the database, or it keeps no spikes.
+            DatabaseError: a file is damaged or missing.
+        """
+        from pyloric_db.query.events import last_spikes
+
+        rows = self._rows.find(ids)
+        shards, places = np.divmod(self._rows.in_states(rows), self.manifest.shard_circuits)
+        spikes = last_spikes(self.files, self.manifest, shards, places)
+        circuit_id = (CIRCUIT, self._rows.ids_at(rows), {"units": "1", "long_name": "circuit id"})
+        return spikes.assign_coords(circuit_id=circuit_id)
+
     def parameters(self, ids: npt.ArrayLike) -> "xr.Dataset":
         """Conductances: gbar (circuit, cell, channel) mS/cm2, gsyn (circuit, synapse) nS.
 

@@ -19,6 +19,7 @@ CELLS_FILE = "cells.parquet"
 LOCK_FILE = "build.lock"
 FEATURES_DIR = "features"
 STATES_DIR = "states"
+EVENTS_DIR = "events"
 
 #: Ending of files that are still being written.
 PARTIAL = ".partial"

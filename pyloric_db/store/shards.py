@@ -2,17 +2,21 @@
 
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from pyloric_db.store.events import encode_events, events_name, has_events
 from pyloric_db.store.files import STATES_DIR, Files, FileSum, Where, files_at
 from pyloric_db.store.manifest import Manifest
 from pyloric_db.store.receipt import Receipt
 from pyloric_db.store.table import encode_part, part_name
 from pyloric_db.store.template import CIRCUIT_ID, read_metadata, shard_key, state_shape
 from pyloric_db.vocabulary import STATE_VARIABLES
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Array = npt.NDArray[Any]
 
@@ -24,6 +28,7 @@ def write_shard(
     circuit_ids: npt.ArrayLike,
     columns: Mapping[str, Array],
     states: Mapping[str, Array],
+    events: "pa.Table | None" = None,
 ) -> Receipt:
     """Writes all files of one shard durably; a repeated call writes the same bytes.
 
@@ -35,6 +40,7 @@ def write_shard(
         columns: the columns of the table, each (n,). Null is NaN in numbers (int8 columns are
             then float) and "" in text. `circuit_id` may be left out.
         states: the state variables, each (n, ...) in the dims of `vocabulary.STATE_VARIABLES`.
+        events: a row per circuit, as `events.events_table` makes it, if the recipe asks for them.
 
     Raises:
         ValueError: the arrays do not fit the manifest; nothing is written then.
@@ -47,6 +53,10 @@ def write_shard(
     _check(manifest, shard, ids, table, states)
     contents = {part_name(shard): encode_part(manifest, table)}
     contents |= _encode_states(files, manifest, shard, {CIRCUIT_ID: ids, **states})
+    if (events is not None) != has_events(manifest) or (events and len(events) != len(ids)):
+        raise ValueError(f"shard {shard} must have events for each circuit if its recipe says so")
+    if events is not None:
+        contents[events_name(shard)] = encode_events(events)
     files.write(contents)
     return Receipt(
         shard=shard,
