@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 #: So many periods of the first cell are kept.
-PERIODS = 2
+PERIODS = 3
 
 
 class LastPeriods:

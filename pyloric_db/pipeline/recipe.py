@@ -146,7 +146,7 @@ class SampleSpec(_Table):
 class StoreSpec(_Table):
     """`shard_circuits`: circuits per shard at most, which is what a kill can lose per worker.
 
-    `events`: whether the spikes of each circuit's last two periods are kept, see
+    `events`: whether the spikes of each circuit's last three periods are kept, see
     `Database.events`.
     """
 

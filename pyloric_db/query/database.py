@@ -197,7 +197,7 @@ class Database:
     def events(self, ids: npt.ArrayLike) -> "xr.DataArray":
         """The last spikes of circuits: (circuit, cell, spike) ms, NaN behind each cell's last.
 
-        Only where the recipe says `[store] events = "last_periods"`: spikes of the last two
+        Only where the recipe says `[store] events = "last_periods"`: spikes of the last three
         periods, or, of a circuit without a period, of the last `silent_ms`. Times count from the
         start of the run, which ended at `t_simulated_ms`; `features_from_spikes` reads them.
 
