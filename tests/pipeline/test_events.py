@@ -67,9 +67,7 @@ def test_they_are_the_last_periods(client, tmp_path):
         assert float(again[name]) == pytest.approx(float(row[name]), rel=0.05)
 
 
-def test_merged_and_with_one_worker_they_are_the_same_bytes(
-    with_events, client, tiny, tmp_path
-):
+def test_merged_and_with_one_worker_they_are_the_same_bytes(with_events, client, tiny, tmp_path):
     pyl.build(tiny(KEEP), tmp_path / "one", workers=1)
     assert contents(tmp_path / "one") == contents(with_events)
     for name, ids in (("a", "0:7"), ("b", "7:24")):

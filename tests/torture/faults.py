@@ -14,7 +14,6 @@ import threading
 import time
 import tomllib
 from collections.abc import Callable
-from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -239,27 +238,46 @@ def _changed(file: Path) -> int:
     return file.stat().st_mtime_ns
 
 
-def _full_disk(rig: Rig, rng: Random, *, part: str) -> bool:
+def _full_disk(rig: Rig, rng: Random) -> bool:
+    """The disk of the database has room for some of its shards and a part of the next."""
     path = rig.path()
     create(path, make_plan(rig.recipe).manifest)
-    with ExitStack() as stack:
-        disk = {"features": path / "features", "states": path / "states", "ledger": path}[part]
-        stack.enter_context(mounted(disk))
-        if part == "ledger":  # nothing but it and the cells on the full disk
-            stack.enter_context(mounted(path / "features"))
-            stack.enter_context(mounted(path / "states"))
-        used = os.statvfs(disk)
+    with mounted(path):
+        used = os.statvfs(path)
         taken_kib = (used.f_blocks - used.f_bavail) * used.f_frsize // 1024
-        needs_kib = {"features": 400, "states": 300, "ledger": 28}[part]
-        remount(disk, f"size={taken_kib + rng.randrange(0, needs_kib, 4) + 4}k")
+        remount(path, f"size={taken_kib + rng.randrange(16, 700, 4)}k")
         builder = rig.build(path)
         hit = _expect(builder, 0, 2, text="No space left") == 2
         before = check_stopped(path)
-        remount(disk, "size=64m")
+        remount(path, "size=64m")
         rig.resume(path)
         check_end(path, expected(rig), before)
     shutil.rmtree(path)
     return hit
+
+
+def _full_ledger(rig: Rig, rng: Random) -> bool:
+    """The ledger alone is on a disk that is full after some of its rows."""
+    path = rig.path()
+    create(path, make_plan(rig.recipe).manifest)
+    ledger = path / "ledger.jsonl"
+    small = rig.folder / f"{path.name}-ledger"
+    with mounted(small):
+        shutil.copy(ledger, small)
+        remount(small, f"size={rng.choice([4, 8])}k")
+        subprocess.run(["mount", "--bind", small / ledger.name, ledger], check=True)
+        try:
+            builder = rig.build(path)
+            _expect(builder, 2, text="No space left")
+            before = check_stopped(path)
+        finally:
+            subprocess.run(["umount", "--lazy", ledger], check=True)
+        shutil.copy(small / ledger.name, ledger)
+    rig.resume(path)
+    check_end(path, expected(rig), before)
+    shutil.rmtree(path)
+    shutil.rmtree(small)
+    return True
 
 
 def _read_only(rig: Rig, rng: Random) -> bool:
@@ -390,7 +408,7 @@ def _failing_shard(rig: Rig, rng: Random) -> bool:
     create(path, make_plan(rig.recipe).manifest)
     shard = rng.randrange(SHARDS)
     obstacle = path / "features" / f"part-{shard:06d}.parquet"
-    obstacle.mkdir()
+    obstacle.mkdir(parents=True)
     (obstacle / "x").touch()
     _expect(rig.build(path), 1, text=f"1 of {SHARDS} shards failed 3 times")
     found = status(path)
@@ -438,17 +456,10 @@ FAULTS = {
     ),
     "ctrl-c-twice": Fault("Ctrl-C twice", partial(_interrupt, signals=(SIGINT, SIGINT))),
     "truncation": Fault("last written files cut short or zeroed after a kill", _truncate_last),
-    "full-states": Fault(
-        "full disk while states are written", partial(_full_disk, part="states"), needs_root=True
+    "full-disk": Fault(
+        "full disk while features and states are written", _full_disk, needs_root=True
     ),
-    "full-features": Fault(
-        "full disk while features are written",
-        partial(_full_disk, part="features"),
-        needs_root=True,
-    ),
-    "full-ledger": Fault(
-        "full disk while the ledger is written", partial(_full_disk, part="ledger"), needs_root=True
-    ),
+    "full-ledger": Fault("full disk while the ledger is written", _full_ledger, needs_root=True),
     "read-only": Fault("file system becomes read-only", _read_only, needs_root=True),
     "bit-flip": Fault("a bit flipped anywhere", partial(_damaged, damage=_flip)),
     "deleted": Fault("a file deleted", partial(_damaged, damage=_delete)),
