@@ -3,14 +3,13 @@
 python benchmarks/build.py [--circuits N] [--write-docs]
 """
 
-import argparse
 import sys
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from page import publish, setting, table
+from page import arguments, publish, setting, table
 
 import pyloric_db
 from pyloric_db.pipeline.machine import cores
@@ -104,9 +103,8 @@ def report(b: Build) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = arguments(__doc__)
     parser.add_argument("--circuits", type=int, default=8192)
-    parser.add_argument("--write-docs", action="store_true", help="into docs/benchmarks.md")
     args = parser.parse_args()
     found = measure(args.circuits)
     publish(

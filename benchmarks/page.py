@@ -1,5 +1,6 @@
 """docs/benchmarks.md: every benchmark writes its own section."""
 
+import argparse
 import sys
 import time
 from pathlib import Path
@@ -15,6 +16,16 @@ Every section is written by the command that it names and says where and when it
 unit is the circuit-step: one dt (0.05 ms) of a three-cell circuit; Mcs is a million of them. A
 simulated second is 20,000 circuit-steps.
 """
+
+
+def arguments(doc: str | None, page: Path = PAGE) -> argparse.ArgumentParser:
+    """The command line of a script with this docstring, which may write to a page."""
+    parser = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    into = page.relative_to(DOCS.parent)
+    parser.add_argument("--write-docs", action="store_true", help=f"into {into}")
+    return parser
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:

@@ -135,7 +135,7 @@ class Brian2:
         with tempfile.TemporaryDirectory() as folder:
             _, monitor = self._simulate(problem, duration_ms, dt_ms, folder)
             who, when = np.array(monitor.i), np.array(monitor.t / brian2.ms)
-        self._folder = None
+        self._network = None  # the device holds one program, and that was another
         return [
             [np.sort(when[who == i * N_CELLS + k]) for k in range(N_CELLS)]
             for i in range(len(problem))

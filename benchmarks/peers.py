@@ -7,7 +7,6 @@ another model is worth nothing. Then the engines are timed in turns. Each runs i
 own with one thread. Exit code 1 if an engine computes something else.
 """
 
-import argparse
 import importlib
 import os
 import sys
@@ -22,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from page import publish, setting, table
+from page import arguments, publish, setting, table
 from problem import Problem, Run, Spikes, random_circuits
 
 from pyloric_db.rhythm.recordings import features_from_spikes
@@ -186,11 +185,8 @@ def report(runs: dict[str, list[Run]], versions: dict[str, str]) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__)
     parser.add_argument("--quick", action="store_true", help="64 circuits, two repetitions")
-    parser.add_argument("--write-docs", action="store_true", help="into docs/benchmarks.md")
     args = parser.parse_args()
     n, repetitions = (64, 2) if args.quick else (CIRCUITS, REPETITIONS)
 

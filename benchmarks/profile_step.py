@@ -7,7 +7,6 @@ jaxpr, instructions in the machine code (objdump). Shares of the time are sample
 processor's clock (perf), without which they are left out. For x86 processors with AVX2, on Linux.
 """
 
-import argparse
 import glob
 import os
 import re
@@ -23,8 +22,9 @@ from typing import Any
 
 import numpy as np
 from hlo import Body, Loop, loop_of, step_body
-from page import DOCS, setting, table
+from page import DOCS, arguments, setting, table
 
+PROFILE = DOCS / "profile.md"
 EPOCHS = 8
 #: Operations of a jaxpr that compute; the others move or name things.
 ARITHMETIC = {
@@ -267,15 +267,11 @@ def distance(rate: float, instructions: float, spilled: float) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--write-docs", action="store_true", help="into docs/profile.md")
-    args = parser.parse_args()
+    args = arguments(__doc__, PROFILE).parse_args()
     text = report()
     print(text)
     if args.write_docs:
-        (DOCS / "profile.md").write_text(text, encoding="utf-8")
+        PROFILE.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

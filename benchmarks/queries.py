@@ -11,7 +11,6 @@ import argparse
 import json
 import os
 import platform
-import re
 import resource
 import subprocess
 import sys
@@ -251,7 +250,9 @@ def compare(path: Path) -> str:
     lines.append(f"| peak memory of all of it | 2 GB | **{peaks[0]}** | {' | '.join(peaks[1:])} |")
     rows = ours["answers"]["all rows of these, all columns"][0]
     pyloric = ours["answers"]["all pyloric rows, all columns"][0]
+    # not above: an engine's process measures how long its own import takes
     import pyloric_db
+    from pyloric_db.pipeline.machine import processor
 
     size = len(pyloric_db.open(path))
     index = sum(p.stat().st_size for p in path.glob("derived/*.parquet"))
@@ -265,7 +266,7 @@ def compare(path: Path) -> str:
 (`pyloric-db index`). {rows:,} circuits are pyloric with a period between 1500 and 1600 ms,
 {pyloric:,} are pyloric; between 1200 and 1400 ms there is none. The rows are drawn from a
 database that was built (`benchmarks/make_database.py`), not simulated one by one. Times are the
-best of up to {REPEATS - 1} warm runs on {os.cpu_count()} cores ({_processor()}), each library in a
+best of up to {REPEATS - 1} warm runs on {os.cpu_count()} cores ({processor()}), each library in a
 process of its own; in brackets, how many times longer it takes than pyloric-db. The other libraries
 read the parts, as anybody would without this package; all agree on every answer. The load of the
 machine was {load:.0f}: above {os.cpu_count()}, other work shared it, and all times are too long.
@@ -286,25 +287,6 @@ def _shown(seconds: float) -> str:
     return f"{1000 * seconds:.3g} ms" if seconds < 0.9995 else f"{seconds:.3g} s"
 
 
-def _processor() -> str:
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return platform.processor() or platform.machine()
-    match = re.search(r"model name\s*:\s*(.+)", text)
-    return match[1] if match else platform.machine()
-
-
-def write_section(file: Path, section: str) -> None:
-    """Puts a section in place of the one of the same heading, or at the end."""
-    text = file.read_text() if file.exists() else "# Benchmarks\n"
-    heading = section.splitlines()[0]
-    before, found, after = text.partition(f"{heading}\n")
-    following = after.find("\n## ")
-    rest = after[following + 1 :] if found and following >= 0 else ""
-    file.write_text(f"{before.rstrip()}\n\n{section}" + (f"\n{rest}" if rest else ""))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("database", type=Path)
@@ -317,7 +299,10 @@ def main() -> None:
     section = compare(arguments.database.resolve())
     print(section)
     if arguments.write:
-        write_section(arguments.write, section)
+        from page import INTRO, replaced
+
+        page = arguments.write.read_text(encoding="utf-8") if arguments.write.exists() else INTRO
+        arguments.write.write_text(replaced(page, "Queries", section), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ and draws docs/scaling.png; the numbers of docs/scaling.md are from there.
 
 import argparse
 import json
+import os
 import platform
 import tempfile
 import threading
@@ -21,6 +22,7 @@ import psutil
 from pyloric_db.pipeline.cluster import Crew, Prepare, local_client
 from pyloric_db.pipeline.coordinate import Coordinator
 from pyloric_db.pipeline.plan import make_plan
+from pyloric_db.plot.canvas import new_figure
 from pyloric_db.store.create import check_target, create
 from pyloric_db.store.files import LEDGER_FILE, FileSum
 from pyloric_db.store.ledger import Ledger
@@ -63,8 +65,6 @@ class Watch(threading.Thread):
 
 def drive(folder: Path, shards: int, workers: int) -> dict[str, Any]:
     """Runs trivial shards; seconds per shard, and memory over shards done."""
-    import os
-
     ledger = Ledger(folder)
     with local_client(workers) as client:
         client.register_plugin(Prepare())
@@ -118,7 +118,7 @@ def resume(folder: Path, rows: int) -> dict[str, Any]:
     }  # fmt: skip
     plan = make_plan(recipe)
     path = folder / "large"
-    manifest = create(path, plan.manifest)
+    create(path, plan.manifest)
     ledger = Ledger(path)
     for start in range(0, rows - 10, 50_000):
         stop = min(start + 50_000, rows - 10)
@@ -141,13 +141,9 @@ def resume(folder: Path, rows: int) -> dict[str, Any]:
 
 def draw(found: dict[str, Any], file: Path) -> None:
     """Memory over shards done."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
     samples = found["drive"]["samples"]
-    figure, axes = plt.subplots(figsize=(7, 3.2), layout="constrained")
+    figure = new_figure(figsize=(7, 3.2))
+    axes = figure.subplots()
     for name in [n for n in samples[0] if n != "shards"]:
         axes.plot([s["shards"] / 1000 for s in samples], [s[name] for s in samples], label=name)
     axes.set(xlabel="thousand shards done", ylabel="resident memory (MiB)", ylim=(0, None))

@@ -3,10 +3,9 @@
 python benchmarks/simulation.py [--write-docs]
 """
 
-import argparse
 import sys
 
-from page import publish, setting, table
+from page import arguments, publish, setting, table
 
 from pyloric_db.pipeline.bench import SHARD_CIRCUITS, Bench, measure
 
@@ -46,9 +45,7 @@ def report(b: Bench) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--write-docs", action="store_true", help="into docs/benchmarks.md")
-    args = parser.parse_args()
+    args = arguments(__doc__).parse_args()
 
     def progress(done: int, total: int) -> None:
         print(f"{done} of {total} measurements", file=sys.stderr, flush=True)

@@ -7,20 +7,19 @@ Runge-Kutta in float64 at dt 0.0025 ms, made with an independent program. Writes
 docs/work_precision.png with --write-docs, else work_precision.png.
 """
 
-import argparse
 import sys
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
-import matplotlib
 import numpy as np
 import xarray as xr
-from page import DOCS, publish, setting, table
+from page import DOCS, arguments, publish, setting, table
 
 from pyloric_db.pipeline.compile_cache import use_compile_cache
 from pyloric_db.pipeline.simulate import simulate
+from pyloric_db.plot.canvas import COLOURS, new_figure
 from pyloric_db.rhythm.recordings import features_from_spikes
 from pyloric_db.vocabulary import STATE_VARIABLES
 
@@ -28,7 +27,7 @@ REFERENCE = Path(__file__).parent.parent / "validation" / "reference" / "rk4_flo
 SCHEMES: tuple[Literal["gates_first", "old_state"], ...] = ("gates_first", "old_state")
 DTYPES: tuple[Literal["float32", "float64"], ...] = ("float32", "float64")
 DTS_MS = (0.2, 0.1, 0.05, 0.025, 0.0125)
-DEFAULT = ("gates_first", "float32", 0.05)
+DEFAULT_DT_MS = 0.05
 FIRST_MS = 1000.0
 
 
@@ -125,15 +124,13 @@ def measure(truth: Truth, scheme: Any, dtype: Any, dt_ms: float) -> Point:
 
 def draw(points: list[Point], file: Path) -> None:
     """Two panels: error of the period and of spike times against steps per simulated second."""
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    colours = {"gates_first": "#0072b2", "old_state": "#d55e00"}
+    colours = dict(zip(SCHEMES, COLOURS, strict=False))
     lines: dict[str, dict[str, Any]] = {
         "float32": {"linestyle": "-", "marker": "o", "markersize": 7},
         "float64": {"linestyle": "--", "marker": "x", "markersize": 7},
     }
-    figure, axes = plt.subplots(1, 2, figsize=(9.5, 4.2), layout="constrained")
+    figure = new_figure(figsize=(9.5, 4.2))
+    axes = figure.subplots(1, 2)
     for scheme, dtype in product(SCHEMES, DTYPES):
         some = [p for p in points if (p.scheme, p.dtype) == (scheme, dtype)]
         x = [p.steps_per_s for p in some]
@@ -151,7 +148,7 @@ def draw(points: list[Point], file: Path) -> None:
         axis.set_xticks([1000 / dt for dt in DTS_MS])
         axis.set_xticklabels([f"{1000 / dt:,.0f}\n({dt:g})" for dt in DTS_MS])
         axis.minorticks_off()
-        axis.axvline(1000 / DEFAULT[2], color="0.8", zorder=0)
+        axis.axvline(1000 / DEFAULT_DT_MS, color="0.8", zorder=0)
         axis.grid(axis="y", color="0.92")
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].legend(frameon=False)
@@ -175,11 +172,8 @@ def report(points: list[Point]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__)
     parser.add_argument("--quick", action="store_true", help="float32 at 0.1 and 0.05 ms only")
-    parser.add_argument("--write-docs", action="store_true", help="into docs/benchmarks.md")
     args = parser.parse_args()
     use_compile_cache()
     truth = Truth.load()

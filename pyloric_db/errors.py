@@ -37,3 +37,8 @@ def nearest(name: str, allowed: "list[str] | tuple[str, ...]") -> str:
 
     match = get_close_matches(name, list(allowed), n=1, cutoff=0.5)
     return f"; did you mean {match[0]!r}?" if match else ""
+
+
+def first_line(err: BaseException) -> str:
+    """The first line of a library's message."""
+    return (str(err).strip() or type(err).__name__).splitlines()[0]

@@ -81,7 +81,7 @@ def as_reference(
         (at[j.cell_1], at[j.cell_2], float(g))
         for j, g in zip(circuit.gap_junctions, gsyn[len(chemical) :], strict=True)
     ]
-    network = reference.Network(gbar, chemical, gaps, **options)  # type: ignore[arg-type]
+    network = reference.Network(gbar, chemical, gaps, **options)
     x = reference.State(state["V"], state["Ca"], state["m"], state["h"], np.array(s, float))
     return network, x
 

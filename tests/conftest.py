@@ -5,6 +5,7 @@ import copy
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import uuid
@@ -139,6 +140,22 @@ def tiny_db(client: Any, tiny: Any, tmp_path_factory: pytest.TempPathFactory) ->
     path = tmp_path_factory.mktemp("tiny") / "db"
     pyloric_db.build(tiny(), path, cluster=client)
     return path
+
+
+@pytest.fixture(scope="session")
+def pristine(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    """A complete database of random values, and its manifest. Not to be changed."""
+    import synthetic
+
+    path = tmp_path_factory.mktemp("pristine") / "db"
+    return path, synthetic.build(path)
+
+
+@pytest.fixture
+def database(pristine: tuple[Path, Any], tmp_path: Path) -> tuple[Path, Any]:
+    """The same, which the test may damage."""
+    path, manifest = pristine
+    return shutil.copytree(path, tmp_path / "db"), manifest
 
 
 @pytest.fixture(scope="session")

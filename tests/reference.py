@@ -203,4 +203,4 @@ PYLORIC_SYNAPSES = (
 def pyloric(gbar: np.ndarray, gsyn_nS: np.ndarray, **options: object) -> Network:
     """The three-cell circuit: gbar (3, 8), gsyn (7,) in the published order."""
     chemical = tuple((*s, float(g)) for s, g in zip(PYLORIC_SYNAPSES, gsyn_nS, strict=True))
-    return replace(Network(gbar, chemical), **options)  # type: ignore[arg-type]
+    return replace(Network(gbar, chemical), **options)

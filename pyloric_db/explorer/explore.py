@@ -32,6 +32,7 @@ def make_server(
     Raises:
         ConfigError: bokeh is missing, or the port is in use.
         QueryError: no circuit is finished yet.
+        DatabaseError: a column cannot be read.
     """
     if find_spec("bokeh") is None:
         raise ConfigError("the explorer needs bokeh: install pyloric-db with the extra 'explore'")
@@ -48,8 +49,12 @@ def make_server(
 
     server = LoopbackServer(show, port)
     names = dict.fromkeys((*first_columns(bins), *first_pair(bins)))
-    for done, name in enumerate(names, start=1):
-        bins.load(name)
-        if progress:
-            progress(done, len(names))
+    try:
+        for done, name in enumerate(names, start=1):
+            bins.load(name)
+            if progress:
+                progress(done, len(names))
+    except BaseException:
+        server.close()
+        raise
     return server

@@ -83,7 +83,9 @@ class Page:
         self.simulate, self.workers = simulate, workers
         self._asked = {"list": 0, "circuit": 0}
         names, pair = first_columns(bins), first_pair(bins)
-        self.cross = CrossFilter([bins.load(n) for n in names], self._load_pair(*pair))
+        self.cross = CrossFilter(
+            [bins.load(n) for n in names], (bins.load(pair[0]), bins.load(pair[1]))
+        )
         self.words = Div(width=900, name="selected")
         self.problem = Div(width=900, height=16, name="problem")
         clear = Button(label="lift all brushes", width=140, name="clear")
@@ -150,26 +152,23 @@ class Page:
             self._complain(f"{name} is already shown")
             panel.menu.value = panel.binned.name
             return
-        binned = self._load(name)
-        if binned is None:
+        found = self._load(name)
+        if found is None:
             panel.menu.value = panel.binned.name
             return
-        panel.show_column(binned)
+        panel.show_column(found[0])
         self.cross.replace([p.binned for p in self.panels], self.cross.pair)
         self._show(self.cross.linked())
         self._list()
 
-    def _load(self, name: str) -> Binned | None:
+    def _load(self, *names: str) -> list[Binned] | None:
         try:
-            binned = self.bins.load(name)
+            found = [self.bins.load(name) for name in names]
         except PyloricDBError as error:
             self._complain(str(error))
             return None
         self._complain("")
-        return binned
-
-    def _load_pair(self, x: str, y: str) -> tuple[Binned, Binned]:
-        return self.bins.load(x), self.bins.load(y)
+        return found
 
     def _complain(self, sentence: str) -> None:
         self.problem.text = f"<span style='color:#a00'>{escape(sentence)}</span>"
@@ -212,10 +211,14 @@ class Page:
             axis.major_label_overrides = dict(enumerate(binned.names))
 
     def _choose_pair(self, attr: str, old: str, new: str) -> None:
-        x, y = self._load(self.x_menu.value), self._load(self.y_menu.value)
-        if x is None or y is None:
+        shown = [binned.name for binned in self.cross.pair]
+        if [self.x_menu.value, self.y_menu.value] == shown:
+            return  # a menu that was set back, as below
+        found = self._load(self.x_menu.value, self.y_menu.value)
+        if found is None:
+            self.x_menu.value, self.y_menu.value = shown
             return
-        self.cross.replace([p.binned for p in self.panels], (x, y))
+        self.cross.replace([p.binned for p in self.panels], (found[0], found[1]))
         self._place_density()
         self._show(self.cross.linked())
 

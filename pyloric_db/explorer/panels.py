@@ -88,7 +88,7 @@ class Panel:
         self.figure.add_layout(self.brushed)
         self.layout: LayoutDOM = column(self.menu, self.figure)
         self._on_brush = on_brush
-        self.menu.on_change("value", lambda _, old, new: self._choose(old, new, on_choose))
+        self.menu.on_change("value", lambda _, old, new: self._choose(new, on_choose))
         self.figure.on_event(MouseEnter, lambda _: on_enter(self))
         self.figure.on_event(SelectionGeometry, self._geometry)
         self.figure.on_event(DoubleTap, lambda _: self._lift())
@@ -129,7 +129,7 @@ class Panel:
         if brush is not None:
             self.brushed.update(left=self.binned.edges[brush[0]], right=self.binned.edges[brush[1]])
 
-    def _choose(self, old: str, new: str, on_choose: Callable[["Panel", str], None]) -> None:
+    def _choose(self, new: str, on_choose: Callable[["Panel", str], None]) -> None:
         if new != self.binned.name:
             on_choose(self, new)
 

@@ -120,5 +120,9 @@ class LoopbackServer:
         except KeyboardInterrupt:
             pass
         finally:
-            self._server.stop()
-            self.workers.shutdown(wait=False, cancel_futures=True)
+            self.close()
+
+    def close(self) -> None:
+        """Lets go of the port; what is being made for pages is not waited for."""
+        self._server.stop()
+        self.workers.shutdown(wait=False, cancel_futures=True)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -144,14 +144,15 @@ class Engine:
         self.dt_ms = dt_ms
         self.epoch_ms = epoch_ms
         self.dtype = dtype
-        self.stepper = make_stepper(
+        step_of = partial(
+            make_stepper,
             circuit,
             dt=dt_ms,
             scheme=scheme,
-            dtype=dtype,
             constants=constants,
             temperature_K=temperature_K,
         )
+        self.stepper = step_of(dtype=dtype)
         #: steps from one sample to the next
         self.stride = _largest_divisor(n_steps, int(SAMPLE_MS / dt_ms + 1e-9))
         n_samples = n_steps // self.stride
@@ -165,15 +166,9 @@ class Engine:
         self._n_samples = n_samples
         self._kernel: EpochKernel | None = None
         if dtype == "float32" and gpu_is_used():
-            stepper = make_stepper(
-                circuit,
-                dt=dt_ms,
-                scheme=scheme,
-                constants=constants,
-                temperature_K=temperature_K,
-                arithmetic=GpuArithmetic(),
+            self._kernel = EpochKernel(
+                step_of(arithmetic=GpuArithmetic()), stride=self.stride, **self._shape
             )
-            self._kernel = EpochKernel(stepper, stride=self.stride, **self._shape)
         self._widths = WIDTHS if jax.default_backend() == "cpu" else GPU_WIDTHS
         #: circuits that run at the same time at the best rate
         self.lanes = self._kernel.lanes if self._kernel else self._widths[-1]
@@ -231,7 +226,8 @@ class Engine:
     ) -> tuple[Batch, Epoch, dict[str, np.ndarray]]:
         """Run one epoch and record state variables.
 
-        The steps are the same as those of `epoch`, and so are the spikes.
+        The steps are the same as those of `epoch`, and so are the spikes; but on a GPU, where
+        `epoch` has its kernel, JAX takes them here, and they differ in rounding.
 
         Args:
             batch: circuits to run.
@@ -277,13 +273,13 @@ class Engine:
         batch = batch.map(on_host)
         padded = batch.padded(self._width_for(len(batch)))
         state, done = padded.state, 0
-        found = tuple(np.array(a[..., : len(batch)]) for a in batch.state)
+        found = tuple(np.array(a) for a in batch.state)
         for n in np.unique(n_steps):
             with self._precision():
                 state = self._advance(state, padded.parameters, n - done)
             done = n
+            there = np.flatnonzero(n_steps == n)
             for values, now in zip(found, state, strict=True):
-                there = np.flatnonzero(n_steps == n)
                 values[..., there] = np.asarray(now)[..., there]
         return found
 

@@ -70,9 +70,9 @@ def export(
         circuits of each part.
 
     Raises:
-        ConfigError: the format or the split is not valid, the directory is not empty or
-            cannot be written, or a part gets no circuit.
-        QueryError: as `to_arrays`.
+        ConfigError: the format or the split is not valid, or the directory is not empty or
+            cannot be written.
+        QueryError: as `to_arrays`, or a part gets no circuit.
     """
     if file_format not in FORMATS:
         raise ConfigError(f"the format must be one of {', '.join(FORMATS)}, not {file_format!r}")
@@ -94,7 +94,7 @@ def export(
             _write(part, work, name, file_format, missing)
         (work / CONSTANTS_FILE).write_text(json.dumps(constants, indent=2) + "\n")
         text = _readme(db, parts, constants, file_format, where, missing, shares)
-        (work / README_FILE).write_text(text)
+        (work / README_FILE).write_text(text, encoding="utf-8")
         if target.exists():
             target.rmdir()
         work.replace(target)
@@ -110,6 +110,8 @@ def _check_target(target: Path) -> None:
         raise ConfigError(f"{target} is not a directory")
     if target.is_dir() and any(target.iterdir()):
         raise ConfigError(f"{target} is not empty: choose another directory")
+    if not target.name:
+        raise ConfigError(f"{target} must be a directory with a name, which is made anew")
     if not target.absolute().parent.is_dir():
         raise ConfigError(f"{target} cannot be made: {target.parent} is no directory")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pyloric_db.errors import ConfigError, nearest
+from pyloric_db.errors import ConfigError, first_line, nearest
 from pyloric_db.model.cells import cell_gbar
 from pyloric_db.model.circuit import Circuit
 from pyloric_db.pipeline.ranges import Ranges, check_ranges, ids_of_rows, ranges_text
@@ -241,7 +241,7 @@ def _table(spec: TableSpec, circuit: Circuit) -> Columns:
         else:
             table = pyarrow.csv.read_csv(pa.BufferReader(content))
     except (OSError, pa.ArrowException) as err:
-        raise ConfigError(f"{path} is not a CSV or Parquet table: {err}") from err
+        raise ConfigError(f"{path} is not a CSV or Parquet table: {first_line(err)}") from err
     allowed = [n for n in parameter_names(circuit) if n not in circuit.cells]
     if table.num_rows == 0:
         raise ConfigError(f"{path} has no rows")

@@ -91,7 +91,6 @@ def _unlike_pairs(codes: Codes, deepest: int) -> dict[tuple[int, frozenset[int]]
     that are smaller by the size of a dimension.
     """
     costs: dict[tuple[int, frozenset[int]], int] = {}
-    every = range(codes.ndim)
 
     def visit(first: Codes, last: Codes, inside: tuple[int, ...], free: tuple[int, ...]) -> None:
         for place, d in enumerate(free):
@@ -108,7 +107,7 @@ def _unlike_pairs(codes: Codes, deepest: int) -> dict[tuple[int, frozenset[int]]
                 )
 
     whole = np.ascontiguousarray(codes)
-    visit(whole, whole, (), tuple(every))
+    visit(whole, whole, (), tuple(range(codes.ndim)))
     return costs
 
 

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pyloric_db.plot.canvas import COLOURS, check_suffix, new_figure, save
+from pyloric_db.plot.traces import draw_bursts
 from pyloric_db.protocol import Protocol
-from pyloric_db.rhythm.bursts import find_bursts
+from pyloric_db.rhythm.bursts import Bursts, find_bursts
 from pyloric_db.rhythm.spikes import SpikeTrains
 from pyloric_db.vocabulary import CELLS, CRITERIA, label
 
@@ -59,23 +60,18 @@ def plot_match(
     save(figure, path)
 
 
-def _trains(padded: Any) -> SpikeTrains:
-    return SpikeTrains.from_padded(np.asarray(padded, float)[None], CELLS)
+def _bursts(padded: Any, stop_ms: float) -> Bursts:
+    """Bursts of the cells whose spike times (cell, spike) these are."""
+    trains = SpikeTrains.from_padded(np.asarray(padded, float)[None], CELLS)
+    return find_bursts(trains, 0.0, stop_ms, Protocol())
 
 
-def _bursts(trains: SpikeTrains, cell: int, stop_ms: float) -> tuple[Any, Any]:
-    """Starts and ends of a cell's bursts, ms."""
-    bursts = find_bursts(trains, 0.0, stop_ms, Protocol())
-    here = slice(bursts.offsets[cell], bursts.offsets[cell + 1])
-    return bursts.start_ms[here], bursts.end_ms[here]
-
-
-def _onset(trains: SpikeTrains, stop_ms: float, span_ms: float) -> float:
+def _onset(bursts: Bursts, stop_ms: float, span_ms: float) -> float:
     """Start of an early AB/PD burst with `span_ms` after it.
 
     The second where there is one: the first may have been cut by the begin of the record.
     """
-    starts, _ = _bursts(trains, 0, stop_ms)
+    starts = bursts.start_ms[: bursts.offsets[1]]
     early = starts[starts + span_ms <= stop_ms]
     if len(early) == 0:
         early = starts[:1]
@@ -90,21 +86,15 @@ def _frame(ax: Any, cell: int, span_ms: float) -> None:
         ax.set_xticklabels([])
 
 
-def _bars(ax: Any, trains: SpikeTrains, cell: int, onset: float, stop: float, y: float) -> None:
-    for start, end in zip(*_bursts(trains, cell, stop), strict=True):
-        ends = (np.array([start, end]) - onset) / 1000
-        ax.plot(ends, [y, y], color=COLOURS[cell], linewidth=4, solid_capstyle="butt")
-
-
 def _recording(axes: list[Any], recording: "xr.DataArray", span_ms: float) -> None:
     times = recording.sel(cell=list(CELLS)).values
-    trains = _trains(times)
     stop = float(np.nextafter(np.nanmax(times), np.inf))
-    onset = _onset(trains, stop, span_ms)
+    bursts = _bursts(times, stop)
+    onset = _onset(bursts, stop, span_ms)
     for i, ax in enumerate(axes):
         shown = (times[i] - onset) / 1000
         ax.vlines(shown[~np.isnan(shown)], 0, 1, color=COLOURS[i], linewidth=0.7)
-        _bars(ax, trains, i, onset, stop, 1.2)
+        draw_bursts(ax, bursts, i, 1.2, COLOURS[i], onset)
         ax.set_ylim(-0.1, 1.35)
         ax.set_yticks([])
         ax.spines["left"].set_visible(False)
@@ -114,11 +104,11 @@ def _recording(axes: list[Any], recording: "xr.DataArray", span_ms: float) -> No
 def _model(axes: list[Any], simulation: "xr.Dataset", span_ms: float) -> None:
     chosen = simulation.isel(circuit=0).sel(cell=list(CELLS))
     time = chosen["time"].values
-    trains = _trains(chosen["spike_time_ms"].values)
-    onset = _onset(trains, float(time[-1]), span_ms)
+    bursts = _bursts(chosen["spike_time_ms"].values, float(time[-1]))
+    onset = _onset(bursts, float(time[-1]), span_ms)
     for i, ax in enumerate(axes):
         ax.plot((time - onset) / 1000, chosen["V"].values[i], color=COLOURS[i], linewidth=0.7)
-        _bars(ax, trains, i, onset, float(time[-1]), 62)
+        draw_bursts(ax, bursts, i, 62, COLOURS[i], onset)
         ax.set_ylim(-90, 70)
         ax.set_yticks([-60, 0])
         _frame(ax, i, span_ms)

@@ -11,9 +11,8 @@ import numpy.typing as npt
 from pyloric_db.errors import QueryError, nearest
 from pyloric_db.plot.canvas import axis_title, new_figure, short_name
 from pyloric_db.plot.clutter import best_order, stacked
-from pyloric_db.plot.tallies import grid_index, number_columns, rows
+from pyloric_db.plot.tallies import grid_index, number, number_columns, rows
 from pyloric_db.query.database import Database
-from pyloric_db.query.expression import quote_name
 from pyloric_db.vocabulary import Column
 
 if TYPE_CHECKING:
@@ -72,7 +71,8 @@ def stack(db: Database, column: str = "pyloric", axes: Sequence[str] | None = No
     for name in axes or ():
         if name not in names:
             raise QueryError(
-                f"the grid has no axis {name!r}{nearest(name, names)}: {_listed(names)}"
+                f"the grid has no axis {name!r}{nearest(name, names)}: "
+                f"it is one of {', '.join(names)}"
             )
     varying = [i for i, n in enumerate(sizes) if n > 1]
     if axes is not None:
@@ -104,21 +104,13 @@ def stack(db: Database, column: str = "pyloric", axes: Sequence[str] | None = No
     )
 
 
-def _listed(names: Sequence[str]) -> str:
-    return f"it is one of {', '.join(names)}"
-
-
-def _value(column: Column) -> str:
-    return f"CAST({quote_name(column.name)} AS DOUBLE)"
-
-
 def _most_telling(db: Database, column: Column, sizes: list[int], varying: list[int]) -> list[int]:
     """Axes along which the mean of the feature varies most, in the order of the axes."""
     variances = []
     for axis in varying:
         means = rows(
             db,
-            f"SELECT {grid_index(sizes, axis)} AS place, avg({_value(column)}) FROM circuits "
+            f"SELECT {grid_index(sizes, axis)} AS place, avg({number(column)}) FROM circuits "
             "GROUP BY place ORDER BY place",
         )
         values = [m for _, m in means if m is not None]
@@ -142,7 +134,7 @@ def _means(
         f"({grid_index(sizes, i)}) * {s}" for i, s in zip(chosen, strides, strict=True)
     )
     table = db.sql(
-        f"SELECT CAST({place} AS BIGINT) AS place, avg({_value(column)}) AS mean "
+        f"SELECT CAST({place} AS BIGINT) AS place, avg({number(column)}) AS mean "
         "FROM circuits GROUP BY place HAVING mean IS NOT NULL"
     )
     grid = np.full(math.prod(shape), np.nan, np.float32)

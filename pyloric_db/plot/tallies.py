@@ -66,9 +66,14 @@ def number_columns(db: Database, names: Sequence[str]) -> list[Column]:
     return columns
 
 
+def number(column: Column) -> str:
+    """SQL of a column's value; a flag is 0 or 1."""
+    return f"CAST({quote_name(column.name)} AS DOUBLE)"
+
+
 def extent(db: Database, column: Column) -> tuple[float, float]:
     """Lowest and highest value of a column; (0, 1) where it has none."""
-    value = f"CAST({quote_name(column.name)} AS DOUBLE)"
+    value = number(column)
     low, high = rows(db, f"SELECT min({value}), max({value}) FROM circuits")[0]
     return (0.0, 1.0) if low is None else (float(low), float(high))
 
@@ -86,7 +91,7 @@ def histogram(
     `edges` are evenly spaced, or with `log` their logarithms are.
     """
     n = len(edges) - 1
-    value = f"CAST({quote_name(column.name)} AS DOUBLE)"
+    value = number(column)
     low, high = float(edges[0]), float(edges[-1])
     outside = f"{value} < {low!r} OR {value} > {high!r}"
     if log:

@@ -7,12 +7,13 @@ import numpy as np
 
 from pyloric_db.plot.canvas import COLOURS, check_suffix, new_figure, save
 from pyloric_db.protocol import Protocol
-from pyloric_db.rhythm.bursts import find_bursts
+from pyloric_db.rhythm.bursts import Bursts, find_bursts
 from pyloric_db.rhythm.spikes import SpikeTrains
 from pyloric_db.vocabulary import label
 
 if TYPE_CHECKING:
     import xarray as xr
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
@@ -37,9 +38,7 @@ def traces_figure(simulation: "xr.Dataset", *, title: str = "") -> "Figure":
     for i, (cell, ax) in enumerate(zip(cells, axes[:, 0], strict=True)):
         colour = COLOURS[i % len(COLOURS)]
         ax.plot(time_s, simulation["V"].values[0, i], color=colour, linewidth=0.7)
-        for k in range(bursts.offsets[i], bursts.offsets[i + 1]):
-            ends = np.array([bursts.start_ms[k], bursts.end_ms[k]]) / 1000
-            ax.plot(ends, [62, 62], color=colour, linewidth=4, solid_capstyle="butt")
+        draw_bursts(ax, bursts, i, 62, colour)
         ax.set_ylabel(label(cell), rotation=0, ha="right", va="center", fontsize=12)
         ax.set_ylim(-90, 70)
         ax.set_yticks([-60, 0])
@@ -51,6 +50,15 @@ def traces_figure(simulation: "xr.Dataset", *, title: str = "") -> "Figure":
     if title:
         figure.suptitle(title, fontsize=11)
     return figure
+
+
+def draw_bursts(
+    ax: "Axes", bursts: Bursts, cell: int, height: float, colour: str, onset_ms: float = 0.0
+) -> None:
+    """The bursts of one circuit's cell as bars over time in s, which is 0 at `onset_ms`."""
+    for k in range(bursts.offsets[cell], bursts.offsets[cell + 1]):
+        ends = (np.array([bursts.start_ms[k], bursts.end_ms[k]]) - onset_ms) / 1000
+        ax.plot(ends, [height, height], color=colour, linewidth=4, solid_capstyle="butt")
 
 
 def plot_traces(simulation: "xr.Dataset", path: str | Path, *, title: str = "") -> None:

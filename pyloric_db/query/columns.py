@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pyloric_db.errors import DatabaseError, QueryError, nearest
+from pyloric_db.errors import DatabaseError, QueryError, first_line, nearest
 from pyloric_db.store.files import Files
 from pyloric_db.store.manifest import Manifest
 from pyloric_db.vocabulary import Column
@@ -161,8 +161,3 @@ def check_names(manifest: Manifest, names: Sequence[str]) -> None:
                 f"unknown column {name!r}{nearest(str(name), known)}; the table has {len(known)} "
                 "columns, which `list(db.circuits.variables)` lists"
             )
-
-
-def first_line(err: BaseException) -> str:
-    """The first line of a library's message."""
-    return (str(err).strip() or type(err).__name__).splitlines()[0]

@@ -500,7 +500,7 @@ class Database:
     def _order(self, order_by: str | Sequence[str] | None) -> str:
         terms = []
         for term in _several(order_by or ()):
-            name = term.removeprefix("-")
+            name = str(term).removeprefix("-")
             check_names(self.manifest, [name])
             terms.append(f"{quote_name(name)} {'DESC' if term != name else 'ASC'} NULLS LAST")
         return ", ".join([*terms, "circuit_id"])

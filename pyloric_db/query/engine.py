@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from pyloric_db.errors import QueryError
-from pyloric_db.query.columns import first_line
+from pyloric_db.errors import QueryError, first_line
 from pyloric_db.query.expression import quote_text
 from pyloric_db.store.files import Files
 
@@ -22,7 +21,6 @@ _SHUT = (
 
 class Engine:
     """A DuckDB connection that sees the view `circuits`, its files, and nothing else.
-
 
     `derived` is a table that `ask` may be told to read instead of the view.
     """

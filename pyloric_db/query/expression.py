@@ -77,19 +77,24 @@ def to_sql(expression: str, manifest: Manifest) -> str:
     if not expression.strip():
         raise QueryError("the query is empty: write a condition such as 'period_ms > 1200'")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Python's advice on `1 is 1` and the like
-            tree = ast.parse(expression.strip(), mode="eval")
+        tree = parsed(expression)
     except SyntaxError as err:
         raise QueryError(f"the query {_quote(expression)} is not an expression: {err.msg}") from err
     except (ValueError, MemoryError, RecursionError) as err:
         raise QueryError(f"the query {_quote(expression)} cannot be read") from err
-    part = _Translator(manifest, expression.strip()).translate(tree.body, 0)
+    part = _Translator(manifest, expression.strip()).translate(tree, 0)
     if part.kind != "condition":
         raise QueryError(
             f"the query {_quote(expression)} must be a condition, but is {_article(part)}"
         )
     return part.sql
+
+
+def parsed(expression: str) -> ast.expr:
+    """An expression as Python's grammar reads it; raises what `ast.parse` does."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Python's advice on `1 is 1`, `'\\d'` and the like
+        return ast.parse(expression.strip(), mode="eval").body
 
 
 def quote_text(text: str) -> str:

@@ -11,8 +11,7 @@ from concurrent.futures import TimeoutError as NotYet
 from pathlib import Path
 from typing import Any
 
-from pyloric_db.errors import DatabaseError, QueryError
-from pyloric_db.query.columns import first_line
+from pyloric_db.errors import DatabaseError, QueryError, first_line
 from pyloric_db.query.engine import rows_of
 from pyloric_db.query.expression import quote_text
 from pyloric_db.query.narrow import Narrowing

@@ -9,6 +9,8 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from pyloric_db.query.expression import parsed
+
 Span = tuple[float, float]
 
 
@@ -32,7 +34,7 @@ def narrow(expression: str) -> Narrowing:
     """What a valid expression says; see `pyloric_db.query.expression`."""
     flags: set[str] = set()
     spans = []
-    for part in _joined(ast.parse(expression.strip(), mode="eval").body):
+    for part in _joined(parsed(expression)):
         if isinstance(part, ast.Name):
             flags.add(part.id)
         elif isinstance(part, ast.Compare):

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from pyloric_db.query.database import Database
 
-#: Rows that are fetched by one expression.
-_AT_ONCE = 500
+#: Rows that are fetched by one expression, which may not be too long for ids of 19 digits.
+_AT_ONCE = 400
 
 DISTANCE = {
     "units": "SD",

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pyloric_db.errors import ConfigError, DatabaseError
-from pyloric_db.query.columns import first_line
+from pyloric_db.errors import ConfigError, DatabaseError, first_line
 from pyloric_db.vocabulary import CIRCUIT
 
 if TYPE_CHECKING:

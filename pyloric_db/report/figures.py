@@ -75,10 +75,7 @@ def _best_label(db: Database) -> str:
     """The strictest label that some circuit has: a report should have something to show."""
     present = {c.name for c in db.manifest.columns}
     candidates = [n for n in ("pyloric", "pyloric_like", "periodic") if n in present]
-    for name in candidates if len(db) else ():
-        if db.sql(f"SELECT count(*) FROM circuits WHERE {name}")[0][0].as_py():
-            return name
-    return candidates[0]
+    return next((name for name in candidates if db.count(name)), candidates[0])
 
 
 def _traces(db: Database, where: str) -> "Figure":

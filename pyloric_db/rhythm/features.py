@@ -144,16 +144,7 @@ def between_cells(
 
 
 def _bursts_where(bursts: Bursts, kept: Bools) -> Bursts:
-    counts = segment_count(kept, bursts.offsets)
-    return Bursts(
-        bursts.start_ms[kept],
-        bursts.end_ms[kept],
-        bursts.n_spikes[kept],
-        bursts.begun[kept],
-        bursts.ended[kept],
-        offsets_of(counts),
-        bursts.tonic,
-    )
+    return _picked(bursts, kept, segment_count(kept, bursts.offsets), bursts.tonic)
 
 
 def _bursts_of_cell(bursts: Bursts, cell: int, n_cells: int, circuits: Bools) -> Bursts:
@@ -162,6 +153,11 @@ def _bursts_of_cell(bursts: Bursts, cell: int, n_cells: int, circuits: Bools) ->
     wanted[:, cell] = circuits
     kept = np.repeat(wanted.ravel(), bursts.counts)
     counts = np.where(circuits, bursts.counts[cell::n_cells], 0)
+    return _picked(bursts, kept, counts, bursts.tonic[cell::n_cells])
+
+
+def _picked(bursts: Bursts, kept: Bools, counts: Integers, tonic: Bools) -> Bursts:
+    """Some of the bursts, `counts` of them in each of the segments that `tonic` is about."""
     return Bursts(
         bursts.start_ms[kept],
         bursts.end_ms[kept],
@@ -169,7 +165,7 @@ def _bursts_of_cell(bursts: Bursts, cell: int, n_cells: int, circuits: Bools) ->
         bursts.begun[kept],
         bursts.ended[kept],
         offsets_of(counts),
-        bursts.tonic[cell::n_cells],
+        tonic,
     )
 
 

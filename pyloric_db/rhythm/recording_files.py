@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from pyloric_db.errors import ConfigError
+from pyloric_db.errors import ConfigError, first_line
 from pyloric_db.vocabulary import CELL, CELLS, SPIKE, label
 
 #: How people write the names of the three cells; AB and PD are one cell in the model.
@@ -147,8 +147,7 @@ def _nwb_spikes(path: Path) -> Iterable[_Spike]:
     except ConfigError:
         raise
     except Exception as err:  # h5py and pynwb raise whatever they like on foreign files
-        reason = (str(err).strip() or type(err).__name__).splitlines()[0]
-        raise ConfigError(f"{path} cannot be read as NWB: {reason}") from err
+        raise ConfigError(f"{path} cannot be read as NWB: {first_line(err)}") from err
     if units is None:
         raise ConfigError(f"{path} has no units table with spike times")
     if not units:

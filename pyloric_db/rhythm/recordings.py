@@ -1,5 +1,6 @@
 """The rhythm analysis for anybody's spike times."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -43,7 +44,8 @@ def features_from_spikes(
 
     Raises:
         ConfigError: no circuit, no cell, a wrong number of cells, cell names twice, times that
-            are not numbers, not finite or not ascending, NaN before a time, or an empty window.
+            are not numbers, not finite or not ascending, NaN before a time, or a window that is
+            empty or not finite.
 
     Source: Prinz, Bucher & Marder 2004, Nat Neurosci 7:1345; see `rhythm.bursts`.
     """
@@ -52,11 +54,10 @@ def features_from_spikes(
         raise ConfigError("cells must name at least one cell, not none")
     circuit_coord = None
     if isinstance(spike_times_ms, xr.DataArray):
-        array = _with_dims(spike_times_ms, names)
-        circuit_coord = array.coords[CIRCUIT] if CIRCUIT in array.coords else None
-        trains = SpikeTrains.from_padded(array.values, names)
-    else:
-        trains = _trains(spike_times_ms, names)
+        spike_times_ms = _with_dims(spike_times_ms, names)
+        if CIRCUIT in spike_times_ms.coords:
+            circuit_coord = spike_times_ms.coords[CIRCUIT]
+    trains = _trains(spike_times_ms, names)
     if trains.n_circuits == 0:
         raise ConfigError("spike times must hold at least one circuit, not none")
 
@@ -83,6 +84,8 @@ def _with_dims(array: xr.DataArray, cells: tuple[str, ...]) -> xr.DataArray:
         )
     if CELL in array.coords:
         present = [str(name) for name in array[CELL].values]
+        if len(set(present)) != len(present):
+            raise ConfigError(f"the cells of the spike times must differ, not {', '.join(present)}")
         missing = [name for name in cells if name not in present]
         if missing:
             raise ConfigError(
@@ -97,6 +100,8 @@ def _with_dims(array: xr.DataArray, cells: tuple[str, ...]) -> xr.DataArray:
 
 def _trains(spike_times: Any, cells: tuple[str, ...]) -> SpikeTrains:
     try:
+        if isinstance(spike_times, xr.DataArray):
+            return SpikeTrains.from_padded(spike_times.values, cells)
         if isinstance(spike_times, np.ndarray) and spike_times.dtype != object:
             padded = np.asarray(spike_times, dtype=np.float64)
             return SpikeTrains.from_padded(padded[None] if padded.ndim == 2 else padded, cells)
@@ -104,9 +109,9 @@ def _trains(spike_times: Any, cells: tuple[str, ...]) -> SpikeTrains:
         if circuits and all(_is_row(item) for item in circuits):
             circuits = [circuits]  # one circuit, given as its cells
         return SpikeTrains.from_lists(circuits, cells)
-    except (TypeError, ValueError) as err:
-        if isinstance(err, ConfigError):
-            raise
+    except ConfigError:
+        raise
+    except (TypeError, ValueError, LookupError) as err:
         raise ConfigError(
             "spike times must be numbers: an array (circuit, cell, spike) or, for each circuit "
             f"and cell, a sequence of times ({err})"
@@ -123,6 +128,8 @@ def _window(window_ms: tuple[float, float]) -> tuple[float, float]:
         start, stop = (float(edge) for edge in window_ms)
     except (TypeError, ValueError) as err:
         raise ConfigError(f"window_ms must be (start, stop) in ms, not {window_ms!r}") from err
+    if not (math.isfinite(start) and math.isfinite(stop)):
+        raise ConfigError(f"window_ms must be finite, not {window_ms!r}")
     return start, stop
 
 

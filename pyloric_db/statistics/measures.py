@@ -15,9 +15,10 @@ def rank_correlations(columns: npt.NDArray[np.floating]) -> Floats:
     """Spearman's rank correlation of every pair of columns (n, k) -> (k, k).
 
     Ties have their mean rank. NaN where a column is constant, or there are fewer than two rows.
+    There may be no column at all: cells have no order, and a grid may have no other axes.
     """
     n, k = columns.shape
-    if n < 2:
+    if n < 2 or k == 0:
         return np.full((k, k), np.nan)
     ranks = np.stack([rankdata(c) for c in columns.T], axis=1)
     ranks -= ranks.mean(axis=0)

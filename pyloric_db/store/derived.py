@@ -55,10 +55,7 @@ def keep_derived(files: Files, data: bytes, table: str, made_from: str) -> str:
     older = _record(files)
     name = derived_name(table, made_from)
     files.write({name: data})
-    row: Row = {
-        "fingerprint": made_from,
-        "file": FileSum.of(name, data).to_text(),
-    }
+    row: Row = {"fingerprint": made_from, "file": FileSum.of(name, data).to_text()}
     rewrite_sealed(files, RECORD_FILE, [seal(row)[:-1]])
     if older is not None and FileSum.from_text(older["file"]).path != name:
         files.remove(FileSum.from_text(older["file"]).path)
@@ -87,5 +84,10 @@ def _record(files: Files) -> Row | None:
         row = unseal(lines[-1]) if lines else {}
     except (DatabaseError, ValueError):
         return None
-    valid = isinstance(row.get("fingerprint"), str) and is_file_sum(row.get("file"))
+    # the older file is deleted when a newer one is kept: it must not be one of the database's own
+    valid = (
+        isinstance(row.get("fingerprint"), str)
+        and is_file_sum(row.get("file"))
+        and row["file"].startswith(f"{DERIVED_DIR}/")
+    )
     return row if valid else None

@@ -30,13 +30,14 @@ class Disk(Files):
         self._plain: set[str] = set()
 
     def absence(self) -> str | None:
-        if not self.root.exists():
-            return "does not exist"
-        if not self.root.is_dir():
-            return "is not a directory"
-        if not any(self.root.iterdir()):
-            return "is empty: it holds no database"
-        return None
+        try:
+            if not self.root.exists():
+                return "does not exist"
+            if not self.root.is_dir():
+                return "is not a directory"
+            return None if self.top_names() else "is empty: it holds no database"
+        except OSError as err:
+            return f"cannot be read ({err.strerror})"
 
     def check_writable(self) -> None:
         root = self.root

@@ -4,8 +4,8 @@ Data first, then its row: a shard without a row does not exist, whatever files t
 rows of a shard replace earlier ones. Only the process that holds the build lock appends.
 """
 
-import math
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -185,11 +185,21 @@ def _is_valid(row: Row) -> bool:
         and isinstance(row.get("counts"), dict)
         and all(type(n) is int for n in row["counts"].values())
         and all(_is_finite(row.get(k)) for k in ("seconds", "kernel_seconds"))
+        and _is_moment(row.get("finished_at"))
     )
 
 
 def _is_finite(value: object) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return abs(value) <= sys.float_info.max  # an int may be too large for `math.isfinite`
+
+
+def _is_moment(value: object) -> bool:
+    try:
+        return isinstance(value, str) and datetime.fromisoformat(value).tzinfo is not None
+    except ValueError:
+        return False
 
 
 def ledger_at(where: Where | Ledger) -> Ledger:
@@ -213,7 +223,11 @@ def record_failure(path: Where, shard: int, error: str, attempts: int) -> None:
 
 
 def failures(path: Where) -> list[Failure]:
-    """Shards set aside, each once with its latest error, ascending; damaged rows are left out."""
+    """Shards set aside, each once with its latest error, ascending; damaged rows are left out.
+
+    Raises:
+        DatabaseError: a row carries a checksum but was not written by this package.
+    """
     latest = {}
     for line in read_sealed(files_at(path), FAILURES_FILE).lines:
         try:

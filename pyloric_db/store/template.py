@@ -100,8 +100,8 @@ def template_files(manifest: Manifest) -> dict[str, bytes]:
     return {f"{STATES_DIR}/{key}": value.to_bytes() for key, value in contents.items()}
 
 
-#: What may stand between a stored state and its bytes: nothing that runs what it reads.
-_CODECS = {"sharding_indexed", "bytes", "zstd", "crc32c", "vlen-utf8"}
+#: What may stand between a shard's states and their bytes: nothing that runs what it reads.
+_CODECS = {"bytes", "zstd", "crc32c"}
 
 
 def read_metadata(files: Files, manifest: Manifest) -> dict[str, bytes]:
@@ -160,6 +160,6 @@ def _check_array(array: Any, variable: str, manifest: Manifest) -> None:
     if array["chunk_grid"]["name"] != "regular" or any(g != [n, *widths] for g, n in grids):
         raise ValueError(f"{variable} has chunks that are not those of the manifest")
     inner = sharding["configuration"]
-    names = [sharding["name"], *(c["name"] for c in (*inner["codecs"], *inner["index_codecs"]))]
-    if names[0] != "sharding_indexed" or not set(names[1:]) <= _CODECS - {"sharding_indexed"}:
+    names = {c["name"] for c in (*inner["codecs"], *inner["index_codecs"])}
+    if sharding["name"] != "sharding_indexed" or not names <= _CODECS:
         raise ValueError(f"{variable} has unknown codecs")

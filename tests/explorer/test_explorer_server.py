@@ -10,7 +10,8 @@ import pytest
 import synthetic
 from serving import served
 
-from pyloric_db.errors import ConfigError
+from pyloric_db.errors import ConfigError, DatabaseError
+from pyloric_db.explorer.explore import make_server
 from pyloric_db.explorer.server import LoopbackServer
 
 
@@ -115,6 +116,25 @@ def test_a_port_in_use(inside, explorer_db):
         assert done.returncode == 2 and f"port {port} of 127.0.0.1 cannot be used" in done.stderr
     with pytest.raises(ConfigError, match="cannot be used"):
         LoopbackServer(lambda document: None, port=70_000)
+
+
+def test_a_server_that_cannot_read_lets_go_of_its_port(explorer_db, monkeypatch):
+    ports = []
+
+    def refuse(bins, name):
+        raise DatabaseError("damaged")
+
+    class Noted(LoopbackServer):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            ports.append(self.port)
+
+    monkeypatch.setattr("pyloric_db.explorer.bins.Bins.load", refuse)
+    monkeypatch.setattr("pyloric_db.explorer.server.LoopbackServer", Noted)
+    with pytest.raises(DatabaseError, match="damaged"):
+        make_server(explorer_db, None)
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", ports[0]), timeout=5)
 
 
 def test_ctrl_c_ends_it(explorer_db):

@@ -114,7 +114,10 @@ def test_bad_arguments_leave_nothing(db, tmp_path, arguments, error, message):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_directories_that_cannot_be_written(db, tmp_path):
+def test_directories_that_cannot_be_written(db, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"\. must be a directory with a name"):
+        export(db, ".", missing="mask")
     (tmp_path / "full").mkdir()
     (tmp_path / "full/thesis.txt").write_text("mine")
     (tmp_path / "file").write_text("mine")

@@ -57,7 +57,9 @@ def test_netcodes_only_where_the_axes_are_those_of_2004(tiny, named_toml):
 
 
 def test_what_decides_the_contents_decides_the_hash(tiny):
-    of = lambda changes=None, **more: make_plan(tiny(changes), **more).manifest.recipe_hash  # noqa: E731
+    def of(changes=None, **more):
+        return make_plan(tiny(changes), **more).manifest.recipe_hash
+
     hashes = [
         of(),
         of({"protocol.max_ms": 1000}),

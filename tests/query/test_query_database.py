@@ -1,3 +1,4 @@
+import errno
 import shutil
 import subprocess
 import sys
@@ -226,6 +227,15 @@ def test_no_database_is_one_sentence(tmp_path, database_copy):
         with pytest.raises(DatabaseError, match=message) as caught:
             database.open(path)
         assert "\n" not in str(caught.value)
+
+
+def test_a_directory_that_may_not_be_read(database_copy, monkeypatch):
+    def refuse(path):
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    monkeypatch.setattr("pyloric_db.store.disk.os.listdir", refuse)
+    with pytest.raises(DatabaseError, match=r"copy cannot be read \(Permission denied\)"):
+        database.open(database_copy)
 
 
 @pytest.fixture

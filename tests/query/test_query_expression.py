@@ -124,6 +124,10 @@ def test_everything_else_is_one_sentence(text, message):
     assert "\n" not in str(caught.value)
 
 
+def test_a_backslash_in_text_is_no_warning(db):
+    assert db.count(r"netcode == '\d'") == 0
+
+
 def test_text_only():
     with pytest.raises(QueryError, match="must be text, not int"):
         to_sql(3, MANIFEST)
@@ -229,6 +233,7 @@ def test_columns_order_and_limit(db, table):
     [
         {"columns": ["nothing"]},
         {"order_by": "nothing"},
+        {"order_by": [5]},
         {"order_by": "period_ms; drop view circuits"},
         {"columns": ["*"]},
         {"limit": -1},

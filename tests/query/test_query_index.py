@@ -14,8 +14,10 @@ from pyloric_db.query.index import make_index
 from pyloric_db.query.narrow import narrow
 from pyloric_db.store.create import create
 from pyloric_db.store.derived import RECORD_FILE
+from pyloric_db.store.files import FileSum
 from pyloric_db.store.ledger import Ledger
 from pyloric_db.store.lock import build_lock
+from pyloric_db.store.sealed import seal
 from pyloric_db.store.verify import verify
 
 ASKED = [
@@ -135,6 +137,15 @@ def test_an_index_that_goes_while_the_database_is_open(indexed):
     (path / db._index).unlink()
     assert db.query("pyloric_like", limit=3).sizes["circuit"] == 3
     assert db.query("pyloric").identical(without[1][0])
+
+
+def test_a_record_that_names_a_part_does_not_get_it_deleted(database):
+    path, _ = database
+    part = FileSum("features/part-000000.parquet", 1, "0" * 64)
+    (path / RECORD_FILE).parent.mkdir()
+    (path / RECORD_FILE).write_bytes(seal({"fingerprint": "x", "file": part.to_text()}))
+    make_index(path)
+    assert verify(path).good
 
 
 def test_damaged_parts_are_not_copied(database):

@@ -67,6 +67,12 @@ def test_where_and_k(db, table):
     assert found.circuit_id.values.tolist() == ids.tolist()
 
 
+def test_the_longest_ids_fit_into_an_expression(db):
+    import pyloric_db.query.nearest as module
+
+    assert db.count(f"circuit_id in {[2**62] * module._AT_ONCE}") == 0
+
+
 def test_more_circuits_than_one_expression_names(db, table, monkeypatch):
     import pyloric_db.query.nearest as module
 

@@ -89,6 +89,14 @@ def test_other_cells_and_silence(pattern):
         ([[1.0]], {"cells": ()}, "at least one cell"),
         ([[1.0], [2.0]], {"cells": ("a", "a")}, "must differ, not a, a"),
         ([[1.0], [], []], {"window_ms": (5, 2)}, "must end after it begins, not 5 to 2"),
+        ([[1.0], [], []], {"window_ms": (0, np.inf)}, r"window_ms must be finite, not \(0, inf\)"),
+        ([{"abpd": [1.0], "lp": [], "py": []}], {}, "spike times must be numbers"),
+        (xr.DataArray([["a"]] * 3, dims=("cell", "spike")), {}, "spike times must be numbers"),
+        (
+            xr.DataArray(np.zeros((2, 1)), dims=("cell", "spike"), coords={"cell": ["py", "py"]}),
+            {"cells": ("py",)},
+            "must differ, not py, py",
+        ),
         ([[1.0], [], []], {"window_ms": 5}, r"must be \(start, stop\) in ms, not 5"),
         (xr.DataArray(np.zeros((3, 2)), dims=("cell", "x")), {}, "and spike, not cell, x"),
         (

@@ -19,6 +19,7 @@ def test_rank_correlations_are_spearmans():
     found = rank_correlations(columns)
     assert np.isnan(found[1]).all() and np.isnan(found[:, 1]).all() and found[0, 0] == 1
     assert np.isnan(rank_correlations(columns[:1])).all()
+    assert rank_correlations(columns[:, :0]).shape == (0, 0)
 
 
 def test_cramers_v():

@@ -84,6 +84,15 @@ def test_a_sample_says_that_it_is_one(tmp_path):
     assert not found.whole_grid and found.n_circuits == found.n_selected == 20
 
 
+def test_a_grid_of_cells_alone(tmp_path):
+    synthetic.build(tmp_path / "db", synthetic.make_manifest(synthetic.GRID[:2], 6, 6, 6))
+    found = database.open(tmp_path / "db").stats("True")
+    assert found.cells.sum() == 6 and found.synapses is None
+    assert np.isnan(found.rank_correlation).all() and np.isnan(found.direction).all()
+    assert found.rank_correlation.sizes == {"parameter": 2, "other": 2}
+    json.dumps(found.to_json(), allow_nan=False)
+
+
 def test_off_a_grid(tmp_path):
     columns = (
         synthetic.ID,

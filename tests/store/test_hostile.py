@@ -114,7 +114,7 @@ def test_deep_json_is_refused(database_copy, depth):
         Ledger(database_copy).read()
 
 
-@pytest.mark.parametrize("key", ["seconds", "kernel_seconds"])
+@pytest.mark.parametrize("key", ["seconds", "kernel_seconds", "finished_at"])
 @pytest.mark.parametrize("value", [None, "1", True, "missing"])
 def test_a_ledger_row_without_its_times_is_refused(database_copy, key, value):
     first, *rest = (database_copy / "ledger.jsonl").read_bytes().splitlines(keepends=True)
@@ -160,6 +160,8 @@ def test_a_manifest_too_large_to_be_one_is_not_read(database_copy):
         {"last_id": 2**70},
         {"first_id": 30, "last_id": 20},
         {"seconds": float("inf")},
+        pytest.param({"seconds": 10**400}, id="seconds beyond a float"),
+        {"finished_at": "2026-01-01T00:00:00"},  # of which zone?
         {"shard": 10**11},
         {"counts": {"ok": 1.5}},
         {"files": []},
