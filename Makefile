@@ -16,8 +16,8 @@ demo: .venv/.ready  ## build 4,000 random circuits, compare with the paper, draw
 	  $$($(BIN)/pyloric-db query demo-db pyloric --columns circuit_id --limit 1 --format csv | tail -n 1) \
 	  -o demo.png
 
-test: .venv/.ready  ## the tests, without the slow ones
-	$(BIN)/python -m pytest -q -m 'not slow'
+test: .venv/.ready  ## the tests, without the slow ones, two at a time
+	$(BIN)/python -m pytest -q -m 'not slow' -n 2 --dist loadfile
 
 test-all: .venv/.ready  ## all tests
 	$(BIN)/python -m pytest -q

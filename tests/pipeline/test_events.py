@@ -102,7 +102,7 @@ def test_nothing_is_kept_of_a_failed_run():
     trains = SpikeTrains.from_lists([[[10.0, 20.0], [], [5.0]]] * 2, CELLS)
     kept = LastPeriods(CELLS, Protocol())
     kept.add(
-        np.array([1, 0]), trains, np.array([8.0, np.nan]), np.array([25.0, 25.0]),
+        np.array([1, 0]), trains, np.array([6.0, np.nan]), np.array([25.0, 25.0]),
         np.array([False, True]),
     )  # fmt: skip
     found = kept.table().to_pylist()
