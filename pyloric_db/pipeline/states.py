@@ -1,10 +1,9 @@
 """States of circuits as plain arrays and as xarray: cold starts, and what users pass in."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import xarray as xr
 
 from pyloric_db.errors import ConfigError
 from pyloric_db.model.circuit import Circuit
@@ -18,6 +17,9 @@ from pyloric_db.vocabulary import (
     SOURCE,
     STATE_VARIABLES,
 )
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 States = dict[str, np.ndarray]
 
@@ -55,7 +57,7 @@ def cold_states(n: int, circuit: Circuit) -> States:
     }
 
 
-def states_from(initial: xr.Dataset | Mapping[str, Any], n: int, circuit: Circuit) -> States:
+def states_from(initial: "xr.Dataset | Mapping[str, Any]", n: int, circuit: Circuit) -> States:
     """A user's initial states as arrays, circuit first.
 
     Args:
@@ -68,6 +70,8 @@ def states_from(initial: xr.Dataset | Mapping[str, Any], n: int, circuit: Circui
         ConfigError: a variable or dim is missing, a length or label differs, or a value is
             not finite.
     """
+    import xarray as xr  # not at the top: workers do without, and start sooner
+
     dataset = initial if isinstance(initial, xr.Dataset) else xr.Dataset(initial)
     size = {CIRCUIT: n, **lengths(circuit)}
     states: States = {}
@@ -103,8 +107,10 @@ def states_from(initial: xr.Dataset | Mapping[str, Any], n: int, circuit: Circui
     return states
 
 
-def states_dataset(states: States, circuit: Circuit) -> xr.Dataset:
+def states_dataset(states: States, circuit: Circuit) -> "xr.Dataset":
     """States as an xr.Dataset with the dims, labels and units of the contract."""
+    import xarray as xr
+
     return xr.Dataset(
         {
             name: ((CIRCUIT, *dims), states[name], {"units": unit, "long_name": long_name})
