@@ -35,9 +35,9 @@ STATE_VARIABLES: dict[str, tuple[tuple[str, ...], str, str]] = {
 class Column:
     """One column of the feature table.
 
-    `kind` is one of `float32`, `float64`, `int64`, `int8`, `uint8`, `bool`, `string` (free) or
-    `category` (one of `categories`). A nullable column is null where it has no meaning; in
-    xarray null is NaN (float32 for int8), and the empty string for text.
+    `kind` is one of `float32`, `float64`, `int64`, `int8`, `uint8`, `uint16`, `bool`, `string`
+    (free) or `category` (one of `categories`). A nullable column is null where it has no meaning;
+    in xarray null is NaN (float32 for int8), and the empty string for text.
     """
 
     name: str
@@ -88,6 +88,8 @@ CRITERIA = (
     Criterion("phase_start_lp", 0.533, 0.054, "phase of LP burst start in the AB/PD cycle"),
     Criterion("phase_start_py", 0.758, 0.060, "phase of PY burst start in the AB/PD cycle"),
 )
+#: The same by column.
+PUBLISHED = {c.column: c for c in CRITERIA}
 
 
 def label(cell: str) -> str:
@@ -109,21 +111,15 @@ def feature_columns(cells: tuple[str, ...] = CELLS) -> tuple[Column, ...]:
         for c in cells
     ]
     triphasic = set(CELLS) <= set(cells)
-    known = {c.column for c in CRITERIA}
     duties = [f"duty_cycle_{c}" for c in cells]
     if triphasic:
-        between = {c.column: c for c in CRITERIA[4:8]}
-        columns += [Column(n, "float32", "ms", c.long_name, True) for n, c in between.items()]
+        columns += [Column(c.column, "float32", "ms", c.long_name, True) for c in CRITERIA[4:8]]
     columns += [
         Column(n, "float32", "1", f"{label(c)} burst duration over period", True)
         for n, c in zip(duties, cells, strict=True)
     ]
     if triphasic:
-        columns += [
-            Column(c.column, "float32", c.unit, c.long_name, True)
-            for c in CRITERIA[11:]
-            if c.column in known
-        ]
+        columns += [Column(c.column, "float32", c.unit, c.long_name, True) for c in CRITERIA[11:]]
         columns += [
             Column(f"phase_end_{c}", "float32", "1", f"phase of {label(c)} burst end", True)
             for c in ("lp", "py")

@@ -20,10 +20,9 @@ from bokeh.plotting import figure
 
 from pyloric_db.explorer.bins import Binned
 from pyloric_db.explorer.crossfilter import Brush
-from pyloric_db.vocabulary import CRITERIA
+from pyloric_db.vocabulary import PUBLISHED
 
 CHOSEN, WHOLE = "#0072B2", "#c8c8c8"
-_PUBLISHED = {c.column: c for c in CRITERIA}
 
 
 class Panel:
@@ -112,7 +111,7 @@ class Panel:
         whole = binned.whole.astype(np.float64)
         self.whole.data = {"left": edges[:-1], "right": edges[1:], "top": whole}
         self.figure.extra_y_ranges["whole"].end = 1.05 * max(whole.max(), 1)
-        criterion = _PUBLISHED.get(binned.name)
+        criterion = PUBLISHED.get(binned.name)
         self.published.visible = criterion is not None and not binned.names
         if criterion:
             self.published.update(left=criterion.low, right=criterion.high)

@@ -254,10 +254,10 @@ def _table(spec: TableSpec, circuit: Circuit) -> Columns:
             )
         if table.column_names.count(name) > 1:
             raise ConfigError(f"{path} has the column {name!r} twice")
-        try:
-            values = np.asarray(table[name].to_numpy(), float)
-        except (TypeError, ValueError) as err:
-            raise ConfigError(f"{path}: column {name} is not numeric") from err
+        kind = table[name].type
+        if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+            raise ConfigError(f"{path}: column {name} is not numeric, but {kind}")
+        values = np.asarray(table[name].to_numpy(), float)
         bad = np.flatnonzero(~(np.isfinite(values) & (values >= 0)))
         if bad.size:
             raise ConfigError(

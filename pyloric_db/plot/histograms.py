@@ -9,14 +9,13 @@ import numpy.typing as npt
 from pyloric_db.plot.canvas import SUBSET, WHOLE, axis_title, new_figure
 from pyloric_db.plot.tallies import Tally, count, extent, histogram, number_columns
 from pyloric_db.query.database import Database
-from pyloric_db.vocabulary import CRITERIA, Column
+from pyloric_db.vocabulary import CRITERIA, PUBLISHED, Column
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 BINS = 40
-_PUBLISHED = {c.column: c for c in CRITERIA}
 
 
 def histograms_figure(
@@ -54,14 +53,14 @@ def histograms_figure(
     words = f"{len(db):,} circuits (grey)"
     if where is not None:
         words += f" and the {subset:,} of {where!r} (blue), each scaled to its highest bar"
-    ranges = any(c.name in _PUBLISHED for c in chosen)
+    ranges = any(c.name in PUBLISHED for c in chosen)
     words += "\nhatched: accepted range, mean ± 2 SD of 99 lobsters" if ranges else ""
     figure.suptitle(words, fontsize=10)
     return figure
 
 
 def _edges(db: Database, column: Column) -> npt.NDArray[np.float64]:
-    criterion = _PUBLISHED.get(column.name)
+    criterion = PUBLISHED.get(column.name)
     if criterion:
         low, high = (criterion.mean + k * criterion.sd for k in (-5, 5))
         # durations and phases begin at 0, gaps may be negative
@@ -72,7 +71,7 @@ def _edges(db: Database, column: Column) -> npt.NDArray[np.float64]:
 
 def _draw(ax: "Axes", column: Column, tally: Tally, has_subset: bool) -> None:
     """Counts of all circuits; the subset on an axis of its own, or it would be a flat line."""
-    criterion = _PUBLISHED.get(column.name)
+    criterion = PUBLISHED.get(column.name)
     if criterion:
         ax.axvspan(
             criterion.low, criterion.high, facecolor="none", edgecolor="0.82", hatch="///",

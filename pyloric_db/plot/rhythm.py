@@ -9,7 +9,7 @@ from pyloric_db.errors import QueryError
 from pyloric_db.plot.canvas import COLOURS, new_figure
 from pyloric_db.plot.tallies import count
 from pyloric_db.query.database import Database
-from pyloric_db.vocabulary import CELLS, CRITERIA, label
+from pyloric_db.vocabulary import CELLS, PUBLISHED, label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 #: Columns of the phases at which each cell's burst starts and ends; AB/PD starts the cycle.
 STARTS = {"lp": "phase_start_lp", "py": "phase_start_py"}
 ENDS = {"abpd": "duty_cycle_abpd", "lp": "phase_end_lp", "py": "phase_end_py"}
-
-_PUBLISHED = {c.column: c for c in CRITERIA}
 
 
 def rhythm_figure(db: Database, where: str = "pyloric") -> "Figure":
@@ -92,8 +90,8 @@ def _measured(
 
 
 def _published(ax: "Axes", y: float, cell: str) -> None:
-    duty = _PUBLISHED[f"duty_cycle_{cell}"]
-    start = _PUBLISHED.get(STARTS.get(cell, ""))
+    duty = PUBLISHED[f"duty_cycle_{cell}"]
+    start = PUBLISHED.get(STARTS.get(cell, ""))
     left = start.mean if start else 0.0
     ax.barh(
         y, duty.mean, left=left, height=0.3, facecolor="white", edgecolor="0.35", hatch="////",

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property, partial
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -49,7 +50,12 @@ def open(path: Where) -> "Database":
         DatabaseError: there is none at `path`, it is damaged or copied in part, or it was
             written by a newer pyloric-db.
     """
-    files = files_at(path if is_url(path) else Path(str(path)).expanduser().absolute())
+    if not is_url(path):
+        try:
+            path = Path(str(path)).expanduser().absolute()
+        except RuntimeError as err:  # ~somebody who is not there
+            raise DatabaseError(f"{path} cannot be found: {err}") from err
+    files = files_at(path)
     absence = files.absence()
     if absence:
         raise DatabaseError(f"{files} {absence}")
@@ -275,9 +281,9 @@ class Database:
         names = list(dict.fromkeys(["circuit_id", *names]))
         order = f"ORDER BY {self._order(order_by)}"
         if limit is not None:
-            if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
+            if isinstance(limit, bool) or not isinstance(limit, Integral) or limit < 0:
                 raise QueryError(f"limit must be a whole number from 0, not {limit!r}")
-            order += f" LIMIT {min(limit, 2**62)}"
+            order += f" LIMIT {min(int(limit), 2**62)}"
         return self._dataset(names, self._ask(", ".join(map(quote_name, names)), expr, order))
 
     def count(self, expr: str) -> int:

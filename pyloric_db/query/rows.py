@@ -60,7 +60,10 @@ class Rows:
         Raises:
             QueryError: an id is not whole, or not in the database; the first is named.
         """
-        wanted = np.atleast_1d(np.asarray(ids))
+        try:
+            wanted = np.atleast_1d(np.asarray(ids))
+        except ValueError as err:  # lists in lists, of several lengths
+            raise QueryError("circuit ids must be a list of whole numbers") from err
         if wanted.size == 0:
             return np.empty(0, np.int64)
         if wanted.ndim != 1 or wanted.dtype.kind not in "iu":

@@ -152,7 +152,9 @@ def _check_array(array: Any, variable: str, manifest: Manifest) -> None:
             raise ValueError(f"{variable} has the {key} {array.get(key)!r:.60} instead of {value}")
     if array["chunk_key_encoding"] != {"name": "default", "configuration": {"separator": "/"}}:
         raise ValueError(f"{variable} has unknown chunk keys")
-    (sharding,) = array["codecs"]
+    if len(array["codecs"]) != 1:
+        raise ValueError(f"{variable} has unknown codecs")
+    sharding = array["codecs"][0]
     grids = (
         (array["chunk_grid"]["configuration"]["chunk_shape"], manifest.shard_circuits),
         (sharding["configuration"]["chunk_shape"], manifest.chunk_circuits),

@@ -197,6 +197,8 @@ BAD_TABLES = {
     "NaN": (HEADER + "1,1,1,nan\n", "column gsyn_ab_lp_nS, row 1 is nan"),
     "missing": (HEADER + "1,1,1,1\n1,1,1,1\n1,,1,1\n", "column gbar_lp_Na, row 3 is nan"),
     "text": (HEADER + "1,1,1,1\n1,x,1,1\n", "column gbar_lp_Na is not numeric"),
+    "dates": (HEADER + "1,2004-12-01,1,1\n", "column gbar_lp_Na is not numeric"),
+    "flags": (HEADER + "1,true,1,1\n", "column gbar_lp_Na is not numeric"),
     "unknown column": (
         HEADER.replace("gsyn_ab_lp_nS", "gsyn_ab_lp") + "1,1,1,1\n",
         "'gsyn_ab_lp'.*did you mean 'gsyn_ab_lp_nS'",

@@ -218,6 +218,7 @@ def test_no_database_is_one_sentence(tmp_path, database_copy):
     (database_copy / "ledger.jsonl").unlink()
     for path, message in (
         (tmp_path / "nothing", "does not exist"),
+        ("~nobody-of-this-name/db", "cannot be found"),
         (tmp_path / "empty", "is empty"),
         (tmp_path / "other", r"no database\.json"),
         (tmp_path / "other" / "notes.txt", "not a directory"),
@@ -236,6 +237,15 @@ def test_a_directory_that_may_not_be_read(database_copy, monkeypatch):
     monkeypatch.setattr("pyloric_db.store.disk.os.listdir", refuse)
     with pytest.raises(DatabaseError, match=r"copy cannot be read \(Permission denied\)"):
         database.open(database_copy)
+
+
+def test_ids_and_limits_of_several_kinds(pristine):
+    db = database.open(pristine[0])
+    with pytest.raises(QueryError, match="list of whole numbers"):
+        db.states([[0], [1, 2]])
+    assert db.query("True", columns=["circuit_id"], limit=np.int64(2)).sizes["circuit"] == 2
+    with pytest.raises(QueryError, match="limit must be a whole number"):
+        db.query("True", limit=2.0)
 
 
 @pytest.fixture
