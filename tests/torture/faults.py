@@ -150,16 +150,20 @@ def _kill_scheduler(rig: Rig, rng: Random) -> bool:
     return hit
 
 
+#: A shard limit that a worker which starts on a busy machine keeps to, compiling included.
+HANGS_S = 10.0
+
+
 def _hang(rig: Rig, rng: Random) -> bool:
     """A worker stops, or its disk does: in one of them no write to a disk ever returns."""
     rig.ready()
     path = rig.path()
     if rng.random() < 0.5:
         rig.on_a_worker(_stop_its_disk, rng)
-        builder = rig.build(path)
+        builder = rig.build(path, shard_limit_s=HANGS_S)
         hit = True
     else:
-        builder = rig.build(path)
+        builder = rig.build(path, shard_limit_s=HANGS_S)
         hit = _moment(builder, path, rng)
         os.kill(rng.choice(rig.worker_pids()), signal.SIGSTOP)
     _expect(builder, 0)

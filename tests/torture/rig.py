@@ -50,7 +50,7 @@ shard_circuits = 2
 """
 SHARDS = 12
 #: Longer than any shard here takes, also on a busy machine.
-SHARD_LIMIT_S = 5.0
+SHARD_LIMIT_S = 60.0
 TIMEOUT_S = 120.0
 
 # the server that forks has to find what it imports beforehand
@@ -138,11 +138,6 @@ class Rig:
                 "--dashboard-address", "127.0.0.1:0", "--scheduler-file", str(self.address_file),
             )  # fmt: skip
             until(lambda: self.address_file.exists() and self.address_file.stat().st_size > 0)
-            address = json.loads(self.address_file.read_text())["address"]
-            self.profile.write_text(
-                f'kind = "scheduler"\naddress = "{address}"\n'
-                f"shard_limit_minutes = {SHARD_LIMIT_S / 60}\n"
-            )
         self._nannies = [n for n in self._nannies if n.poll() is None]
         address = json.loads(self.address_file.read_text())["address"]
         while len(self._nannies) < self.workers:
@@ -224,12 +219,19 @@ class Rig:
         self._n += 1
         return self.folder / f"{name}-{self._n}"
 
-    def build(self, path: Path, *arguments: str, local: bool = False) -> Builder:
+    def build(
+        self,
+        path: Path,
+        *arguments: str,
+        local: bool = False,
+        shard_limit_s: float = SHARD_LIMIT_S,
+    ) -> Builder:
         """Starts a build; `local` gives it a cluster of its own."""
         from torture.child import command
 
         if not local:
             self.start()
+            self._write_profile(shard_limit_s)
             arguments = ("--cluster", str(self.profile), *arguments)
         else:
             arguments = ("--workers", "1", *arguments)
@@ -244,7 +246,15 @@ class Rig:
     def resume(self, path: Path) -> None:
         """Builds to the end, from this process."""
         self.start()
+        self._write_profile(SHARD_LIMIT_S)
         pyl.build(self.recipe, path, cluster=self.profile)
+
+    def _write_profile(self, shard_limit_s: float) -> None:
+        address = json.loads(self.address_file.read_text())["address"]
+        self.profile.write_text(
+            f'kind = "scheduler"\naddress = "{address}"\n'
+            f"shard_limit_minutes = {shard_limit_s / 60}\n"
+        )
 
 
 #: As `pyloric_db.pipeline.cluster` sets it for clusters of its own, with a shorter time to live.
