@@ -169,9 +169,10 @@ class Engine:
             self._kernel = EpochKernel(
                 step_of(arithmetic=GpuArithmetic()), stride=self.stride, **self._shape
             )
-        self._widths = WIDTHS if jax.default_backend() == "cpu" else GPU_WIDTHS
+        #: batch sizes that programs are compiled for
+        self.widths = WIDTHS if jax.default_backend() == "cpu" else GPU_WIDTHS
         #: circuits that run at the same time at the best rate
-        self.lanes = self._kernel.lanes if self._kernel else self._widths[-1]
+        self.lanes = self._kernel.lanes if self._kernel else self.widths[-1]
         self.n_steps = n_steps
         self.seconds = 0.0  # spent in compiled programs
         self._run = jax.jit(_program(self.stepper, **self._shape))
@@ -299,7 +300,7 @@ class Engine:
 
     def _width_for(self, n: int) -> int:
         """The smallest compiled batch width that holds n circuits."""
-        return next(w for w in self._widths if w >= n)
+        return next(w for w in self.widths if w >= n)
 
     def _found(self, state: State, statistics: Any, spikes: Spikes) -> Epoch:
         spike_ms, n_spikes, crowded = spikes

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from pyloric_db.integrate.engine import WIDTHS, Batch, Engine
+from pyloric_db.integrate.engine import Batch, Engine
 from pyloric_db.pipeline.build import circuit_of
 from pyloric_db.pipeline.compile_cache import use_compile_cache
 from pyloric_db.pipeline.draw import netcodes, parameters
@@ -248,11 +248,10 @@ def _warm(job: _Job) -> tuple[Engine, Batch]:
     engine = protocol_engine(circuit, job.recipe.run_protocol())
     cells = stored_cells(job.path)
     assert cells is not None
-    width = WIDTHS[-1]
-    _, gbar, gsyn = parameters(job.recipe, job.circuit_ids()[:width])
+    _, gbar, gsyn = parameters(job.recipe, np.resize(job.circuit_ids(), engine.lanes))
     start = engine.start(initial_states(gbar, cells, circuit), gbar, gsyn)
-    for w in WIDTHS[:-1]:
-        engine.epoch(start.take(np.arange(w) % len(start)))
+    for width in engine.widths[:-1]:
+        engine.epoch(start.take(np.arange(width) % len(start)))
     return engine, engine.epoch(start)[0]
 
 
