@@ -18,7 +18,14 @@ from pyloric_db.query.database import open as open_database
 from pyloric_db.query.index import WORTHWHILE, has_flags, make_index
 from pyloric_db.store.cells import cells_intact
 from pyloric_db.store.create import check_target, create
-from pyloric_db.store.files import MANIFEST_FILE, Files, Where, files_at, remove_all_partials
+from pyloric_db.store.files import (
+    LEDGER_FILE,
+    MANIFEST_FILE,
+    Files,
+    Where,
+    files_at,
+    remove_all_partials,
+)
 from pyloric_db.store.ledger import Ledger, clear_failures, failures, record_failure
 from pyloric_db.store.lock import build_lock
 from pyloric_db.store.manifest import Manifest
@@ -97,7 +104,7 @@ def build(
     files = files_at(path)
     ledger = Ledger(files)
     check_target(ledger, plan.manifest)
-    begun = files.exists(MANIFEST_FILE)
+    begun = files.exists(MANIFEST_FILE) or files.exists(LEDGER_FILE)  # the other may be lost
     if not resume and begun:
         raise DatabaseError(f"{files} holds a database already, and resume is off")
     with build_lock(files), _writing(files), ExitStack() as stack:

@@ -159,8 +159,9 @@ class Rig:
     def on_a_worker(self, function: Callable[[], None], rng: random.Random) -> None:
         """Runs a function in one of the workers."""
         with Client(str(json.loads(self.address_file.read_text())["address"])) as client:
-            worker = rng.choice(sorted(client.scheduler_info()["workers"]))
-            client.run(function, workers=[worker])
+            # one that an earlier fault stopped may still be listed
+            answering = sorted(client.run(os.getpid, on_error="ignore"))
+            client.run(function, workers=[rng.choice(answering)])
 
     def idle(self) -> None:
         """Waits until no worker runs a shard of a builder that is gone."""
