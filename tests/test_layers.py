@@ -52,7 +52,7 @@ ONLY = {
     "scipy": {"statistics"},
     "jinja2": {"report"},
     "bokeh": {"explorer"},
-    "tornado": {"explorer"},
+    "tornado": {"explorer", "pipeline"},
     "typer": {"cli"},
     "rich": {"cli"},
 }

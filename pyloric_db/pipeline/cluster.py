@@ -27,6 +27,7 @@ from pyloric_db.pipeline.profile import (
     load_profile,
 )
 from pyloric_db.pipeline.slurm import check_slurm, keep_jobs, slurm_cluster
+from pyloric_db.pipeline.steady_clock import SteadyScheduler, keep_steady
 
 #: Settings of every cluster that we start.
 DASK_SETTINGS = {
@@ -53,6 +54,7 @@ class Prepare(WorkerPlugin):
     def setup(self, worker: Worker) -> None:
         import pyloric_db.pipeline.task  # noqa: F401
 
+        keep_steady()
         use_compile_cache()
 
 
@@ -166,6 +168,13 @@ def _quiet() -> Iterator[None]:
 
 
 def _crew(client: Client, limit_s: float, keep: Callable[[], None] = lambda: None) -> Crew:
+    keep_steady()
+    try:
+        client.register_plugin(SteadyScheduler())
+    except ImportError as err:
+        raise ClusterError(
+            f"the scheduler must have pyloric-db installed, as the workers have: {err}"
+        ) from err
     client.register_plugin(Prepare())
     return Crew(client, limit_s, keep)
 
