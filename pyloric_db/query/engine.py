@@ -11,7 +11,6 @@ from pyloric_db.store.files import Files
 _SHUT = (
     "SET autoinstall_known_extensions = false",
     "SET autoload_known_extensions = false",
-    "SET enable_progress_bar = false",  # it would be drawn into the caller's output
     "SET python_enable_replacements = false",  # Python variables of the caller
     "SET temp_directory = ''",
     "SET enable_external_access = false",
@@ -39,6 +38,11 @@ class Engine:
         self._connection.execute(f"SET allowed_paths = {allowed}")
         self._connection.execute("SET parquet_metadata_cache = true")
         self._connection.execute(f"CREATE VIEW circuits AS SELECT * FROM {rows_of(files, parts)}")
+        # it would be drawn into the caller's output. Turning off what is off fails in notebooks
+        # that cannot draw it
+        setting = "current_setting('enable_progress_bar')"
+        if self._connection.execute(f"SELECT {setting}").fetchone() != (False,):
+            self._connection.execute("SET enable_progress_bar = false")
         for statement in _SHUT:
             self._connection.execute(statement)
 

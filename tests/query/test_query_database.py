@@ -315,3 +315,12 @@ def test_opening_and_asking_loads_no_jax(pristine):
     )
     arguments = [sys.executable, "-c", code, str(pristine[0]), *filter(None, sys.path)]
     subprocess.run(arguments, check=True)
+
+
+def test_questions_are_answered_in_a_notebook(pristine):
+    nbformat = pytest.importorskip("nbformat")
+    nbclient = pytest.importorskip("nbclient")
+    code = f"import pyloric_db as pyl\nprint(pyl.open({str(pristine[0])!r}).count('True'))"
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
+    nbclient.NotebookClient(notebook, timeout=60).execute()
+    assert notebook.cells[0].outputs[0].text == f"{len(database.open(pristine[0]))}\n"
