@@ -91,6 +91,7 @@ def network(problem: Problem, dt_ms: float) -> tuple[Any, Any]:
     cells = brian2.NeuronGroup(
         n * N_CELLS, cell_equations(), method="exponential_euler",
         threshold="V_before > V and V_before >= V_earlier and V_before > 0", name="cells",
+        order=1,  # after the synapses, which take V at the old state, too
     )  # fmt: skip
     cells.run_regularly("V_earlier = V_before; V_before = V", when="end")
     cells.run_regularly(f"E_Ca = {CONSTANTS.RT_2F} * log({CONSTANTS.Ca_out} / Ca)", when="start")
