@@ -1,13 +1,13 @@
 """Event loops of Dask on a clock that is never set back.
 
-Tornado's loops go by the time of day, and Dask's processes hold messages to each other until a
-moment a few milliseconds ahead. Set back by an hour in between, they would be silent for an hour.
+Tornado's loops and Dask's batches of messages go by the time of day: a message waits until a moment
+a few milliseconds ahead. Set back by an hour in between, processes would be silent for an hour.
 """
 
 import time
 from typing import Any
 
-from distributed import SchedulerPlugin
+from distributed import SchedulerPlugin, batched
 from tornado.ioloop import IOLoop
 
 
@@ -17,10 +17,11 @@ def keep_steady() -> None:
         return
     ahead = time.time() - time.monotonic()
 
-    def steady(loop: IOLoop) -> float:
+    def now(*_: Any) -> float:
         return time.monotonic() + ahead
 
-    type.__setattr__(IOLoop, "time", steady)
+    type.__setattr__(IOLoop, "time", now)
+    vars(batched)["time"] = now  # what waits on the loop has to go by the same clock
 
 
 class SteadyScheduler(SchedulerPlugin):

@@ -5,6 +5,8 @@ import sys
 
 SET_BACK = """
 import asyncio, time
+real, shift = time.time, 0
+time.time = lambda: real() + shift
 from distributed.batched import BatchedSend
 from tornado.ioloop import IOLoop
 from pyloric_db.pipeline.steady_clock import keep_steady
@@ -25,8 +27,8 @@ async def main():
     sender.start(Comm())
     sender.send("first")
     await asyncio.sleep(0.01)
-    real = time.time
-    time.time = lambda: real() - 3600
+    global shift
+    shift = -3600
     sender.send("second")
     await asyncio.sleep(0.5)
     print(Comm.sent)
