@@ -63,8 +63,6 @@ def cell_equations() -> str:
         "E_Ca : 1",
         "g_syn : 1",
         "drive_syn : 1",
-        "V_before : 1",
-        "V_earlier : 1",
     ]
     return "\n".join(lines)
 
@@ -87,16 +85,13 @@ def network(problem: Problem, dt_ms: float) -> tuple[Any, Any]:
     """All circuits in one group, and a monitor of their spikes."""
     n = len(problem)
     brian2.defaultclock.dt = dt_ms * brian2.ms
-    # a spike is a local maximum, as for everybody here: some of a burst do not come back below 0 mV
     cells = brian2.NeuronGroup(
         n * N_CELLS, cell_equations(), method="exponential_euler",
-        threshold="V_before > V and V_before >= V_earlier and V_before > 0", name="cells",
+        threshold="V > 0", refractory="V > 0", name="cells",
         order=1,  # after the synapses, which take V at the old state, too
     )  # fmt: skip
-    cells.run_regularly("V_earlier = V_before; V_before = V", when="end")
     cells.run_regularly(f"E_Ca = {CONSTANTS.RT_2F} * log({CONSTANTS.Ca_out} / Ca)", when="start")
     cells.V, cells.Ca = problem.states["V"].ravel(), problem.states["Ca"].ravel()
-    cells.V_before = cells.V_earlier = problem.states["V"].ravel()
     for i, name in enumerate(CHANNELS):
         setattr(cells, f"gbar_{name}", problem.gbar[:, :, i].ravel())
     for x, names in (("m", M_GATES), ("h", H_GATES)):

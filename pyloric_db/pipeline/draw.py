@@ -255,8 +255,9 @@ def _table(spec: TableSpec, circuit: Circuit) -> Columns:
         if table.column_names.count(name) > 1:
             raise ConfigError(f"{path} has the column {name!r} twice")
         kind = table[name].type
-        numeric = (pa.types.is_integer, pa.types.is_floating, pa.types.is_null)  # null: all missing
-        if not any(is_kind(kind) for is_kind in numeric):
+        is_number = pa.types.is_integer(kind) or pa.types.is_floating(kind)
+        # null: all missing, which is said below with its row
+        if not (is_number or pa.types.is_decimal(kind) or pa.types.is_null(kind)):
             raise ConfigError(f"{path}: column {name} is not numeric, but {kind}")
         values = np.asarray(table[name].to_numpy(), float)
         bad = np.flatnonzero(~(np.isfinite(values) & (values >= 0)))

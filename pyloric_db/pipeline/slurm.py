@@ -9,6 +9,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -38,18 +39,15 @@ def check_slurm(profile: SlurmProfile) -> None:
 
 
 def _jobqueue() -> Any:
+    for library in ("cryptography", "dask_jobqueue"):
+        if find_spec(library) is None:
+            raise ConfigError(f"a Slurm profile needs {library}: pip install 'pyloric-db[slurm]'")
     handlers = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        import cryptography  # noqa: F401
-        import dask_jobqueue
+    import dask_jobqueue
 
-        for number, handler in handlers.items():  # being imported, it takes one for itself
-            if signal.getsignal(number) is not handler:
-                signal.signal(number, handler)
-    except ImportError as err:
-        raise ConfigError(
-            f"a Slurm profile needs {err.name}: pip install 'pyloric-db[slurm]'"
-        ) from err
+    for number, handler in handlers.items():  # being imported, it takes one for itself
+        if signal.getsignal(number) is not handler:
+            signal.signal(number, handler)
     return dask_jobqueue
 
 
