@@ -270,7 +270,8 @@ def status(db: DB, as_json: Json = False) -> None:
 
     from pyloric_db.store.verify import status as status_of
 
-    found = status_of(db)
+    with progress_bar("rows", MofNCompleteColumn()) as progress:
+        found = status_of(db, progress)
     if as_json:
         print(json.dumps({**asdict(found), "complete": found.complete}, indent=2))
         return

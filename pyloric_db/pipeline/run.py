@@ -83,17 +83,11 @@ class _Lanes:
         )
 
     def join(self, other: "_Lanes") -> "_Lanes":
-        counts = np.concatenate([self.trains.counts, other.trains.counts])
         return _Lanes(
             self.batch.join(other.batch),
             np.concatenate([self.index, other.index]),
             np.concatenate([self.epochs, other.epochs]),
-            SpikeTrains(
-                np.concatenate([self.trains.times, other.trains.times]),
-                offsets_of(counts),
-                len(counts),
-                self.trains.n_cells,
-            ),
+            self.trains.join(other.trains),
             np.concatenate([self.V, other.V]),
         )
 

@@ -138,6 +138,15 @@ class SpikeTrains:
         times = self.times[shift + np.arange(offsets[-1])]
         return SpikeTrains(times, offsets, index.size, self.n_cells)
 
+    def join(self, other: "SpikeTrains") -> "SpikeTrains":
+        """These circuits, and behind them those of `other`, which have as many cells."""
+        return SpikeTrains(
+            np.concatenate([self.times, other.times]),
+            np.concatenate([self.offsets, self.offsets[-1] + other.offsets[1:]]),
+            self.n_circuits + other.n_circuits,
+            self.n_cells,
+        )
+
     def block(self, start: int, stop: int) -> "SpikeTrains":
         """The circuits `start` up to, not with, `stop`; the times are not copied."""
         offsets = self.offsets[start * self.n_cells : stop * self.n_cells + 1]

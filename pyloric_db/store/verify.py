@@ -1,5 +1,6 @@
 """Checking every byte of a database against the checksums it carries."""
 
+from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -152,29 +153,40 @@ def damaged_shards(
     return found
 
 
-def status(path: Where) -> Status:
+def status(path: Where, progress: Callable[[int, int], None] | None = None) -> Status:
     """How far a database is, from its manifest and ledger alone.
+
+    Args:
+        path: directory of the database.
+        progress: called with the rows of the ledger read so far and in all.
 
     Raises:
         DatabaseError: there is no database, or its manifest is damaged.
     """
     files = _database(path)
     manifest, rows = read_manifest(files), Ledger(files).read()
-    counts: dict[str, int] = {}
-    for row in rows.shards.values():
-        for key, n in row["counts"].items():
-            counts[key] = counts.get(key, 0) + n
+    counts: Counter[str] = Counter()
+    circuits, seconds, kernel_seconds = 0, 0.0, 0.0
+    size = sum(f.size for row in (rows.header, rows.cells) if row for f in files_of(row))
+    for n_read, row in enumerate(rows.shards.values(), start=1):
+        counts.update(row["counts"])
+        circuits += row["n_circuits"]
+        seconds += row["seconds"]
+        kernel_seconds += row["kernel_seconds"]
+        size += sum(file.size for file in files_of(row))
+        if progress:
+            progress(n_read, len(rows.shards))
     return Status(
         name=manifest.name,
         shards_done=len(rows.shards),
         n_shards=manifest.n_shards,
-        circuits_done=sum(row["n_circuits"] for row in rows.shards.values()),
+        circuits_done=circuits,
         n_circuits=manifest.n_circuits,
-        counts=counts,
+        counts=dict(counts),
         failures=tuple(failures(files)),
-        seconds=sum(row["seconds"] for row in rows.shards.values()),
-        kernel_seconds=sum(row["kernel_seconds"] for row in rows.shards.values()),
-        bytes=sum(file.size for file in rows.files()),
+        seconds=seconds,
+        kernel_seconds=kernel_seconds,
+        bytes=size,
     )
 
 

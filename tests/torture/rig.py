@@ -151,10 +151,17 @@ class Rig:
 
     def ready(self) -> None:
         """Waits until all workers are there and at rest."""
+
+        def all_there() -> bool:
+            self.start()  # a nanny gives up if its worker is not there in time
+            return len(self.worker_pids()) == self.workers == len(listed(client))
+
+        def listed(client: Client) -> dict[str, Any]:
+            return client.scheduler_info(n_workers=-1)["workers"]
+
         self.start()
         with Client(str(json.loads(self.address_file.read_text())["address"])) as client:
-            until(lambda: len(client.scheduler_info()["workers"]) == self.workers)
-        until(lambda: len(self.worker_pids()) == self.workers)
+            until(all_there)
 
     def on_a_worker(self, function: Callable[[], None], rng: random.Random) -> None:
         """Runs a function in one of the workers."""
