@@ -7,7 +7,8 @@ The spikes are those of 4,096 random circuits of the 2004 grid over 10 s, over a
 
 import sys
 import time
-from functools import reduce
+from collections.abc import Callable
+from functools import partial, reduce
 
 import numpy as np
 from page import arguments, publish, setting, table
@@ -23,7 +24,7 @@ from pyloric_db.rhythm.spikes import SpikeTrains
 CIRCUITS = 1_000_000
 DISTINCT = 4_096
 FIXED = Protocol(min_ms=13_000)  # 3 s discarded, 10 s analysed
-#: Circuits that are analysed at once: about as many as leave a CPU's lanes after an epoch, and more.
+#: Circuits that are analysed at once: as many as leave a CPU's lanes after an epoch, and more.
 BATCHES = (64, 512, 4_096)
 
 
@@ -46,25 +47,27 @@ def spikes() -> SpikeTrains:
     return reduce(SpikeTrains.join, kept.trains)
 
 
+def million(ask: Callable[..., object], blocks: list[SpikeTrains]) -> float:
+    """Seconds for a million circuits, in blocks of equally many."""
+    ask(blocks[0], protocol=FIXED)
+    repetitions = CIRCUITS // blocks[0].n_circuits
+    began = time.perf_counter()
+    for i in range(repetitions):
+        ask(blocks[i % len(blocks)], protocol=FIXED)
+    return (time.perf_counter() - began) * CIRCUITS / (repetitions * blocks[0].n_circuits)
+
+
 def main() -> None:
     args = arguments(__doc__).parse_args()
     print("simulating", file=sys.stderr, flush=True)
     trains = spikes()
-    V_range = np.full((DISTINCT, 3), np.inf)
-    start, stop = np.full(DISTINCT, 3_000.0), np.full(DISTINCT, 13_000.0)
     rows = []
     for n in BATCHES:
         blocks = [trains.block(i, i + n) for i in range(0, DISTINCT, n)]
-        seconds = []
-        for ask in (
-            lambda b: analyse(b, PRINZ2004.cells, start[:n], stop[:n], FIXED),
-            lambda b: settled(b, V_range[:n], stop[:n], FIXED),
-        ):
-            ask(blocks[0])
-            began = time.perf_counter()
-            for i in range(CIRCUITS // n):
-                ask(blocks[i % len(blocks)])
-            seconds.append((time.perf_counter() - began) / (CIRCUITS // n * n) * CIRCUITS)
+        start, stop = np.full(n, 3_000.0), np.full(n, 13_000.0)
+        analysing = partial(analyse, cells=PRINZ2004.cells, start_ms=start, stop_ms=stop)
+        asking = partial(settled, V_range_mV=np.full((n, 3), np.inf), now_ms=stop)
+        seconds = [million(ask, blocks) for ask in (analysing, asking)]
         rows.append([f"{n:,}", *(f"{s:.1f} s" for s in seconds)])
         print(rows[-1], file=sys.stderr, flush=True)
     per_circuit = trains.counts.sum() / DISTINCT

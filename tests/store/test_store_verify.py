@@ -136,7 +136,9 @@ def test_status_sums_up(stored):
     path, manifest = stored
     record_failure(path, 2, "ShardError: out of memory", 2)
     record_failure(path, 2, "ShardError: again", 3)
-    found = status(path)
+    seen = []
+    found = status(path, lambda done, total: seen.append((done, total)))
+    assert seen == [(1, 3), (2, 3), (3, 3)]
     assert (found.name, found.circuits_done, found.complete) == ("tiny", 48, True)
     everything = synthetic.expected(manifest)
     assert found.counts["pyloric"] == everything["pyloric"].sum()
