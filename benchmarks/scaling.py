@@ -161,10 +161,11 @@ def main() -> None:
     arguments = parser.parse_args()
     found: dict[str, Any] = {"machine": f"{psutil.cpu_count()} cores, {platform.machine()}"}
     with tempfile.TemporaryDirectory() as folder:
-        found["resume"] = resume(Path(folder), arguments.ledger_rows)
-        print(json.dumps(found["resume"], indent=2), flush=True)
         found["drive"] = drive(Path(folder), arguments.shards, arguments.workers)
-    print(json.dumps({k: v for k, v in found["drive"].items() if k != "samples"}, indent=2))
+        told = {k: v for k, v in found["drive"].items() if k != "samples"}
+        print(json.dumps(told, indent=2), flush=True)
+        found["resume"] = resume(Path(folder), arguments.ledger_rows)  # last: a gigabyte stays
+    print(json.dumps(found["resume"], indent=2))
     samples = found["drive"]["samples"]
     found["drive"]["samples"] = samples[:: max(1, len(samples) // 200)]
     (arguments.out / "scaling.json").write_text(json.dumps(found, indent=1) + "\n")

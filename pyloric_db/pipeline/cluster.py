@@ -175,7 +175,10 @@ def _crew(client: Client, limit_s: float, keep: Callable[[], None] = lambda: Non
         raise ClusterError(
             f"the scheduler must have pyloric-db installed, as the workers have: {err}"
         ) from err
-    client.register_plugin(Prepare())
+    try:
+        client.register_plugin(Prepare())
+    except OSError:  # a worker went meanwhile: the others have it, and so will those that come
+        pass
     return Crew(client, limit_s, keep)
 
 

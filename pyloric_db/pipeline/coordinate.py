@@ -217,14 +217,17 @@ class Coordinator:
         """Kills a worker that hangs. Its nanny starts another; without one it is only dropped."""
         client = self.crew.client
         assert client.scheduler is not None  # it is connected
-        client.sync(
-            client.scheduler.restart_workers,
-            workers=[worker],
-            timeout=30,
-            wait_for_workers=False,
-            on_error="return",
-            stimulus_id=f"shard-limit-{time.monotonic_ns()}",
-        )
+        try:
+            client.sync(
+                client.scheduler.restart_workers,
+                workers=[worker],
+                timeout=30,
+                wait_for_workers=False,
+                on_error="return",
+                stimulus_id=f"shard-limit-{time.monotonic_ns()}",
+            )
+        except OSError as err:
+            raise self._lost() from err
 
 
 def _begin(key: str, function: Callable[..., Any], *arguments: Any) -> Any:

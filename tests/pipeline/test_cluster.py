@@ -13,7 +13,14 @@ import pytest
 
 import pyloric_db as pyl
 from pyloric_db.errors import ClusterError, ConfigError, DatabaseError
-from pyloric_db.pipeline.cluster import Crew, n_workers, open_crew, profile_of, visible_gpus
+from pyloric_db.pipeline.cluster import (
+    Crew,
+    Prepare,
+    n_workers,
+    open_crew,
+    profile_of,
+    visible_gpus,
+)
 from pyloric_db.pipeline.coordinate import Coordinator, Failure
 from pyloric_db.pipeline.profile import load_profile
 
@@ -162,6 +169,23 @@ def test_a_shard_that_hangs_is_tried_elsewhere(tmp_path):
         client.wait_for_workers(2)
         assert len(before & set(client.run(os.getpid).values())) == 1
     assert sorted(done) == list(range(6))
+
+
+def test_a_worker_that_goes_as_a_build_begins_does_not_end_it(client, monkeypatch):
+    """Dask closes the connection of whoever prepares the workers then."""
+    from distributed import Client
+    from distributed.comm import CommClosedError
+
+    register = Client.register_plugin
+
+    def closed(self, plugin):
+        register(self, plugin)
+        if isinstance(plugin, Prepare):
+            raise CommClosedError("Stream is closed")
+
+    monkeypatch.setattr(Client, "register_plugin", closed)
+    with open_crew(client, None) as crew:
+        assert crew.client.submit(sum, [1, 2]).result() == 3
 
 
 def slow(shard):

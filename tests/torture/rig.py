@@ -154,10 +154,10 @@ class Rig:
 
         def all_there() -> bool:
             self.start()  # a nanny gives up if its worker is not there in time
-            return len(self.worker_pids()) == self.workers == len(listed(client))
-
-        def listed(client: Client) -> dict[str, Any]:
-            return client.scheduler_info(n_workers=-1)["workers"]
+            info = client.scheduler_info(n_workers=-1)["workers"].values()
+            # Dask cannot kill a worker that is stopped before it runs
+            running = [w for w in info if w["status"] == "running"]
+            return len(self.worker_pids()) == self.workers == len(running)
 
         self.start()
         with Client(str(json.loads(self.address_file.read_text())["address"])) as client:
