@@ -83,15 +83,16 @@ def _kept_manifest(files: Files, ours: Manifest, rows: LedgerRows) -> Manifest |
     header = rows.header
     vouched = {f.path: f for f in files_of(header)} if header else {}
     mendable = header is not None and header["recipe_hash"] == ours.recipe_hash
+    nothing_vouched = header is None and not rows.shards
     if not files.exists(MANIFEST_FILE):
-        if mendable or (header is None and not rows.shards):
+        if mendable or nothing_vouched:
             return None
         raise DatabaseError(
             f"{files} has lost its {MANIFEST_FILE}, and its ledger is of another recipe: "
             "choose another directory"
         )
     damaged = MANIFEST_FILE in vouched and difference(files, vouched[MANIFEST_FILE]) is not None
-    if damaged and mendable:
+    if (damaged and mendable) or (nothing_vouched and _is_cut_short(files, ours)):
         return None
     stored = read_manifest(files)
     if stored.recipe_hash != ours.recipe_hash:
@@ -103,6 +104,12 @@ def _kept_manifest(files: Files, ours: Manifest, rows: LedgerRows) -> Manifest |
                 "go on with that version, or choose another directory"
             )
     return stored
+
+
+def _is_cut_short(files: Files, ours: Manifest) -> bool:
+    """Whether the stored manifest is ours without its end, as a power cut leaves it."""
+    stored, whole = files.read(MANIFEST_FILE), ours.to_json().encode()
+    return stored != whole and whole.startswith(stored.rstrip(b"\0"))
 
 
 def _other_recipe(files: Files, stored: Manifest, ours: Manifest) -> str:

@@ -67,6 +67,31 @@ def test_create_mends_the_ledger(stored):
     assert report.good and report.shards_done == 0
 
 
+@pytest.mark.parametrize("with_ledger", [True, False])
+@pytest.mark.parametrize("size, zeros", [(0, 0), (0, 700), (500, 0), (500, 200)])
+def test_create_mends_a_manifest_that_was_cut_short_before_anything_was_recorded(
+    database, tmp_path, size, zeros, with_ledger
+):
+    path, manifest = database
+    new = tmp_path / "new"
+    create(new, manifest)
+    before = contents(new)
+    (new / "database.json").write_bytes((path / "database.json").read_bytes()[:size] + bytes(zeros))
+    (new / "ledger.jsonl").write_bytes(b"")
+    if not with_ledger:
+        (new / "ledger.jsonl").unlink()
+    create(new, manifest)
+    assert contents(new) == before and verify(new).good
+
+
+def test_a_manifest_of_somebody_else_is_not_cut_short(tmp_path, pristine):
+    for text in ('{"recipe": ', "notes", " {}"):
+        (tmp_path / "database.json").write_text(text)
+        with pytest.raises(DatabaseError, match="damaged|not"):
+            create(tmp_path, pristine[1])
+        assert (tmp_path / "database.json").read_text() == text
+
+
 def test_leftovers_of_a_killed_create_are_no_obstacle(tmp_path):
     path = tmp_path / "db"
     path.mkdir()

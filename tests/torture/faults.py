@@ -443,22 +443,24 @@ class Fault(NamedTuple):
 
 
 SIGINT, SIGTERM = signal.SIGINT, signal.SIGTERM
+#: Those that take longest come first, so that lanes end together.
 FAULTS = {
-    "worker": Fault("SIGKILL of a worker", _kill_worker),
-    "nanny": Fault("SIGKILL of a nanny", _kill_nanny),
     "scheduler": Fault("SIGKILL of the scheduler", _kill_scheduler),
-    "coordinator": Fault("SIGKILL of the coordinator", _kill_coordinator),
+    "hang": Fault("a worker that hangs or is stopped", _hang),
+    "nanny": Fault("SIGKILL of a nanny", _kill_nanny),
+    "worker": Fault("SIGKILL of a worker", _kill_worker),
     "session": Fault(
         "SIGKILL of the coordinator and a cluster of its own, at once",
         partial(_kill_coordinator, local=True),
     ),
-    "sigterm": Fault("SIGTERM to the build", partial(_interrupt, signals=(SIGTERM,))),
-    "ctrl-c": Fault("Ctrl-C", partial(_interrupt, signals=(SIGINT,))),
+    "coordinator": Fault("SIGKILL of the coordinator", _kill_coordinator),
     "ctrl-c-local": Fault(
         "Ctrl-C in a terminal, which workers get too",
         partial(_interrupt, signals=(SIGINT,), local=True),
     ),
+    "ctrl-c": Fault("Ctrl-C", partial(_interrupt, signals=(SIGINT,))),
     "ctrl-c-twice": Fault("Ctrl-C twice", partial(_interrupt, signals=(SIGINT, SIGINT))),
+    "sigterm": Fault("SIGTERM to the build", partial(_interrupt, signals=(SIGTERM,))),
     "truncation": Fault("last written files cut short or zeroed after a kill", _truncate_last),
     "full-disk": Fault(
         "full disk while features and states are written", _full_disk, needs_root=True
@@ -470,7 +472,6 @@ FAULTS = {
     "temporary": Fault("stale and duplicated temporary files", _temporary_files),
     "two-builders": Fault("two builders at once, or a dead one's lock", _two_builders),
     "clock": Fault("the clock goes back", _clock, fake_clock=True),
-    "hang": Fault("a worker that hangs or is stopped", _hang),
     "bad-circuit": Fault("circuits that give NaN or overflow their spike buffer", _bad_circuit),
     "failing-shard": Fault("a shard that fails every time", _failing_shard),
 }  # fmt: skip

@@ -22,10 +22,14 @@ from torture.rig import Rig
 
 
 def lane(folder: Path, faults: list[str], repetitions: int, seed: int) -> None:
-    """Tortures in this process; one line of JSON for each fault."""
+    """Tortures in this process with faults that no other lane has taken; a line of JSON for each."""
     rig = Rig(folder)
     try:
         for name in faults:
+            try:
+                (folder.parent / f"{name}.taken").touch(exist_ok=False)
+            except FileExistsError:
+                continue
             began, hits, wrong = time.monotonic(), 0, []
             for repetition in range(repetitions):
                 rng = random.Random(f"{seed} {name} {repetition}")
@@ -91,10 +95,10 @@ def main() -> int:
 
 
 def _in_lanes(folder: Path, names: list[str], arguments: argparse.Namespace) -> list[dict]:
-    """Every lane gets faults in turn; those with a false clock have one of their own."""
+    """Lanes take faults as they come to them; those with a false clock have one of their own."""
     clock = [n for n in names if FAULTS[n].fake_clock]
     others = [n for n in names if n not in clock]
-    groups = [others[i :: arguments.lanes] for i in range(arguments.lanes)] + [clock]
+    groups = [others] * min(arguments.lanes, len(others)) + [clock]
     lanes = []
     for number, faults in enumerate(g for g in groups if g):
         environment = dict(os.environ)
