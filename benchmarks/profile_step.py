@@ -137,7 +137,7 @@ def _caches() -> str:
     for index in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
         level, kind, size = ((index / n).read_text().strip() for n in ("level", "type", "size"))
         if kind != "Instruction":
-            levels.append(f"L{level} {int(size.rstrip('K')) / 1024:g} MiB")
+            levels.append(f"L{level} {int(size.rstrip('K')):,} KiB")
     return ", ".join(levels)
 
 

@@ -22,7 +22,7 @@ from torture.rig import Rig
 
 
 def lane(folder: Path, faults: list[str], repetitions: int, seed: int) -> None:
-    """Tortures in this process with faults that no other lane has taken; a line of JSON for each."""
+    """Tortures in this process with faults that no other lane has; a line of JSON for each."""
     rig = Rig(folder)
     try:
         for name in faults:
