@@ -17,12 +17,14 @@ from bokeh.models import (
     Div,
     LogColorMapper,
     NumberFormatter,
+    Pane,
     Range1d,
     Select,
     StringFormatter,
     TableColumn,
     TextInput,
 )
+from bokeh.models.dom import ValueOf
 from bokeh.palettes import Viridis256
 from bokeh.plotting import figure
 
@@ -86,7 +88,10 @@ class Page:
         self.cross = CrossFilter(
             [bins.load(n) for n in names], (bins.load(pair[0]), bins.load(pair[1]))
         )
-        self.words = Div(width=900, name="selected")
+        self.words = Div(name="selected")
+        # its text alone: the browser lays out the whole page anew when a Div that it shows changes
+        text = ValueOf(obj=self.words, attr="text", formatter="printf", format="%s")
+        shown = Pane(elements=[text], styles={"width": "900px", "margin": "5px"})
         self.problem = Div(width=900, height=16, name="problem")
         clear = Button(label="lift all brushes", width=140, name="clear")
         clear.on_click(self._clear)
@@ -104,7 +109,7 @@ class Page:
         self.document.add_root(
             column(
                 Div(text=_heading(db), width=1200),
-                row(self.words, clear),
+                row(shown, clear),
                 self.problem,
                 *grid,
                 row(self.density_layout, self.list_layout),
@@ -141,7 +146,7 @@ class Page:
         self.density.data = {**self.density.data, "image": [density]}
         self.mapper.update(high=max(2.0, float(linked.density.max())))
         self.words.text = (
-            f"<b>{linked.selected:,}</b> of {self.bins.rows:,} circuits selected; drag over a "
+            f"{linked.selected:,} of {self.bins.rows:,} circuits selected; drag over a "
             "histogram to brush it, double-click it to lift its brush"
         )
         self.document.unhold()

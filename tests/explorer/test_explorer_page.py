@@ -45,7 +45,7 @@ def get(page, name, what):
 
 
 def selected(page):
-    return int(re.match(r"<b>([\d,]+)</b>", get(page, "selected", "m.text"))[1].replace(",", ""))
+    return int(re.match(r"([\d,]+) of", get(page, "selected", "m.text"))[1].replace(",", ""))
 
 
 def drag(page, bins, place, name, start, end):
@@ -81,7 +81,7 @@ def drag(page, bins, place, name, start, end):
 def settle(page, count):
     """Wait until the page says that so many circuits are selected."""
     page.wait_for_function(
-        f"() => ({GET % 'm.text'})('selected').startsWith('<b>{count:,}</b>')", timeout=20_000
+        f"() => ({GET % 'm.text'})('selected').startsWith('{count:,} of')", timeout=20_000
     )
 
 
