@@ -66,6 +66,7 @@ bench-peers: .venv/.ready .venv-peers/.ready  ## Jaxley and Brian2 on the same c
 bench-docs: .venv/.ready .venv-peers/.ready  ## measure again what docs/ says of speed
 	$(BIN)/python benchmarks/simulation.py --write-docs
 	$(BIN)/python benchmarks/build.py --write-docs
+	$(BIN)/python benchmarks/classification.py --write-docs
 	$(PEERS)/python benchmarks/peers.py --write-docs
 	$(BIN)/python benchmarks/work_precision.py --write-docs
 	$(BIN)/python benchmarks/profile_step.py --write-docs

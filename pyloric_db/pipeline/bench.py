@@ -74,7 +74,8 @@ class Bench:
     """What `measure` found; `stages` are shares of the time of a shard on one process.
 
     `speedup_kernel` and `speedup_end_to_end` are the rates of the most processes over those of
-    one, the median over pairs of neighbouring repetitions.
+    one, the median over pairs of neighbouring repetitions. `start_up_s` is from the start of a
+    process to the end of its first epoch, with the program from the cache.
     """
 
     machine: str
@@ -241,8 +242,8 @@ def _speedup(alone: list[list[_Timing]], together: list[list[_Timing]]) -> float
 
 
 @cache
-def _warm(job: _Job) -> tuple[Engine, Batch]:
-    """This process's engine, compiled for every width, and a full batch after an epoch."""
+def _ready(job: _Job) -> tuple[Engine, Batch]:
+    """This process's engine, and a full batch after an epoch."""
     use_compile_cache()
     circuit = circuit_of(job.manifest)
     engine = protocol_engine(circuit, job.recipe.run_protocol())
@@ -250,13 +251,21 @@ def _warm(job: _Job) -> tuple[Engine, Batch]:
     assert cells is not None
     _, gbar, gsyn = parameters(job.recipe, np.resize(job.circuit_ids(), engine.lanes))
     start = engine.start(initial_states(gbar, cells, circuit), gbar, gsyn)
-    for width in engine.widths[:-1]:
-        engine.epoch(start.take(np.arange(width) % len(start)))
     return engine, engine.epoch(start)[0]
 
 
+@cache
+def _warm(job: _Job) -> tuple[Engine, Batch]:
+    """The same, compiled for every width."""
+    engine, batch = _ready(job)
+    for width in engine.widths[:-1]:
+        engine.epoch(batch.take(np.arange(width) % len(batch)))
+    return engine, batch
+
+
 def _get_ready(job: _Job) -> None:
-    _warm(job)
+    """Loads the libraries and the program, and runs an epoch."""
+    _ready(job)
 
 
 def _kernel(job: _Job) -> _Timing:
