@@ -1,13 +1,14 @@
-"""Event loops of Dask on a clock that is never set back.
+"""Event loops of Dask on a clock that is never set.
 
 Tornado's loops and Dask's batches of messages go by the time of day: a message waits until a moment
-a few milliseconds ahead. Set back by an hour in between, processes would be silent for an hour.
+a few milliseconds ahead. Set back by an hour in between, processes would be silent for an hour. The
+scheduler asks how long ago it heard of a worker: set forward, all workers would seem to be dead.
 """
 
 import time
 from typing import Any
 
-from distributed import SchedulerPlugin, batched
+from distributed import SchedulerPlugin, batched, scheduler
 from tornado.ioloop import IOLoop
 
 
@@ -21,7 +22,8 @@ def keep_steady() -> None:
         return time.monotonic() + ahead
 
     type.__setattr__(IOLoop, "time", now)
-    vars(batched)["time"] = now  # what waits on the loop has to go by the same clock
+    for module in (batched, scheduler):  # what waits on the loop has to go by the same clock
+        vars(module)["time"] = now
 
 
 class SteadyScheduler(SchedulerPlugin):

@@ -7,6 +7,7 @@ SET_BACK = """
 import asyncio, time
 real, shift = time.time, 0
 time.time = lambda: real() + shift
+from distributed import scheduler
 from distributed.batched import BatchedSend
 from tornado.ioloop import IOLoop
 from pyloric_db.pipeline.steady_clock import keep_steady
@@ -30,6 +31,7 @@ async def main():
     global shift
     shift = -3600
     sender.send("second")
+    assert abs(scheduler.time() - before) < 10  # of two clocks it would call workers dead
     await asyncio.sleep(0.5)
     print(Comm.sent)
 
