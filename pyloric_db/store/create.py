@@ -108,7 +108,13 @@ def _kept_manifest(files: Files, ours: Manifest, rows: LedgerRows) -> Manifest |
 
 def _is_cut_short(files: Files, ours: Manifest) -> bool:
     """Whether the stored manifest is ours without its end, as a power cut leaves it."""
-    stored, whole = files.read(MANIFEST_FILE), ours.to_json().encode()
+    whole = ours.to_json().encode()
+    try:
+        if files.size(MANIFEST_FILE) > len(whole):
+            return False
+        stored = files.read(MANIFEST_FILE)
+    except OSError:  # `read_manifest` says so
+        return False
     return stored != whole and whole.startswith(stored.rstrip(b"\0"))
 
 

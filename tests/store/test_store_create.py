@@ -85,11 +85,16 @@ def test_create_mends_a_manifest_that_was_cut_short_before_anything_was_recorded
 
 
 def test_a_manifest_of_somebody_else_is_not_cut_short(tmp_path, pristine):
-    for text in ('{"recipe": ', "notes", " {}"):
-        (tmp_path / "database.json").write_text(text)
+    file = tmp_path / "database.json"
+    for text in ('{"recipe": ', "notes", " {}", "\0" * 100_000):
+        file.write_text(text)
         with pytest.raises(DatabaseError, match="damaged|not"):
             create(tmp_path, pristine[1])
-        assert (tmp_path / "database.json").read_text() == text
+        assert file.read_text() == text
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(DatabaseError, match="cannot be read"):
+        create(tmp_path, pristine[1])
 
 
 def test_leftovers_of_a_killed_create_are_no_obstacle(tmp_path):
