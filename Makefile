@@ -67,6 +67,7 @@ bench-docs: .venv/.ready .venv-peers/.ready  ## measure again what docs/ says of
 	$(BIN)/python benchmarks/simulation.py --write-docs
 	$(BIN)/python benchmarks/build.py --write-docs
 	$(BIN)/python benchmarks/classification.py --write-docs
+	$(BIN)/python benchmarks/host.py --write-docs
 	$(PEERS)/python benchmarks/peers.py --write-docs
 	$(BIN)/python benchmarks/work_precision.py --write-docs
 	$(BIN)/python benchmarks/profile_step.py --write-docs
