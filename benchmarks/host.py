@@ -15,10 +15,12 @@ from functools import reduce
 from pathlib import Path
 
 import numpy as np
+from build import FULL_CIRCUITS, FULL_CORES
 from page import arguments, publish, setting
 from problem import Problem, random_circuits
 
 from pyloric_db.integrate.engine import Batch, Engine, Epoch
+from pyloric_db.integrate.kernel import BLOCKS_PER_MULTIPROCESSOR, THREADS
 from pyloric_db.pipeline import run, task
 from pyloric_db.pipeline.draw import parameters
 from pyloric_db.pipeline.plan import make_plan
@@ -29,9 +31,8 @@ from pyloric_db.rhythm.spikes import SpikeTrains, offsets_of
 from pyloric_db.store.create import create
 
 DISTINCT = 1_024
-LANES = 512 * 132  # as `integrate.kernel` fills an H100
+LANES = 132 * BLOCKS_PER_MULTIPROCESSOR * THREADS  # an H100 has 132 multiprocessors
 SHARD_CIRCUITS = 3 * LANES
-FULL_CIRCUITS, FULL_CORES = 20_250_000, 16
 #: What an epoch says of each lane, beside its spikes.
 STATISTICS = ("V_min", "V_max", "V_mean", "crowded", "nonfinite", "out_of_range")
 
@@ -48,14 +49,9 @@ class Replay:
         self.stepper = engine.stepper
         self.seconds = 0.0
         self._started = 0
-        batches = [
-            engine.start(
-                {k: v[i : i + engine.lanes] for k, v in problem.states.items()},
-                problem.gbar[i : i + engine.lanes],
-                problem.gsyn[i : i + engine.lanes],
-            )
-            for i in range(0, len(problem), engine.lanes)
-        ]
+        n = engine.lanes
+        parts = [problem.take([*range(i, i + n)]) for i in range(0, len(problem), n)]
+        batches = [engine.start(part.states, part.gbar, part.gsyn) for part in parts]
         epochs: list[Epoch] = []
         for _ in range(n_epochs):
             done = [engine.epoch(batch) for batch in batches]
@@ -114,8 +110,8 @@ def main() -> None:
         f"A shard of {len(ids):,} circuits in {LANES:,} lanes, as on an H100, with recorded epochs "
         f"in place of the kernel, in one process that held {peak_GiB:.1f} GiB at most: "
         f"{1e6 * host_s / len(ids):.0f} us of the host per circuit, for all but the kernel. "
-        f"20,250,000 circuits are {minutes:.1f} minutes of {FULL_CORES} such cores, which work "
-        "while the GPU integrates for other workers.",
+        f"{FULL_CIRCUITS:,} circuits are {minutes:.1f} minutes of {FULL_CORES} such cores, which "
+        "work while the GPU integrates for other workers.",
         write=args.write_docs,
     )
 

@@ -6,7 +6,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from pathlib import Path
@@ -175,10 +175,8 @@ def _crew(client: Client, limit_s: float, keep: Callable[[], None] = lambda: Non
         raise ClusterError(
             f"the scheduler must have pyloric-db installed, as the workers have: {err}"
         ) from err
-    try:
+    with suppress(OSError):  # a worker went meanwhile: the others have it, as those to come will
         client.register_plugin(Prepare())
-    except OSError:  # a worker went meanwhile: the others have it, and so will those that come
-        pass
     return Crew(client, limit_s, keep)
 
 
