@@ -19,7 +19,7 @@ from typing import Any
 
 import psutil
 
-from pyloric_db.pipeline.cluster import Crew, Prepare, local_client
+from pyloric_db.pipeline.cluster import open_crew, profile_of
 from pyloric_db.pipeline.coordinate import Coordinator
 from pyloric_db.pipeline.plan import make_plan
 from pyloric_db.plot.canvas import new_figure
@@ -66,9 +66,8 @@ class Watch(threading.Thread):
 def drive(folder: Path, shards: int, workers: int) -> dict[str, Any]:
     """Runs trivial shards; seconds per shard, and memory over shards done."""
     ledger = Ledger(folder)
-    with local_client(workers) as client:
-        client.register_plugin(Prepare())
-        pids = {f"worker {i}": pid for i, pid in enumerate(client.run(os.getpid).values())}
+    with open_crew("local", profile_of("local", workers)) as crew:
+        pids = {f"worker {i}": pid for i, pid in enumerate(crew.client.run(os.getpid).values())}
         # the scheduler of a local cluster lives in the coordinator's process
         watch = Watch({"coordinator and scheduler": os.getpid(), **pids})
 
@@ -77,7 +76,7 @@ def drive(folder: Path, shards: int, workers: int) -> dict[str, Any]:
             watch.done += len(receipts)
 
         coordinator = Coordinator(
-            Crew(client, shard_limit_s=60.0),
+            crew,
             lambda shard: (trivial_shard, shard, 1000),
             done=done,
             aside=lambda failure: None,

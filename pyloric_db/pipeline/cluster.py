@@ -13,11 +13,22 @@ from pathlib import Path
 from typing import Any
 
 import dask
-from distributed import Client, LocalCluster, Nanny, Scheduler, SpecCluster, Worker, WorkerPlugin
+from dask.utils import key_split
+from distributed import (
+    Client,
+    LocalCluster,
+    Nanny,
+    Scheduler,
+    SchedulerPlugin,
+    SpecCluster,
+    Worker,
+    WorkerPlugin,
+)
 from distributed.security import Security
 
 from pyloric_db.errors import ClusterError, ConfigError
 from pyloric_db.pipeline.compile_cache import use_compile_cache
+from pyloric_db.pipeline.coordinate import is_shard
 from pyloric_db.pipeline.profile import (
     LocalGpuProfile,
     LocalProfile,
@@ -27,7 +38,7 @@ from pyloric_db.pipeline.profile import (
     load_profile,
 )
 from pyloric_db.pipeline.slurm import check_slurm, keep_jobs, slurm_cluster
-from pyloric_db.pipeline.steady_clock import SteadyScheduler, keep_steady
+from pyloric_db.pipeline.steady_clock import keep_steady
 
 #: Settings of every cluster that we start.
 DASK_SETTINGS = {
@@ -56,6 +67,25 @@ class Prepare(WorkerPlugin):
 
         keep_steady()
         use_compile_cache()
+
+
+class PrepareScheduler(SchedulerPlugin):
+    """Gets the process of a scheduler ready for builds of any length: its clock does not jump,
+    and it keeps nothing of the shards that are done."""
+
+    name = "pyloric-db"
+    idempotent = True
+
+    async def start(self, scheduler: Scheduler) -> None:
+        keep_steady()
+
+    def update_graph(self, scheduler: Scheduler, *, tasks: list[Any], **_: Any) -> None:
+        """Drops what Dask notes with each call of `submit`: a line in the span, for good, and the
+        key in a cache of 100,000."""
+        for key in filter(is_shard, tasks):
+            span = scheduler.extensions["spans"].spans[scheduler.tasks[key].group.span_id]
+            del span.metadata["collections"][1:]
+            key_split.cache_clear()
 
 
 @dataclass(frozen=True)
@@ -170,7 +200,7 @@ def _quiet() -> Iterator[None]:
 def _crew(client: Client, limit_s: float, keep: Callable[[], None] = lambda: None) -> Crew:
     keep_steady()
     try:
-        client.register_plugin(SteadyScheduler())
+        client.register_plugin(PrepareScheduler())
     except ImportError as err:
         raise ClusterError(
             f"the scheduler must have pyloric-db installed, as the workers have: {err}"

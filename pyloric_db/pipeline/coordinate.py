@@ -23,6 +23,8 @@ ATTEMPTS = 3
 TOPIC = "pyloric-db shards"
 #: The one on which they report circuits as they finish.
 PROGRESS_TOPIC = "pyloric-db progress"
+#: How keys of tasks that are shards begin: Dask takes it for their kind.
+KEY = "pyloric-shard"
 #: How often to look after the workers, s.
 LOOK_S = 2.0
 #: Errors of the disk and not of the shard: they would fail every other shard too.
@@ -121,7 +123,7 @@ class Coordinator:
             self._submit(shard, 1)
 
     def _submit(self, shard: int, attempt: int) -> None:
-        key = f"shard-{shard}-attempt-{attempt}-{time.monotonic_ns()}"
+        key = f"{KEY}-{shard}-attempt-{attempt}-{time.monotonic_ns()}"
         function, *arguments = self.call(shard)
         future = self.crew.client.submit(_begin, key, function, *arguments, key=key, pure=False)
         self._flights[key] = _Flight(shard, attempt, future)
@@ -228,6 +230,11 @@ class Coordinator:
             )
         except OSError as err:
             raise self._lost() from err
+
+
+def is_shard(key: Any) -> bool:
+    """Whether a key of Dask's is one of ours."""
+    return isinstance(key, str) and key.startswith(f"{KEY}-")
 
 
 def _begin(key: str, function: Callable[..., Any], *arguments: Any) -> Any:

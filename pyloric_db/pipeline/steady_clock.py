@@ -8,7 +8,7 @@ scheduler asks how long ago it heard of a worker: set forward, all workers would
 import time
 from typing import Any
 
-from distributed import SchedulerPlugin, batched, scheduler
+from distributed import batched, scheduler
 from tornado.ioloop import IOLoop
 
 
@@ -24,13 +24,3 @@ def keep_steady() -> None:
     type.__setattr__(IOLoop, "time", now)
     for module in (batched, scheduler):  # what waits on the loop has to go by the same clock
         vars(module)["time"] = now
-
-
-class SteadyScheduler(SchedulerPlugin):
-    """Does so in the process of a scheduler."""
-
-    name = "pyloric-db-clock"
-    idempotent = True
-
-    async def start(self, scheduler: Any) -> None:
-        keep_steady()

@@ -160,8 +160,9 @@ def test_a_click_shows_a_circuit_and_its_traces(page, explorer_db):
         f"() => ({GET % 'm.renderers[0].data_source.data.V.length'})('trace-lp') > 1000",
         timeout=60_000,
     )
+    page.wait_for_function(f"() => !({GET % 'm.text'})('parameters').includes('simulating')")
     text = get(page, "parameters", "m.text")
-    assert f"circuit {circuit}<" in text and "simulating" not in text
+    assert f"circuit {circuit}<" in text
     parameters = explorer_db.parameters([circuit]).isel(circuit=0)
     assert f"<td>{float(parameters.gbar.sel(cell='lp', channel='Kd')):g}</td>" in text
     assert f"<td>{float(parameters.gsyn.sel(synapse='lp_py')):g}</td>" in text

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from dask.utils import key_split
 
 import pyloric_db as pyl
 from pyloric_db.errors import ClusterError, ConfigError, DatabaseError
@@ -109,6 +110,18 @@ def test_all_shards_are_done_once(client):
     coordinator = Coordinator(Crew(client, 60.0), lambda s: (echo, s), done.extend, aside=print)
     assert coordinator.run(range(40)) == []
     assert sorted(done) == list(range(40))
+
+
+def test_the_scheduler_keeps_nothing_of_shards_that_are_done():
+    """Otherwise its memory would grow with the length of a build."""
+    with open_crew("local", profile_of("local", 1)) as crew:
+        scheduler = crew.client.cluster.scheduler
+        run = Coordinator(crew, lambda s: (echo, s), lambda results: None, aside=print).run
+        assert run(range(60)) == []
+        assert key_split.cache_info().currsize <= 2
+        spans = scheduler.extensions["spans"].spans.values()
+        assert spans and all(len(span.metadata["collections"]) == 1 for span in spans)
+        assert len(scheduler.tasks) <= 4  # those whose release is on its way
 
 
 def sometimes(shard, folder):
