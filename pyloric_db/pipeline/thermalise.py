@@ -8,6 +8,7 @@ cycle counted from burst start, or of the inter-spike interval of a tonic cell.
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 
 from pyloric_db.integrate.engine import WIDTHS, Batch
 from pyloric_db.model.circuit import SINGLE_CELL, Circuit
@@ -147,9 +148,16 @@ def distinct_cells(gbar: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         gbar: (circuit, cell, channel).
 
     Returns:
-        distinct gbar vectors (distinct, channel), and the index of each circuit's cells,
-        flattened.
+        distinct gbar vectors (distinct, channel) in ascending order, and the index of each
+        circuit's cells, flattened.
     """
     flat = np.ascontiguousarray(gbar.reshape(-1, gbar.shape[-1]), float)
-    distinct, inverse = np.unique(flat, axis=0, return_inverse=True)
-    return distinct, inverse.reshape(-1)
+    rows = pa.FixedSizeBinaryArray.from_buffers(
+        pa.binary(flat.itemsize * flat.shape[1]), len(flat), [None, pa.py_buffer(flat)]
+    ).dictionary_encode()  # hashes, where NumPy sorts all rows
+    seen = np.frombuffer(rows.dictionary.buffers()[1], count=len(rows.dictionary) * flat.shape[1])
+    seen = seen.reshape(-1, flat.shape[1])
+    order = np.lexsort(seen.T[::-1])
+    rank = np.empty(len(order), int)
+    rank[order] = np.arange(len(order))
+    return seen[order], rank[rows.indices.to_numpy()]

@@ -15,9 +15,6 @@ from pyloric_db.rhythm.features import between_cells, cell_features, period
 from pyloric_db.rhythm.spikes import SpikeTrains
 from pyloric_db.vocabulary import ACTIVITIES, CELLS, CRITERIA, feature_columns
 
-#: Circuits analysed at a time: their spikes and all intermediate arrays stay in the cache.
-BLOCK_CIRCUITS = 4096
-
 
 def analyse(
     trains: SpikeTrains,
@@ -60,10 +57,9 @@ def analyse(
         raise ConfigError(
             f"a window must end after it begins, not {start[i]:g} to {stop[i]:g} ms (circuit {i})"
         )
-    edges = [*range(0, n, BLOCK_CIRCUITS), n] if n else [0, 0]
     blocks = [
-        _analyse_block(trains.block(a, b), names, start[a:b], stop[a:b], protocol)
-        for a, b in zip(edges[:-1], edges[1:], strict=True)
+        _analyse_block(part, names, start[here], stop[here], protocol)
+        for here, part in trains.blocks()
     ]
     return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
 

@@ -60,11 +60,14 @@ def settled(
     now = np.broadcast_to(np.asarray(now_ms, float), trains.n_circuits)
     V_range = np.asarray(V_range_mV)
     begins = sorted({min(protocol.early_ms, protocol.transient_ms), protocol.transient_ms})
-    for begin in begins:
-        ask = np.flatnonzero(np.isnan(found) & (now > begin))
-        if ask.size:
-            decided = _settled_from(begin, trains.select(ask), V_range[ask], now[ask], protocol)
-            found[ask[decided]] = begin
+    for here, part in trains.blocks():
+        for begin in begins:
+            ask = np.flatnonzero(np.isnan(found[here]) & (now[here] > begin))
+            if ask.size:
+                which = here.start + ask
+                some = part.select(ask)
+                decided = _settled_from(begin, some, V_range[which], now[which], protocol)
+                found[which[decided]] = begin
     return found
 
 

@@ -6,7 +6,7 @@ mostly padding: the times of all cells stand one after the other, and `offsets` 
 cell's begin. A *segment* is one cell of one circuit; segment `circuit * n_cells + cell`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -18,6 +18,9 @@ from pyloric_db.errors import ConfigError
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 Bools = NDArray[np.bool_]
+
+#: Circuits looked at together: their spikes and all intermediate arrays stay in the cache.
+BLOCK_CIRCUITS = 4096
 
 
 def offsets_of(counts: NDArray[Any]) -> Integers:
@@ -129,13 +132,18 @@ class SpikeTrains:
     def select(self, circuits: NDArray[Any]) -> "SpikeTrains":
         """The circuits of a boolean mask (circuit,) or of an integer index, in its order."""
         index = np.flatnonzero(circuits) if circuits.dtype == np.bool_ else circuits
-        counts = self.counts[index]
-        offsets = offsets_of(counts)
-        # the cells of a circuit stand together: a circuit is copied as one run
-        first = self.offsets[:-1].reshape(self.n_circuits, self.n_cells)[index, 0]
-        lengths = counts.sum(axis=1)
-        shift = np.repeat(first - offsets[: -1 : self.n_cells], lengths)
-        times = self.times[shift + np.arange(offsets[-1])]
+        per_circuit = np.diff(self.offsets[:: self.n_cells])
+        offsets = offsets_of(self.counts[index])
+        if (np.diff(index) > 0).all():
+            if index.size == self.n_circuits:
+                return self
+            kept = np.zeros(self.n_circuits, dtype=bool)
+            kept[index] = True
+            times = self.times[np.repeat(kept, per_circuit)]
+        else:  # the cells of a circuit stand together: a circuit is copied as one run
+            first = self.offsets[: -1 : self.n_cells][index]
+            shift = np.repeat(first - offsets[: -1 : self.n_cells], per_circuit[index])
+            times = self.times[shift + np.arange(offsets[-1])]
         return SpikeTrains(times, offsets, index.size, self.n_cells)
 
     def join(self, other: "SpikeTrains") -> "SpikeTrains":
@@ -152,6 +160,12 @@ class SpikeTrains:
         offsets = self.offsets[start * self.n_cells : stop * self.n_cells + 1]
         times = self.times[offsets[0] : offsets[-1]]
         return SpikeTrains(times, offsets - offsets[0], stop - start, self.n_cells)
+
+    def blocks(self) -> Iterator[tuple[slice, "SpikeTrains"]]:
+        """All circuits, `BLOCK_CIRCUITS` at a time, and which they are; one block if none."""
+        for start in range(0, max(self.n_circuits, 1), BLOCK_CIRCUITS):
+            stop = min(start + BLOCK_CIRCUITS, self.n_circuits)
+            yield slice(start, stop), self.block(start, stop)
 
     def window(self, start_ms: ArrayLike, stop_ms: ArrayLike) -> "SpikeTrains":
         """The spikes with start <= time < stop; both in ms, scalar or (circuit,)."""
@@ -177,10 +191,11 @@ class SpikeTrains:
         if self.times.size == 0:
             return later
         offsets = self.offsets + later.offsets
+        counts = np.stack([np.diff(self.offsets), np.diff(later.offsets)], axis=1).ravel()
+        new = np.repeat(np.tile([False, True], self.offsets.size - 1), counts)
         times = np.empty(offsets[-1])
-        for part, before in ((self, later.offsets[:-1]), (later, self.offsets[1:])):
-            shift = np.repeat(before, np.diff(part.offsets))
-            times[shift + np.arange(part.times.size)] = part.times
+        times[new] = later.times
+        times[~new] = self.times
         return SpikeTrains(times, offsets, self.n_circuits, self.n_cells)
 
 

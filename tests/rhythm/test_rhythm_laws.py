@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyloric_db.protocol import Protocol
-from pyloric_db.rhythm import analyse as module
+from pyloric_db.rhythm import spikes
 from pyloric_db.rhythm.analyse import analyse
 from pyloric_db.rhythm.spikes import SpikeTrains
 from pyloric_db.vocabulary import CELLS, feature_columns
@@ -158,7 +158,7 @@ def test_labels_imply_one_another(seed):
 def test_blocks_do_not_show(monkeypatch):
     circuits = random_circuits(7, 23)
     whole = run(circuits)
-    monkeypatch.setattr(module, "BLOCK_CIRCUITS", 5)
+    monkeypatch.setattr(spikes, "BLOCK_CIRCUITS", 5)
     assert_same(run(circuits), whole)
 
 
