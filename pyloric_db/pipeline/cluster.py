@@ -125,7 +125,7 @@ def n_workers(profile: Profile) -> int | None:
     if isinstance(profile, LocalProfile):
         return profile.workers or dask.system.CPU_COUNT
     if isinstance(profile, LocalGpuProfile):
-        return len(visible_gpus(profile))
+        return profile.workers_per_gpu * len(visible_gpus(profile))
     if isinstance(profile, SlurmProfile):
         return profile.jobs * profile.workers_per_job
     return None
@@ -247,7 +247,7 @@ def local_client(workers: int | None = None) -> Iterator[Client]:
 
 
 def _gpu_cluster(profile: LocalGpuProfile) -> SpecCluster:
-    """One process per GPU, which sees no other."""
+    """Processes that see one GPU each, the first of every GPU before the second of any."""
     workers = {
         name: {
             "cls": Nanny,
@@ -259,7 +259,7 @@ def _gpu_cluster(profile: LocalGpuProfile) -> SpecCluster:
                 "dashboard_address": DASHBOARD,
             },
         }
-        for name, gpu in enumerate(visible_gpus(profile))
+        for name, gpu in enumerate(visible_gpus(profile) * profile.workers_per_gpu)
     }
     scheduler = {
         "cls": Scheduler,

@@ -38,14 +38,18 @@ class LocalProfile(_Profile):
 
 
 class LocalGpuProfile(_Profile):
-    """One worker process per GPU of this machine; `gpus` as in CUDA_VISIBLE_DEVICES."""
+    """Worker processes for the GPUs of this machine; `gpus` as in CUDA_VISIBLE_DEVICES.
+
+    Workers that share a GPU keep it busy: while one integrates, others analyse and write.
+    """
 
     kind: Literal["local-gpu"]
     gpus: tuple[int | Text, ...] | None = Field(None, strict=False, min_length=1)
+    workers_per_gpu: int = Field(1, ge=1)
 
 
 class SlurmProfile(_Profile):
-    """Jobs of a Slurm partition, each with worker processes of one core.
+    """Jobs of a Slurm partition, each with worker processes of one core, which share its GPU.
 
     Workers leave between `lifetime_margin_minutes` and that plus twice `lifetime_stagger_minutes`
     before the walltime of their job is over. `interface` is the network that nodes and
@@ -60,7 +64,7 @@ class SlurmProfile(_Profile):
     walltime_minutes_per_job: Positive
     lifetime_stagger_minutes: float = Field(10.0, ge=0, allow_inf_nan=False)
     lifetime_margin_minutes: float = Field(5.0, ge=0, allow_inf_nan=False)
-    gpus_per_worker: Literal[0, 1] = 0
+    gpus_per_job: Literal[0, 1] = 0
     partition: Text | None = None
     account: Text | None = None
     interface: Text | None = None
@@ -78,8 +82,6 @@ class SlurmProfile(_Profile):
                 f"walltime_minutes_per_job is {self.walltime_minutes_per_job:g}, but must be "
                 "more than lifetime_margin_minutes and twice lifetime_stagger_minutes together"
             )
-        if self.gpus_per_worker and self.workers_per_job != 1:
-            raise ValueError("workers_per_job must be 1 with a GPU: ask for one job per GPU")
         return self
 
     @property

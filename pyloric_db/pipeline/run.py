@@ -96,7 +96,7 @@ class _Lanes:
         back = np.arange(-math.ceil(ms / epoch_ms), 0)
         last = np.maximum(self.epochs[:, None] + back, 0)
         recent = self.V[np.arange(len(last))[:, None], last]
-        return recent[:, :, 1].max(axis=1) - recent[:, :, 0].min(axis=1)
+        return recent[:, :, 1].max(axis=1).astype(float) - recent[:, :, 0].min(axis=1)
 
 
 def run_circuits(
@@ -138,7 +138,7 @@ def run_circuits(
             index,
             np.zeros(len(index), int),
             SpikeTrains(np.zeros(0), offsets_of(none), len(index), n_cells),
-            np.full((len(index), last, 3, n_cells), np.nan),
+            np.full((len(index), last, 3, n_cells), np.nan, protocol.dtype),
         )
 
     def finish(lanes: _Lanes, status: np.ndarray, start_ms: np.ndarray) -> None:
@@ -227,7 +227,11 @@ def _columns(
     inside = (begins + protocol.epoch_ms > start_ms[:, None]) & (begins < stop_ms[:, None])
     V = np.where(inside[:, :, None, None], lanes.V, np.nan)[ok]
     lowest, highest, mean = (
-        (np.nanmin(V[:, :, 0], axis=1), np.nanmax(V[:, :, 1], axis=1), np.nanmean(V[:, :, 2], 1))
+        (
+            np.nanmin(V[:, :, 0], axis=1),
+            np.nanmax(V[:, :, 1], axis=1),
+            np.nanmean(V[:, :, 2], axis=1, dtype=float),
+        )
         if ok.any()
         else np.zeros((3, 0, len(circuit.cells)))
     )

@@ -78,7 +78,7 @@ def _job_options(profile: SlurmProfile) -> dict[str, Any]:
     # not by its own option, which would make the directory for a plan too
     logs = profile.log_directory
     directives = [f"-e {logs}/%j.err", f"-o {logs}/%j.out", *profile.directives]
-    if profile.gpus_per_worker:
+    if profile.gpus_per_job:
         directives.insert(2, "--gres=gpu:1")
         extra += ["--resources", "GPU=1"]
     return {

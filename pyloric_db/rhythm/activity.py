@@ -43,10 +43,18 @@ class Cycles:
     cv: Floats
 
 
-def burst_cycles(bursts: Bursts, pattern: int = 1) -> Cycles:
-    """Cycles of `pattern` bursts, beginning at every burst that has begun in the window."""
-    counts = segment_count(bursts.begun, bursts.offsets)
-    starts = bursts.start_ms[bursts.begun]
+def burst_cycles(bursts: Bursts) -> Cycles:
+    """Cycles that begin at every burst that has begun in the window."""
+    return _cycles(*_begun(bursts), 1)
+
+
+def _begun(bursts: Bursts) -> tuple[Floats, Integers]:
+    """Starts of the bursts that have begun in the window, ms, and how many a segment has."""
+    return bursts.start_ms[bursts.begun], segment_count(bursts.begun, bursts.offsets)
+
+
+def _cycles(starts: Floats, counts: Integers, pattern: int) -> Cycles:
+    """Cycles of `pattern` bursts; `counts` bursts per segment."""
     to_go = np.repeat(offsets_of(counts)[1:], counts) - np.arange(starts.size)
     first = np.flatnonzero(to_go > pattern)
     lengths = starts[first + pattern] - starts[first]
@@ -98,9 +106,11 @@ def activities(
     most_spikes = segment_reduce(np.maximum, bursts.n_spikes, offsets, 0.0)
 
     recurs = (cycles.n < 2) | (cycles.cv <= BURSTING_CV)
+    starts, begun = _begun(bursts)
     for pattern in range(2, LONGEST_PATTERN + 1):
-        longer = burst_cycles(bursts, pattern)
-        recurs |= (longer.n > pattern) & (longer.cv <= protocol.period_cv)
+        ask = ~recurs & (begun > 2 * pattern)
+        longer = _cycles(starts[np.repeat(ask, begun)], begun[ask], pattern)
+        recurs[ask] = longer.cv <= protocol.period_cv
     bursting = (
         (counts >= 2)
         & ((most_spikes >= 2) | (counts >= 3))

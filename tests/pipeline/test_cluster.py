@@ -84,6 +84,8 @@ def test_gpus(monkeypatch):
     with pytest.raises(ConfigError, match="no GPU is visible"):
         profile_of("local-gpu", None)
     assert visible_gpus(load_profile({"kind": "local-gpu", "gpus": [1]})) == ("1",)
+    shared = load_profile({"kind": "local-gpu", "gpus": [0, 1], "workers_per_gpu": 4})
+    assert n_workers(shared) == 8
 
 
 def environment():
@@ -91,9 +93,10 @@ def environment():
 
 
 @pytest.mark.slow
-def test_each_gpu_has_a_worker_that_sees_no_other():
-    with open_crew(None, load_profile({"kind": "local-gpu", "gpus": [0, 3]})) as crew:
-        assert sorted(crew.client.run(environment).values()) == ["0", "3"]
+def test_each_gpu_has_workers_that_see_no_other():
+    profile = {"kind": "local-gpu", "gpus": [0, 3], "workers_per_gpu": 2}
+    with open_crew(None, load_profile(profile)) as crew:
+        assert sorted(crew.client.run(environment).values()) == ["0", "0", "3", "3"]
         workers = crew.client.scheduler_info()["workers"].values()
         assert all(w["resources"] == {"GPU": 1} and w["nthreads"] == 1 for w in workers)
 

@@ -44,7 +44,7 @@ def test_the_packaged_profiles():
         ({**SLURM, "memory_per_worker": 2}, "unknown key memory_per_worker; .*_gib'"),
         ({k: v for k, v in SLURM.items() if k != "jobs"}, "the key jobs is missing"),
         ({**SLURM, "walltime_minutes_per_job": 25}, "must be more than lifetime_margin_minutes"),
-        ({**SLURM, "gpus_per_worker": 1}, "workers_per_job must be 1 with a GPU"),
+        ({**SLURM, "gpus_per_job": 2}, "gpus_per_job"),
         ({**SLURM, "partition": "a\nrm -rf"}, "partition is"),
         ({"kind": "scheduler"}, "the key address is missing"),
         ({"kind": "scheduler", "address": "127.0.0.1"}, "address is '127.0.0.1'"),
@@ -144,7 +144,7 @@ def test_the_job_script_of_cpu_nodes():
 def test_the_job_script_of_gpu_nodes():
     script = job_script(load_profile("slurm-gpu"))
     assert "#SBATCH --gres=gpu:1\n" in script
-    assert "--resources GPU=1" in script and "--nworkers" not in script
+    assert "--resources GPU=1" in script and "--nworkers 8" in script
 
 
 def test_workers_leave_before_the_walltime_is_over():
