@@ -5,6 +5,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
+from distributed import get_worker
 
 from pyloric_db.pipeline.coordinate import PROGRESS_TOPIC
 from pyloric_db.pipeline.draw import netcodes, parameters
@@ -115,8 +116,6 @@ def build_shard(
 
 
 def _report(circuits: int) -> None:
-    from distributed import get_worker
-
     try:
         worker = get_worker()
     except ValueError:  # called outside Dask

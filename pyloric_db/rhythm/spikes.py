@@ -20,7 +20,7 @@ Integers = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 #: Circuits looked at together: their spikes and all intermediate arrays stay in the cache.
-BLOCK_CIRCUITS = 4096
+BLOCK_CIRCUITS = 2048
 
 
 def offsets_of(counts: NDArray[Any]) -> Integers:
