@@ -4,12 +4,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from pyloric_db.model.cells import PUBLISHED_CELLS, cell_gbar, prinz2003_gbar
 from pyloric_db.model.circuit import PRINZ2004, SINGLE_CELL
 from pyloric_db.pipeline.simulate import simulate, thermal_cells
 from pyloric_db.pipeline.states import states_dataset
-from pyloric_db.pipeline.thermalise import initial_states, thermalise
+from pyloric_db.pipeline.thermalise import distinct_cells, initial_states, thermalise
 from pyloric_db.protocol import Protocol
 
 NAMES = list(PUBLISHED_CELLS)
@@ -34,6 +37,21 @@ def onsets(times, period, *, in_burst=False):
     """Spikes after a pause of more than a quarter of the period; the first unless `in_burst`."""
     pause = np.diff(times, prepend=-np.inf) > period / 4
     return times[pause][1 if in_burst else 0 :]
+
+
+@given(
+    arrays(
+        float,
+        st.tuples(st.integers(0, 9), st.just(3), st.just(8)),
+        elements=st.sampled_from([0.0, 0.1, 100.0]),
+        fill=st.just(0.5),
+    )
+)
+def test_distinct_cells_ascend_and_make_up_all_circuits(gbar):
+    distinct, which = distinct_cells(gbar)
+    rows = gbar.reshape(-1, 8).tolist()
+    assert distinct.tolist() == sorted(map(list, set(map(tuple, rows))))
+    assert distinct[which].tolist() == rows
 
 
 @pytest.fixture(scope="module")
