@@ -2,16 +2,24 @@
 
     python benchmarks/host.py [--write-docs]
 
-Needs no GPU: epochs of 1,024 circuits are recorded on the processor, and then a shard is built as
+Needs no GPU: epochs of 1,024 circuits are recorded on the processor, and then shards are built as
 on an H100, in 67,584 lanes, with an engine that plays these records back. All the rest is a
-build's: drawing parameters, lanes, spikes, settling, features, files.
+build's: drawing parameters, lanes, spikes, settling, features, files. First one process, whose
+epochs take no time; then several that take turns at a device, which is as fast for the cores
+of this machine as a GPU of the rate aimed at is for sixteen.
 """
 
+import multiprocessing
 import resource
 import sys
 import tempfile
 import time
-from functools import reduce
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fcntl import LOCK_EX, LOCK_UN, flock
+from functools import partial, reduce
 from pathlib import Path
 
 import numpy as np
@@ -23,95 +31,188 @@ from pyloric_db.integrate.engine import Batch, Engine, Epoch
 from pyloric_db.integrate.kernel import BLOCKS_PER_MULTIPROCESSOR, THREADS
 from pyloric_db.pipeline import run, task
 from pyloric_db.pipeline.draw import parameters
-from pyloric_db.pipeline.plan import make_plan
+from pyloric_db.pipeline.machine import cores
+from pyloric_db.pipeline.plan import Plan, make_plan
 from pyloric_db.pipeline.recipe import load_recipe
 from pyloric_db.pipeline.states import States
 from pyloric_db.pipeline.thermalise import distinct_cells
 from pyloric_db.rhythm.spikes import SpikeTrains, offsets_of
 from pyloric_db.store.create import create
+from pyloric_db.store.manifest import Manifest
+from pyloric_db.store.receipt import Receipt
 
 DISTINCT = 1_024
 LANES = 132 * BLOCKS_PER_MULTIPROCESSOR * THREADS  # an H100 has 132 multiprocessors
 SHARD_CIRCUITS = 3 * LANES
 #: What an epoch says of each lane, beside its spikes.
 STATISTICS = ("V_min", "V_max", "V_mean", "crowded", "nonfinite", "out_of_range")
+#: Circuit-steps per second of the GPU beside `FULL_CORES` cores: what docs/gpu.md expects.
+GPU_RATE = 1.4e10
+WORKERS_PER_CORE = 2
+SHARDS_PER_WORKER = 2
+
+
+@dataclass(frozen=True)
+class Records:
+    """Epochs of circuits, the first of all, then the second; and the circuits after the last."""
+
+    end: Batch
+    trains: SpikeTrains
+    statistics: dict[str, np.ndarray]
+
+
+def record(engine: Engine, problem: Problem, n_epochs: int) -> Records:
+    n = engine.lanes
+    parts = [problem.take([*range(i, i + n)]) for i in range(0, len(problem), n)]
+    batches = [engine.start(part.states, part.gbar, part.gsyn) for part in parts]
+    epochs: list[Epoch] = []
+    for _ in range(n_epochs):
+        done = [engine.epoch(batch) for batch in batches]
+        batches = [batch for batch, _ in done]
+        epochs += [epoch for _, epoch in done]
+    return Records(
+        reduce(Batch.join, batches),
+        reduce(
+            SpikeTrains.join,
+            (SpikeTrains(e.spike_ms, offsets_of(e.n_spikes), *e.n_spikes.shape) for e in epochs),
+        ),
+        {n: np.concatenate([getattr(e, n) for e in epochs]) for n in STATISTICS},
+    )
+
+
+class Device:
+    """What processes take turns at; `rate` in circuit-steps per second.
+
+    Collects the seconds for which this process had it, and between which moments.
+    """
+
+    def __init__(self, lock: Path, rate: float = np.inf) -> None:
+        self.lock = lock.open("w")
+        self.rate = rate
+        self.seconds = 0.0
+        self.moments: list[float] = []
+
+    @contextmanager
+    def busy(self, circuit_steps: int) -> Iterator[None]:
+        flock(self.lock, LOCK_EX)
+        began = time.monotonic()
+        yield
+        time.sleep(max(0.0, began + circuit_steps / self.rate - time.monotonic()))
+        self.moments += [began, time.monotonic()]
+        self.seconds += self.moments[-1] - began
+        flock(self.lock, LOCK_UN)
 
 
 class Replay:
-    """An engine that plays back epochs; in `seconds` is the time that this takes.
+    """An engine that plays back epochs on a device.
 
     Lanes hold in place of their parameters which circuit they play, and how many epochs it has run.
     """
 
     lanes = LANES
 
-    def __init__(self, engine: Engine, problem: Problem, n_epochs: int) -> None:
+    def __init__(self, engine: Engine, records: Records, device: Device) -> None:
         self.stepper = engine.stepper
-        self.seconds = 0.0
+        self._n_steps = engine.n_steps
+        self._records = records
+        self._device = device
         self._started = 0
-        n = engine.lanes
-        parts = [problem.take([*range(i, i + n)]) for i in range(0, len(problem), n)]
-        batches = [engine.start(part.states, part.gbar, part.gsyn) for part in parts]
-        epochs: list[Epoch] = []
-        for _ in range(n_epochs):
-            done = [engine.epoch(batch) for batch in batches]
-            batches = [batch for batch, _ in done]
-            epochs += [epoch for _, epoch in done]
-        self._end = reduce(Batch.join, batches)
-        self._trains = reduce(
-            SpikeTrains.join,
-            (SpikeTrains(e.spike_ms, offsets_of(e.n_spikes), *e.n_spikes.shape) for e in epochs),
-        )
-        self._statistics = {n: np.concatenate([getattr(e, n) for e in epochs]) for n in STATISTICS}
+
+    @property
+    def seconds(self) -> float:
+        return self._device.seconds
 
     def start(self, initial: States, gbar: np.ndarray, gsyn: np.ndarray) -> Batch:
         which = (self._started + np.arange(len(gbar))) % DISTINCT
         self._started += len(gbar)
-        end = self._end.take(which)
+        end = self._records.end.take(which)
         return Batch(end.state, end.V_before, (which, np.zeros_like(which), which))
 
     def epoch(self, batch: Batch) -> tuple[Batch, Epoch]:
-        began = time.perf_counter()
         which, n_run, _ = batch.parameters
-        at = n_run * DISTINCT + which
-        trains = self._trains.select(at)
-        found = {name: values[at] for name, values in self._statistics.items()}
-        after = Batch(batch.state, batch.V_before, (which, n_run + 1, which))
-        self.seconds += time.perf_counter() - began
+        with self._device.busy(len(which) * self._n_steps):
+            at = n_run * DISTINCT + which
+            trains = self._records.trains.select(at)
+            found = {name: values[at] for name, values in self._records.statistics.items()}
+            after = Batch(batch.state, batch.V_before, (which, n_run + 1, which))
         return after, Epoch(spike_ms=trains.times, n_spikes=trains.counts, **found)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a process did: its shards, for how long it had the device, and between which moments."""
+
+    receipts: list[Receipt]
+    device_s: float
+    began: float
+    ended: float
+
+
+def work(
+    path: str, plan: Plan, manifest: Manifest, shards: range, records: Records, rate: float
+) -> Work:
+    """Build shards in this process, in turns with others that work at the same database."""
+    device = Device(Path(path).with_name("device"), rate)
+    replay = Replay(
+        run.protocol_engine(plan.recipe.circuit.circuit(), plan.protocol), records, device
+    )
+    for module in (run, task):
+        vars(module)["protocol_engine"] = lambda circuit, protocol: replay
+    receipts = [
+        task.build_shard(path, plan.recipe, manifest, shard, plan.shard_ids(shard))
+        for shard in shards
+    ]
+    return Work(receipts, device.seconds, device.moments[0], device.moments[-1])
 
 
 def main() -> None:
     args = arguments(__doc__).parse_args()
+    workers = WORKERS_PER_CORE * cores()
     recipe = load_recipe("prinz2004")
     store = recipe.store.model_copy(update={"shard_circuits": SHARD_CIRCUITS})
-    plan = make_plan(recipe.model_copy(update={"store": store}), sample=4 * SHARD_CIRCUITS, seed=1)
-    protocol = plan.protocol
-    circuit = plan.recipe.circuit.circuit()
+    n_shards = 1 + SHARDS_PER_WORKER * workers
+    plan = make_plan(
+        recipe.model_copy(update={"store": store}), sample=n_shards * SHARD_CIRCUITS, seed=1
+    )
     print(f"recording {DISTINCT:,} circuits", file=sys.stderr, flush=True)
-    n_epochs = round(protocol.max_ms / protocol.epoch_ms)
-    replay = Replay(run.protocol_engine(circuit, protocol), random_circuits(DISTINCT), n_epochs)
-    for module in (run, task):
-        vars(module)["protocol_engine"] = lambda circuit, protocol: replay
+    n_epochs = round(plan.protocol.max_ms / plan.protocol.epoch_ms)
+    engine = run.protocol_engine(plan.recipe.circuit.circuit(), plan.protocol)
+    records = record(engine, random_circuits(DISTINCT), n_epochs)
+    rate = GPU_RATE * cores() / FULL_CORES
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / "db")
         manifest = create(path, plan.manifest)
-        ids = plan.shard_ids(0)
-        cells = distinct_cells(parameters(plan.recipe, ids)[1])[0]
-        print(f"a shard of {len(ids):,} circuits", file=sys.stderr, flush=True)
-        task.store_cells(path, cells, protocol)
-        receipt = task.build_shard(path, plan.recipe, manifest, 0, ids)
-    host_s = receipt.seconds - receipt.kernel_seconds
-    minutes = FULL_CIRCUITS * host_s / len(ids) / FULL_CORES / 60
-    peak_GiB = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        some = np.concatenate([plan.shard_ids(shard)[::100] for shard in range(n_shards)])
+        _, gbar, _ = parameters(plan.recipe, some)
+        task.store_cells(path, distinct_cells(gbar)[0], plan.protocol)
+        job = partial(work, path, plan, manifest)
+        spawn = partial(ProcessPoolExecutor, mp_context=multiprocessing.get_context("spawn"))
+        print(f"a shard of {SHARD_CIRCUITS:,} circuits", file=sys.stderr, flush=True)
+        with spawn(1) as process:
+            alone = process.submit(job, range(1), records, np.inf).result()
+        print(f"{n_shards - 1} shards in {workers} processes", file=sys.stderr, flush=True)
+        with spawn(workers) as processes:
+            jobs = [
+                processes.submit(job, range(1 + i, n_shards, workers), records, rate)
+                for i in range(workers)
+            ]
+            together = [j.result() for j in jobs]
+    host_s = sum(r.seconds - r.kernel_seconds for r in alone.receipts) / SHARD_CIRCUITS
+    minutes = FULL_CIRCUITS * host_s / FULL_CORES / 60
+    span_s = max(w.ended for w in together) - min(w.began for w in together)
+    busy = sum(w.device_s for w in together) / span_s
+    peak_GiB = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
     publish(
         "The host's part when a GPU integrates",
         setting("python benchmarks/host.py", "numpy", "pyarrow", "zarr"),
-        f"A shard of {len(ids):,} circuits in {LANES:,} lanes, as on an H100, with recorded epochs "
-        f"in place of the kernel, in one process that held {peak_GiB:.1f} GiB at most: "
-        f"{1e6 * host_s / len(ids):.0f} us of the host per circuit, for all but the kernel. "
-        f"{FULL_CIRCUITS:,} circuits are {minutes:.1f} minutes of {FULL_CORES} such cores, which "
-        "work while the GPU integrates for other workers.",
+        f"A shard of {SHARD_CIRCUITS:,} circuits in {LANES:,} lanes, as on an H100, with recorded "
+        f"epochs in place of the kernel, in one process that held {peak_GiB:.1f} GiB at most: "
+        f"{1e6 * host_s:.0f} us of the host per circuit, for all but the kernel. "
+        f"{FULL_CIRCUITS:,} circuits are {minutes:.1f} minutes of {FULL_CORES} such cores.",
+        f"{n_shards - 1} such shards in {workers} processes on {cores()} cores, which take turns "
+        f"at a device of {rate / 1e9:.3g}e9 circuit-steps per second, as many per core as a GPU of "
+        f"{GPU_RATE / 1e9:g}e9 beside {FULL_CORES} cores: the device is busy for {100 * busy:.1f}% "
+        "of the time from the first epoch to the last. It stands for a GPU; none was there.",
         write=args.write_docs,
     )
 
