@@ -31,6 +31,10 @@ class ClusterError(PyloricDBError):
     """There are no workers to build on, or they were lost; what is finished is kept."""
 
 
+class PyloricDBWarning(UserWarning):
+    """The work goes on, and its result is not what it would be of intact or like inputs."""
+
+
 def nearest(name: str, allowed: "list[str] | tuple[str, ...]") -> str:
     """A hint `; did you mean 'x'?` for a misspelt name, or an empty string."""
     from difflib import get_close_matches

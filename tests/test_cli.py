@@ -200,6 +200,17 @@ def test_verify_says_what_is_missing(inside, named):
 # what a build says
 
 
+def test_a_damaged_line_of_the_ledger_is_said_in_a_sentence(cli, named):
+    ledger = named / "ledger.jsonl"
+    ledger.write_bytes(ledger.read_bytes().replace(b'"kind":"database"', b'"kind":"databas3"'))
+    done = cli("query", named, "circuit_id >= 0", "--format", "csv")
+    assert done.returncode == 0
+    assert done.stderr == (
+        f"pyloric-db: {ledger} is damaged in line 1: what it recorded is left out; build the "
+        "database again to mend it\n"
+    )
+
+
 def test_a_build_again_prints_what_it_holds(inside, named_db, named_toml, snapshot):
     before = {k: v[0] for k, v in snapshot(named_db).items()}
     done = inside("build", named_toml, "--out", named_db)

@@ -17,7 +17,7 @@ from pyloric_db.cli import (
     merging,
     statistics,
 )
-from pyloric_db.cli.console import complain
+from pyloric_db.cli.console import complain, warnings_as_sentences
 from pyloric_db.errors import ClusterError, PyloricDBError, ShardError
 
 app = typer.Typer(
@@ -41,9 +41,10 @@ for command in (
 
 
 def main() -> None:
-    """Entry point: errors become one sentence and an exit code."""
+    """Entry point: errors become one sentence and an exit code, our warnings one sentence."""
     try:
-        app()
+        with warnings_as_sentences():
+            app()
     except (ShardError, ClusterError) as error:
         complain(str(error))
         sys.exit(1)

@@ -2,6 +2,7 @@
 
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +22,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from pyloric_db.errors import ConfigError
+from pyloric_db.errors import ConfigError, PyloricDBWarning
 
 out = Console()
 err = Console(stderr=True)
@@ -36,7 +37,24 @@ def split_names(text: str) -> list[str]:
 
 
 def complain(sentence: str) -> None:
-    err.print(f"pyloric-db: {sentence}", style="red", markup=False, highlight=False, soft_wrap=True)
+    say(f"pyloric-db: {sentence}", err, style="red")
+
+
+@contextmanager
+def warnings_as_sentences() -> Iterator[None]:
+    """Prints our warnings like errors, without the place in the code; others as ever."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", PyloricDBWarning)
+        show = warnings.showwarning
+
+        def showwarning(message: Any, category: type[Warning], *place: Any) -> None:
+            if issubclass(category, PyloricDBWarning):
+                say(f"pyloric-db: {message}", err, style="yellow")
+            else:
+                show(message, category, *place)
+
+        warnings.showwarning = showwarning  # type: ignore[assignment]
+        yield
 
 
 def say(text: str, console: Console = out, style: str | None = None) -> None:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from pyloric_db.errors import ConfigError, DatabaseError
+from pyloric_db.errors import ConfigError, DatabaseError, PyloricDBWarning
 from pyloric_db.pipeline.plan import layout
 from pyloric_db.pipeline.ranges import Ranges, ranges_text, recorded_ranges
 from pyloric_db.query.columns import numpy_column
@@ -217,6 +217,7 @@ def _copy_cells(parts: Sequence[_Part], path: Files) -> None:
             warnings.warn(
                 f"the thermalised cells of {part.files} and {having[0].files} differ: they come "
                 "from different kinds of machine, and those of the latter are kept",
+                PyloricDBWarning,
                 stacklevel=3,
             )
     write_cells(path, first)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from pyloric_db.errors import DatabaseError, QueryError
+from pyloric_db.errors import DatabaseError, PyloricDBWarning, QueryError
 from pyloric_db.query.columns import Columns, attributes, check_names, dtype_of, numpy_column
 from pyloric_db.query.expression import quote_name, to_sql
 from pyloric_db.query.rows import Rows
@@ -86,6 +86,7 @@ def _check(files: Files, manifest: Manifest, rows: LedgerRows) -> None:
         warnings.warn(
             f"{files.named(LEDGER_FILE)} is damaged in line {rows.damaged[0]}: what it recorded is "
             "left out; build the database again to mend it",
+            PyloricDBWarning,
             stacklevel=3,
         )
 
