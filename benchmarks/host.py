@@ -83,14 +83,17 @@ def record(engine: Engine, problem: Problem, n_epochs: int) -> Records:
 class Device:
     """What processes take turns at; `rate` in circuit-steps per second.
 
-    Collects the seconds for which this process had it, and between which moments.
+    `turns` are this process's: when each began and ended, s.
     """
 
-    def __init__(self, lock: Path, rate: float = np.inf) -> None:
+    def __init__(self, lock: Path, rate: float) -> None:
         self.lock = lock.open("w")
         self.rate = rate
-        self.seconds = 0.0
-        self.moments: list[float] = []
+        self.turns: list[tuple[float, float]] = []
+
+    @property
+    def seconds(self) -> float:
+        return sum(ended - began for began, ended in self.turns)
 
     @contextmanager
     def busy(self, circuit_steps: int) -> Iterator[None]:
@@ -98,8 +101,7 @@ class Device:
         began = time.monotonic()
         yield
         time.sleep(max(0.0, began + circuit_steps / self.rate - time.monotonic()))
-        self.moments += [began, time.monotonic()]
-        self.seconds += self.moments[-1] - began
+        self.turns.append((began, time.monotonic()))
         flock(self.lock, LOCK_UN)
 
 
@@ -140,12 +142,10 @@ class Replay:
 
 @dataclass(frozen=True)
 class Work:
-    """What a process did: its shards, for how long it had the device, and between which moments."""
+    """What a process did: its shards, and its turns at the device."""
 
     receipts: list[Receipt]
-    device_s: float
-    began: float
-    ended: float
+    turns: list[tuple[float, float]]
 
 
 def work(
@@ -162,7 +162,7 @@ def work(
         task.build_shard(path, plan.recipe, manifest, shard, plan.shard_ids(shard))
         for shard in shards
     ]
-    return Work(receipts, device.seconds, device.moments[0], device.moments[-1])
+    return Work(receipts, device.turns)
 
 
 def main() -> None:
@@ -197,10 +197,11 @@ def main() -> None:
                 for i in range(workers)
             ]
             together = [j.result() for j in jobs]
-    host_s = sum(r.seconds - r.kernel_seconds for r in alone.receipts) / SHARD_CIRCUITS
+    (receipt,) = alone.receipts
+    host_s = (receipt.seconds - receipt.kernel_seconds) / SHARD_CIRCUITS
     minutes = FULL_CIRCUITS * host_s / FULL_CORES / 60
-    span_s = max(w.ended for w in together) - min(w.began for w in together)
-    busy = sum(w.device_s for w in together) / span_s
+    began, ended = np.array([turn for w in together for turn in w.turns]).T
+    busy = (ended - began).sum() / (ended.max() - began.min())
     peak_GiB = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
     publish(
         "The host's part when a GPU integrates",

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Protocol, TextIO
 
 import typer
 from rich.console import Console
@@ -47,13 +47,20 @@ def warnings_as_sentences() -> Iterator[None]:
         warnings.simplefilter("always", PyloricDBWarning)
         show = warnings.showwarning
 
-        def showwarning(message: Any, category: type[Warning], *place: Any) -> None:
+        def showwarning(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
             if issubclass(category, PyloricDBWarning):
                 say(f"pyloric-db: {message}", err, style="yellow")
             else:
-                show(message, category, *place)
+                show(message, category, filename, lineno, file, line)
 
-        warnings.showwarning = showwarning  # type: ignore[assignment]
+        warnings.showwarning = showwarning
         yield
 
 

@@ -24,7 +24,7 @@ TOPIC = "pyloric-db shards"
 #: The one on which they report circuits as they finish.
 PROGRESS_TOPIC = "pyloric-db progress"
 #: How keys of tasks that are shards begin: Dask takes it for their kind.
-KEY = "pyloric-shard"
+KEY_PREFIX = "pyloric-shard"
 #: How often to look after the workers, s.
 LOOK_S = 2.0
 #: Errors of the disk and not of the shard: they would fail every other shard too.
@@ -123,9 +123,14 @@ class Coordinator:
             self._submit(shard, 1)
 
     def _submit(self, shard: int, attempt: int) -> None:
-        key = f"{KEY}-{shard}-attempt-{attempt}-{time.monotonic_ns()}"
+        from distributed.client import ClosedClientError
+
+        key = f"{KEY_PREFIX}-{shard}-attempt-{attempt}-{time.monotonic_ns()}"
         function, *arguments = self.call(shard)
-        future = self.crew.client.submit(_begin, key, function, *arguments, key=key, pure=False)
+        try:
+            future = self.crew.client.submit(_begin, key, function, *arguments, key=key, pure=False)
+        except ClosedClientError as err:
+            raise self._lost() from err
         self._flights[key] = _Flight(shard, attempt, future)
         future.add_done_callback(self._ready.put)
 
@@ -234,7 +239,7 @@ class Coordinator:
 
 def is_shard(key: Any) -> bool:
     """Whether a key of Dask's is one of ours."""
-    return isinstance(key, str) and key.startswith(f"{KEY}-")
+    return isinstance(key, str) and key.startswith(f"{KEY_PREFIX}-")
 
 
 def _begin(key: str, function: Callable[..., Any], *arguments: Any) -> Any:

@@ -45,16 +45,12 @@ class Cycles:
 
 def burst_cycles(bursts: Bursts) -> Cycles:
     """Cycles that begin at every burst that has begun in the window."""
-    return _cycles(*_begun(bursts), 1)
-
-
-def _begun(bursts: Bursts) -> tuple[Floats, Integers]:
-    """Starts of the bursts that have begun in the window, ms, and how many a segment has."""
-    return bursts.start_ms[bursts.begun], segment_count(bursts.begun, bursts.offsets)
+    counts = segment_count(bursts.begun, bursts.offsets)
+    return _cycles(bursts.start_ms[bursts.begun], counts, 1)
 
 
 def _cycles(starts: Floats, counts: Integers, pattern: int) -> Cycles:
-    """Cycles of `pattern` bursts; `counts` bursts per segment."""
+    """Cycles of `pattern` bursts; `starts` in ms, `counts` of them per segment."""
     to_go = np.repeat(offsets_of(counts)[1:], counts) - np.arange(starts.size)
     first = np.flatnonzero(to_go > pattern)
     lengths = starts[first + pattern] - starts[first]
@@ -106,11 +102,10 @@ def activities(
     most_spikes = segment_reduce(np.maximum, bursts.n_spikes, offsets, 0.0)
 
     recurs = (cycles.n < 2) | (cycles.cv <= BURSTING_CV)
-    starts, begun = _begun(bursts)
     for pattern in range(2, LONGEST_PATTERN + 1):
-        ask = ~recurs & (begun > 2 * pattern)
-        longer = _cycles(starts[np.repeat(ask, begun)], begun[ask], pattern)
-        recurs[ask] = longer.cv <= protocol.period_cv
+        ask = ~recurs & (cycles.n >= 2 * pattern)
+        starts = bursts.start_ms[bursts.begun & np.repeat(ask, counts)]
+        recurs[ask] = _cycles(starts, cycles.n[ask] + 1, pattern).cv <= protocol.period_cv
     bursting = (
         (counts >= 2)
         & ((most_spikes >= 2) | (counts >= 3))

@@ -129,20 +129,25 @@ class SpikeTrains:
         """Number of spikes (circuit, cell)."""
         return np.diff(self.offsets).reshape(self.n_circuits, self.n_cells)
 
+    @property
+    def _per_circuit(self) -> Integers:
+        """Number of spikes (circuit,) of all cells."""
+        return np.diff(self.offsets[:: self.n_cells])
+
     def select(self, circuits: NDArray[Any]) -> "SpikeTrains":
         """The circuits of a boolean mask (circuit,) or of an integer index, in its order."""
         index = np.flatnonzero(circuits) if circuits.dtype == np.bool_ else circuits
-        per_circuit = np.diff(self.offsets[:: self.n_cells])
+        ascending = (np.diff(index) > 0).all()
+        if ascending and index.size == self.n_circuits:
+            return self
         offsets = offsets_of(self.counts[index])
-        if (np.diff(index) > 0).all():
-            if index.size == self.n_circuits:
-                return self
+        if ascending:
             kept = np.zeros(self.n_circuits, dtype=bool)
             kept[index] = True
-            times = self.times[np.repeat(kept, per_circuit)]
+            times = self.times[np.repeat(kept, self._per_circuit)]
         else:  # the cells of a circuit stand together: a circuit is copied as one run
             first = self.offsets[: -1 : self.n_cells][index]
-            shift = np.repeat(first - offsets[: -1 : self.n_cells], per_circuit[index])
+            shift = np.repeat(first - offsets[: -1 : self.n_cells], self._per_circuit[index])
             times = self.times[shift + np.arange(offsets[-1])]
         return SpikeTrains(times, offsets, index.size, self.n_cells)
 
@@ -169,9 +174,8 @@ class SpikeTrains:
 
     def window(self, start_ms: ArrayLike, stop_ms: ArrayLike) -> "SpikeTrains":
         """The spikes with start <= time < stop; both in ms, scalar or (circuit,)."""
-        per_circuit = self.counts.sum(axis=1)
         start, stop = (
-            edge if edge.ndim == 0 else np.repeat(edge, per_circuit)
+            edge if edge.ndim == 0 else np.repeat(edge, self._per_circuit)
             for edge in (np.asarray(start_ms), np.asarray(stop_ms))
         )
         return self._where((self.times >= start) & (self.times < stop))

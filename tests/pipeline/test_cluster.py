@@ -17,6 +17,7 @@ from pyloric_db.errors import ClusterError, ConfigError, DatabaseError
 from pyloric_db.pipeline.cluster import (
     Crew,
     Prepare,
+    local_client,
     n_workers,
     open_crew,
     profile_of,
@@ -211,13 +212,23 @@ def slow(shard):
 
 @pytest.mark.slow
 def test_a_scheduler_that_goes_is_said():
-    from pyloric_db.pipeline.cluster import local_client
-
     with local_client(1) as client:
         coordinator = Coordinator(Crew(client, 60.0), lambda s: (slow, s), print, aside=print)
         threading.Timer(1.0, client.cluster.close).start()
         with pytest.raises(ClusterError, match="scheduler at tcp://127.0.0.1:.* was lost"):
             coordinator.run(range(1000))
+
+
+def test_a_scheduler_that_goes_just_before_a_shard_is_handed_out_is_said():
+    with local_client(1) as client:
+
+        def call(shard):
+            client.close()
+            return echo, shard
+
+        coordinator = Coordinator(Crew(client, 60.0), call, print, aside=print)
+        with pytest.raises(ClusterError, match="scheduler at tcp://127.0.0.1:.* was lost"):
+            coordinator.run([0])
 
 
 def test_a_finished_build_starts_no_workers(tiny, tiny_db):

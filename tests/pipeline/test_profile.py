@@ -44,7 +44,7 @@ def test_the_packaged_profiles():
         ({**SLURM, "memory_per_worker": 2}, "unknown key memory_per_worker; .*_gib'"),
         ({k: v for k, v in SLURM.items() if k != "jobs"}, "the key jobs is missing"),
         ({**SLURM, "walltime_minutes_per_job": 25}, "must be more than lifetime_margin_minutes"),
-        ({**SLURM, "gpus_per_job": 2}, "gpus_per_job"),
+        ({**SLURM, "gpus_per_job": 2}, "gpus_per_job is 2"),
         ({**SLURM, "partition": "a\nrm -rf"}, "partition is"),
         ({"kind": "scheduler"}, "the key address is missing"),
         ({"kind": "scheduler", "address": "127.0.0.1"}, "address is '127.0.0.1'"),
