@@ -169,13 +169,17 @@ class Engine:
             self._kernel = EpochKernel(
                 step_of(arithmetic=GpuArithmetic()), stride=self.stride, **self._shape
             )
+        on_cpu = jax.default_backend() == "cpu"
         #: batch sizes that programs are compiled for
-        self.widths = WIDTHS if jax.default_backend() == "cpu" else GPU_WIDTHS
+        self.widths = WIDTHS if on_cpu else GPU_WIDTHS
         #: circuits that run at the same time at the best rate
         self.lanes = self._kernel.lanes if self._kernel else self.widths[-1]
         self.n_steps = n_steps
         self.seconds = 0.0  # spent in compiled programs
-        self._run = jax.jit(_program(self.stepper, **self._shape))
+        # the stride is an argument, since XLA unrolls short loops whose trip count it knows, at
+        # half the rate on a CPU; on a GPU, not to know it is to ask the host before every step
+        self._jit = partial(jax.jit, static_argnums=() if on_cpu else 2)
+        self._run = self._jit(_program(self.stepper, **self._shape))
         self._advance = jax.jit(self._advance_program)
         self._recorders: dict[tuple[int, tuple[int, ...]], Any] = {}
 
@@ -243,7 +247,7 @@ class Engine:
         arrays = self._arrays_of(variables)
         key = (self.stride // length, arrays)
         if key not in self._recorders:
-            self._recorders[key] = jax.jit(
+            self._recorders[key] = self._jit(
                 _program(self.stepper, **self._shape, parts=key[0], record=arrays)
             )
         (state, V_before), (statistics, (slots, trace)) = self._execute(
@@ -358,7 +362,6 @@ def _program(
 
     def run(carry: Any, parameters: Any, stride: Any) -> Any:
         def part(state: Any) -> Any:
-            # a traced trip count keeps XLA from unrolling short loops
             return lax.fori_loop(0, stride, lambda _, x: stepper.step(x, parameters), state)
 
         def slot(c: Any, j: Any) -> Any:

@@ -7,6 +7,7 @@ import sys
 import time
 
 import host_cuda
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -272,6 +273,22 @@ def test_jax_lowers_its_own_program_for_a_gpu():
     batch = a_batch(engine, 512)
     traced = engine._run.trace((batch.state, batch.V_before), batch.parameters, engine.stride)
     assert "stablehlo.while" in traced.lower(lowering_platforms=("cuda",)).as_text()
+
+
+def test_jax_on_a_gpu_need_not_ask_how_often_a_loop_runs(monkeypatch):
+    cpu = Engine(PRINZ2004, dt_ms=0.05, epoch_ms=10)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    engine = Engine(PRINZ2004, dt_ms=0.05, epoch_ms=10)
+    assert engine.widths == engine_module.GPU_WIDTHS
+    batch = a_batch(engine, 3).padded(512)
+    for e, known in ((cpu, False), (engine, True)):
+        lowered = e._run.lower((batch.state, batch.V_before), batch.parameters, e.stride)
+        text = lowered.compile().as_text()
+        assert (text.count(" while(") == text.count("known_trip_count")) == known
+    (_, found), (_, wanted) = (e.epoch(a_batch(e, 3)) for e in (engine, cpu))
+    np.testing.assert_allclose(found.V_mean, wanted.V_mean, atol=1e-3)
+    _, _, recorded = engine.record(a_batch(engine, 3), ("V",), 1)
+    assert recorded["V"].shape == (3, 3, 200)
 
 
 @pytest.fixture(scope="module")
