@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-all test-slurm torture lint validate bench bench-query bench-peers bench-docs schemas clean
+.PHONY: demo test test-all test-slurm torture lint validate bench bench-query bench-peers bench-gpu bench-docs schemas clean
 
 # one environment for everything; made anew when the dependencies change
 .venv/.ready: pyproject.toml
@@ -63,7 +63,17 @@ bench-peers: .venv/.ready .venv-peers/.ready  ## Jaxley and Brian2 on the same c
 	$(PEERS)/python benchmarks/peers.py
 	$(BIN)/python benchmarks/work_precision.py
 
-bench-docs: .venv/.ready .venv-peers/.ready  ## measure again what docs/ says of speed
+# so have the compilers for GPUs: gigabytes, and another JAX backend
+.venv-gpu/.ready: pyproject.toml
+	$(PYTHON) -m venv .venv-gpu
+	.venv-gpu/bin/python -m pip install --quiet --upgrade pip
+	.venv-gpu/bin/python -m pip install --quiet --editable '.[bench-gpu]'
+	touch $@
+
+bench-gpu: .venv-gpu/.ready  ## machine code of the kernel for an H100, in several ways; needs no GPU
+	.venv-gpu/bin/python benchmarks/gpu_code.py
+
+bench-docs: .venv/.ready .venv-peers/.ready .venv-gpu/.ready  ## measure again what docs/ says of speed
 	$(BIN)/python benchmarks/simulation.py --write-docs
 	$(BIN)/python benchmarks/build.py --write-docs
 	$(BIN)/python benchmarks/classification.py --write-docs
@@ -71,10 +81,11 @@ bench-docs: .venv/.ready .venv-peers/.ready  ## measure again what docs/ says of
 	$(PEERS)/python benchmarks/peers.py --write-docs
 	$(BIN)/python benchmarks/work_precision.py --write-docs
 	$(BIN)/python benchmarks/profile_step.py --write-docs
+	.venv-gpu/bin/python benchmarks/gpu_code.py --write-docs
 
 schemas: .venv/.ready  ## export schemas/ from the code
 	$(BIN)/python -m pyloric_db.pipeline.schemas schemas
 
 clean:
-	rm -rf .venv .venv-peers .bench work_precision.png demo-db demo.png dist
+	rm -rf .venv .venv-peers .venv-gpu .bench work_precision.png demo-db demo.png dist
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -47,7 +47,7 @@ SHARD_CIRCUITS = 3 * LANES
 #: What an epoch says of each lane, beside its spikes.
 STATISTICS = ("V_min", "V_max", "V_mean", "crowded", "nonfinite", "out_of_range")
 #: Circuit-steps per second of the GPU beside `FULL_CORES` cores: what docs/gpu.md expects.
-GPU_RATE = 1.4e10
+GPU_RATE = 2.1e10
 WORKERS_PER_CORE = 2
 SHARDS_PER_WORKER = 2
 

@@ -179,7 +179,7 @@ class Engine:
         # the stride is an argument, since XLA unrolls short loops whose trip count it knows, at
         # half the rate on a CPU; on a GPU, not to know it is to ask the host before every step
         self._jit = partial(jax.jit, static_argnums=() if on_cpu else 2)
-        self._run = self._jit(_program(self.stepper, **self._shape))
+        self._run = self._jit(epoch_program(self.stepper, **self._shape))
         self._advance = jax.jit(self._advance_program)
         self._recorders: dict[tuple[int, tuple[int, ...]], Any] = {}
 
@@ -248,7 +248,7 @@ class Engine:
         key = (self.stride // length, arrays)
         if key not in self._recorders:
             self._recorders[key] = self._jit(
-                _program(self.stepper, **self._shape, parts=key[0], record=arrays)
+                epoch_program(self.stepper, **self._shape, parts=key[0], record=arrays)
             )
         (state, V_before), (statistics, (slots, trace)) = self._execute(
             self._recorders[key], batch, length
@@ -339,7 +339,7 @@ def _largest_divisor(n: int, at_most: int) -> int:
     return max(k for k in range(1, max(1, at_most) + 1) if n % k == 0)
 
 
-def _program(
+def epoch_program(
     stepper: Stepper,
     *,
     sample_ms: float,

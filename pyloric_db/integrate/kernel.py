@@ -9,6 +9,7 @@ Global memory is touched at the start, at spikes and at the end.
 import math
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
 
@@ -64,6 +65,52 @@ extern "C" __global__ void gather(
 """
 
 
+@dataclass(frozen=True)
+class EpochLines:
+    """The parts of an epoch as lines of C, and the names of its variables.
+
+    `start` declares what spike finding keeps (`found`: for each cell the last two samples, the
+    lowest, highest and summed V, the time of a spike), `step` is one step, and `look` takes
+    sample k of slot j.
+    """
+
+    state: list[str]
+    V_before: list[str]
+    parameters: list[str]
+    found: list[str]
+    start: list[str]
+    step: list[str]
+    look: list[str]
+
+
+def epoch_lines(
+    stepper: Stepper, *, sample_ms: float, threshold_mV: float, samples: int
+) -> EpochLines:
+    """An epoch of slots of `samples` samples, which are `sample_ms` apart."""
+    cells, synapses = len(stepper.circuit.cells), len(stepper.circuit.synapse_names)
+    channels, sources = len(stepper.constants.channels), len(stepper.circuit.sources)
+    groups = [(len(group.keys), cells, 1) for group in stepper.groups]
+    state = _variables("s", [(cells, 1), (cells, 1), (sources, 1), *groups])
+    parameters = _variables("p", [(channels, cells, 1), (synapses, 1), (cells, 1)])
+    before, found = _variables("b", [(cells, 1)]), _variables("f", [(6, cells, 1)])
+
+    start = Lines()
+    values = start.apply(start_finding, before[0], state[0])[0].ravel()
+    start.lines += [
+        f"float {name} = {as_c(value)};" for name, value in zip(_names(found), values, strict=True)
+    ]
+    step = Lines()
+    step.assign(state, step.apply(stepper.step, tuple(state), tuple(parameters)))
+    look = Lines()
+    finder = spike_finder(
+        stepper.arithmetic, sample_ms=sample_ms, threshold_mV=threshold_mV, samples=samples
+    )
+    j, k = (np.array(name, object) for name in "jk")
+    look.assign(found, look.apply(finder, j, k, state[0], found[0]))
+    names = (_names(arrays) for arrays in (state, before, parameters, found))
+    return EpochLines(*names, start.lines, step.lines, look.lines)
+
+
 def epoch_source(
     stepper: Stepper,
     *,
@@ -74,39 +121,26 @@ def epoch_source(
     slots: int,
 ) -> str:
     """The CUDA C of an epoch of `slots` of `samples` of `stride` steps."""
-    cells, synapses = len(stepper.circuit.cells), len(stepper.circuit.synapse_names)
-    channels, sources = len(stepper.constants.channels), len(stepper.circuit.sources)
-    groups = [(len(group.keys), cells, 1) for group in stepper.groups]
-    state = _variables("s", [(cells, 1), (cells, 1), (sources, 1), *groups])
-    parameters = _variables("p", [(channels, cells, 1), (synapses, 1), (cells, 1)])
-    before, found = _variables("b", [(cells, 1)]), _variables("f", [(6, cells, 1)])
-
-    load = Lines()
-    for variables, memory in (([*state, *before], "state"), (parameters, "parameters")):
-        for i, name in enumerate(_names(variables)):
-            load.lines.append(f"float {name} = {memory}[{i} * n + lane];")
-    for name, value in zip(
-        _names(found), load.apply(start_finding, before[0], state[0])[0].ravel(), strict=True
-    ):
-        load.lines.append(f"float {name} = {as_c(value)};")
-    load.lines += [f"int n_{c} = 0;" for c in range(cells)]
-
-    step = Lines()
-    step.assign(state, step.apply(stepper.step, tuple(state), tuple(parameters)))
-    look = Lines()
-    finder = spike_finder(
-        stepper.arithmetic, sample_ms=sample_ms, threshold_mV=threshold_mV, samples=samples
+    lines = epoch_lines(stepper, sample_ms=sample_ms, threshold_mV=threshold_mV, samples=samples)
+    cells = len(stepper.circuit.cells)
+    load = [
+        f"float {name} = {memory}[{i} * n + lane];"
+        for names, memory in (
+            ([*lines.state, *lines.V_before], "state"),
+            (lines.parameters, "parameters"),
+        )
+        for i, name in enumerate(names)
+    ]
+    load += [*lines.start, *(f"int n_{c} = 0;" for c in range(cells))]
+    V_before, _, low, high, total, spike = (
+        lines.found[i : i + cells] for i in range(0, len(lines.found), cells)
     )
-    j, k = (np.array(name, object) for name in "jk")
-    look.assign(found, look.apply(finder, j, k, state[0], found[0]))
-
-    V_before, _, low, high, total, spike = found[0][..., 0]
     keep = [
         f"if (!isnan({time})) {{ spike_ms[(size_t)(n_{c}++ * {cells} + {c}) * n + lane] = {time}; "
         f"twice |= isinf({time}); }}"
         for c, time in enumerate(spike)
     ]
-    ends = [*_names(state), *V_before]
+    ends = [*lines.state, *V_before]
     store = [f"state[{i} * n + lane] = {name};" for i, name in enumerate(ends)]
     store += [
         f"statistics[{i} * n + lane] = {name};" for i, name in enumerate([*low, *high, *total])
@@ -123,9 +157,9 @@ def epoch_source(
         samples=samples,
         stride=stride,
         cells=cells,
-        load=indented(load.lines, 2),
-        step=indented(step.lines, 8),
-        look=indented(look.lines, 6),
+        load=indented(load, 2),
+        step=indented(lines.step, 8),
+        look=indented(lines.look, 6),
         keep=indented(keep, 4),
         store=indented(store, 2),
     )

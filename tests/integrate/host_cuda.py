@@ -1,8 +1,9 @@
 """A stand-in for CuPy on machines without a GPU: CUDA C run by the processor.
 
 `RawModule` compiles the kernels with the C++ compiler of the machine, CUDA's own words defined as
-what they mean for one thread, and runs the threads one after the other. `DeviceArray` is as strict
-as CuPy's array: it becomes a NumPy array by `get` only, and does not mix with one.
+what they mean for one thread, and runs the threads one after the other. 2**x, log and division
+are as coarse as those of a GPU's hardware, by the CUDA C++ Programming Guide. `DeviceArray` is as
+strict as CuPy's array: it becomes a NumPy array by `get` only, and does not mix with one.
 """
 
 import ctypes
@@ -23,9 +24,19 @@ CUDA = """
 #define __launch_bounds__(...)
 using std::isinf; using std::isnan;
 static struct { int x; } blockIdx, blockDim, threadIdx;
-static float __fdividef(float a, float b) { return a / b; }
 static int __float_as_int(float a) { int b; std::memcpy(&b, &a, 4); return b; }
 static float __int_as_float(int a) { float b; std::memcpy(&b, &a, 4); return b; }
+// two units in the last place too much or too little, as the bits happen to be
+static float coarse(float a) {
+  if (a == 0 || isinf(a) || isnan(a)) return a;
+  const int bits = __float_as_int(a);
+  return __int_as_float(bits + ((bits * 2654435761u) >> 31 ? 2 : -2));
+}
+static float __fdividef(float a, float b) { return coarse(a / b); }
+static float gpu_exp2(float a) { return coarse(std::exp2(a)); }
+static float gpu_log(float a) { return coarse(std::log(a)); }
+#define exp2f gpu_exp2
+#define logf gpu_log
 """
 
 LAUNCH = """

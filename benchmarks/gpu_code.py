@@ -1,0 +1,190 @@
+"""What compilers make of the epoch for an H100, in five ways; writes docs/gpu_code.md.
+
+    python benchmarks/gpu_code.py [--write-docs]
+
+Needs no GPU, but the extra `bench-gpu` (`make bench-gpu` installs it into an environment of its
+own). The kernel is compiled as CUDA C, by Numba, and by Pallas with Mosaic GPU and with Triton;
+instructions, registers and spills are counted in the machine code of the loop over steps, and a
+multiprocessor's scheduler is played through it (`sass.py`). Of JAX's own program the kernels and
+bytes per step are counted in XLA's optimised form.
+"""
+
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+from gpu_kernels import LANES, SAMPLE_MS, SAMPLES, SLOTS, STRIDE, THREADS, VEHICLES, THRESHOLD_mV
+from page import DOCS, arguments, setting, table
+from sass import LANES as WARP
+from sass import SCHEDULERS, cycles, disassembled, least_cycles, step_loop
+
+PAGE = DOCS / "gpu_code.md"
+MULTIPROCESSORS, CLOCK_GHZ, REGISTERS, GB_PER_S = 132, 1.7, 65536, 3350  # of an H100
+#: Measured on earlier generations; not published for this one.
+SPECIAL_LATENCIES = (18, 40)
+NAMES = {
+    "cuda": "CUDA C", "numba": "Numba", "mosaic": "Pallas, Mosaic GPU", "triton": "Pallas, Triton",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Code:
+    """Machine code of a kernel: of its loop over steps per circuit-step, but for registers and
+    spilled bytes; `billions` are circuit-steps per second at the two latencies."""
+
+    compile_s: float
+    instructions: int
+    special: int
+    registers: int
+    spilled: int
+    warps: int
+    limit: float
+    billions: tuple[float, ...]
+
+
+def tool(name: str) -> Path:
+    import nvidia
+
+    return next(p for root in nvidia.__path__ for p in Path(root).glob(f"cu*/bin/{name}"))
+
+
+def cuda_source() -> str:
+    from pyloric_db.integrate.arithmetic import GpuArithmetic
+    from pyloric_db.integrate.kernel import epoch_source
+    from pyloric_db.integrate.step import make_stepper
+    from pyloric_db.model.circuit import PRINZ2004
+
+    stepper = make_stepper(PRINZ2004, dt=0.05, arithmetic=GpuArithmetic())
+    return epoch_source(
+        stepper, stride=STRIDE, sample_ms=SAMPLE_MS, threshold_mV=THRESHOLD_mV,
+        samples=SAMPLES, slots=SLOTS,
+    )  # fmt: skip
+
+
+def compiled(vehicle: str, folder: Path) -> Code:
+    """Compile a kernel to machine code, and look at its loop over steps."""
+    cubin, began = folder / "kernel.cubin", time.perf_counter()
+    if vehicle == "cuda":
+        from pyloric_db.integrate.kernel import OPTIONS
+
+        source = folder / "kernel.cu"
+        source.write_text(cuda_source())
+        command = [tool("nvcc"), "-cubin", "-arch=sm_90", *OPTIONS, "-Xptxas=-v"]
+    else:
+        script = Path(__file__).with_name("gpu_kernels.py")
+        run([sys.executable, script, vehicle, folder])
+        source = folder / "kernel.ptx"
+        command = [tool("ptxas"), "-arch=sm_90a", "-v"]
+        if vehicle == "numba":  # it has an option for this; the others have none
+            command.append(f"-maxrregcount={REGISTERS // (4 * THREADS)}")
+    told = run([*command, "-o", cubin, source])
+    compile_s = time.perf_counter() - began
+    name = "epoch" if vehicle == "cuda" else re.findall(r"\.entry (\w+)", source.read_text())[0]
+    of_kernel = told.split(f"'{name}'")[-1]
+    registers = int(re.search(r"Used (\d+) registers", of_kernel)[1])
+    spilled = int(re.search(r"(\d+) bytes spill stores", of_kernel)[1])
+    blocks = REGISTERS // (-(-registers // 8) * 8 * THREADS)
+    warps = blocks * THREADS // WARP // SCHEDULERS
+    loop = step_loop(disassembled(tool("nvdisasm"), cubin, name))
+
+    def billions(n: float) -> float:
+        return MULTIPROCESSORS * SCHEDULERS * WARP * CLOCK_GHZ / n
+
+    return Code(
+        compile_s,
+        len(loop),
+        sum(i.pipe == "special" for i in loop),
+        registers,
+        spilled,
+        warps,
+        billions(least_cycles(loop)),
+        tuple(billions(cycles(loop, warps, latency)) for latency in SPECIAL_LATENCIES),
+    )
+
+
+def run(command: list[object]) -> str:
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(map(str, command))}\n{done.stdout}{done.stderr}")
+    return done.stdout + done.stderr
+
+
+def traffic(program: str) -> tuple[int, int, float]:
+    """Kernels, copies and bytes per circuit of a pass of the loop over steps of XLA's program."""
+    bodies = re.split(r"\n(?=%|ENTRY)", program)
+    body = max(bodies, key=lambda text: text.count(" fusion("))
+    width = max(int(n) for shape in re.findall(r"f32\[([\d,]+)\]", body) for n in shape.split(","))
+    sizes: dict[str, float] = {}  # of float32 results, per circuit
+    kernels = copies = 0
+    moved = 0.0
+    for line in body.splitlines():
+        match = re.match(r"\s+(?:ROOT )?%(\S+) = (.*?) ([\w-]+)\((.*?)\)(?:,|$)", line)
+        if not match:
+            continue
+        name, result, opcode, operands = match.groups()
+        shapes = re.findall(r"f32\[([\d,]*)\]", result)
+        elements = [prod(int(n) for n in shape.split(",") if n) for shape in shapes]
+        sizes[name] = 4 * sum(n for n in elements if n >= width) / width
+        if opcode in ("fusion", "copy"):
+            kernels += opcode == "fusion"
+            copies += opcode == "copy"
+            used = set(re.findall(r"%([\w.-]+)", operands))
+            moved += sizes[name] + sum(sizes.get(o, 0.0) for o in used)
+    return kernels, copies, moved
+
+
+def main() -> None:
+    args = arguments(__doc__, PAGE).parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folders = {vehicle: Path(name) / vehicle for vehicle in ("cuda", *VEHICLES)}
+        for folder in folders.values():
+            folder.mkdir()
+        codes = {vehicle: compiled(vehicle, folders[vehicle]) for vehicle in NAMES}
+        run([sys.executable, Path(__file__).with_name("gpu_kernels.py"), "jax", folders["jax"]])
+        kernels, copies, moved = traffic((folders["jax"] / "program.txt").read_text())
+    head = [
+        "", "instructions", "of these special functions", "registers, bytes spilled",
+        "warps per scheduler", "rate if nothing waits", "rate, played through",
+        "seconds from Python to machine code",
+    ]  # fmt: skip
+    rows = [
+        [
+            NAMES[vehicle], f"{c.instructions:,}", str(c.special), f"{c.registers}, {c.spilled}",
+            str(c.warps), f"{c.limit:.1f}", " to ".join(f"{x:.1f}" for x in sorted(c.billions)),
+            f"{c.compile_s:.1f}",
+        ]
+        for vehicle, c in codes.items()
+    ]  # fmt: skip
+    text = "\n\n".join(
+        [
+            "# The kernel's machine code",
+            setting("python benchmarks/gpu_code.py", "jax", "numba", "numba_cuda", "numpy"),
+            "Nothing here has run on a GPU: the kernel of [gpu.md](gpu.md) was compiled for an "
+            "H100 in several ways. Instructions are per circuit-step, rates billions of "
+            f"circuit-steps per second of {MULTIPROCESSORS} multiprocessors at {CLOCK_GHZ} GHz: "
+            "if nothing waits for anything, and with a scheduler played through the loop over "
+            "steps, its warps waiting for one another and for what the compiler says that they "
+            f"wait for, a special function taking {SPECIAL_LATENCIES[0]} to "
+            f"{SPECIAL_LATENCIES[1]} cycles. What it does at spikes and at the ends of an epoch "
+            "is not in it.",
+            table(head, rows),
+            f"JAX's own program, compiled by XLA for the same GPU, does a step in {kernels} "
+            f"kernels and {copies} copies, which read and write {moved:,.0f} bytes per circuit: "
+            f"at {GB_PER_S:,} GB/s at most {GB_PER_S / moved:.1f} billion circuit-steps per "
+            f"second, and for {LANES:,} circuits as few as "
+            f"{1e6 * LANES * moved / GB_PER_S / 1e9:.0f} microseconds per step, in which "
+            f"{kernels + copies} kernels have to be started.",
+        ]
+    )
+    print(text)
+    if args.write_docs:
+        PAGE.write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
