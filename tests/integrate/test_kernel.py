@@ -1,10 +1,12 @@
 """The CUDA kernel: as C on the processor, compiled for a GPU, and on one where there is one."""
 
+import os
 import re
 import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import host_cuda
 import jax
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 from circuits import CIRCUITS, pyloric_grid
 
+import pyloric_db
 from pyloric_db.integrate import engine as engine_module
 from pyloric_db.integrate import kernel
 from pyloric_db.integrate.arithmetic import GpuArithmetic
@@ -217,6 +220,55 @@ def test_cells_are_thermalised_on_the_gpu(monkeypatch, on_host):
     np.testing.assert_allclose(found[0].states["V"], found[1].states["V"], atol=0.5)
 
 
+def class_shares_are_the_cpus(monkeypatch, n):
+    """Circuits that are sensitive to rounding change sides, as many this way as that."""
+    engine_of = engines(monkeypatch, PRINZ2004, dt_ms=0.05, epoch_ms=Protocol().epoch_ms)
+    gbar, gsyn = grid_sample(n)
+    cold = cold_states(n, PRINZ2004)
+    found = []
+    for engine in engine_of:
+        monkeypatch.setattr(run_module, "protocol_engine", lambda *_, e=engine: e)
+        columns, _ = run_circuits(gbar, gsyn, cold, circuit=PRINZ2004, protocol=Protocol())
+        found.append(columns)
+    for name in ("activity_abpd", "activity_lp", "activity_py", "periodic", "pyloric"):
+        here, there = found[0][name], found[1][name]
+        # float32 and float64 agree for as many
+        assert (here == there).mean() > 0.92, name
+        for value in np.unique(there):
+            gained = ((here == value) & (there != value)).sum()
+            lost = ((here != value) & (there == value)).sum()
+            assert abs(gained - lost) <= 1 + 4 * np.sqrt(gained + lost), (name, value)
+
+
+@pytest.mark.slow
+@needs_compiler
+def test_class_shares_are_the_cpus(monkeypatch, on_host):
+    class_shares_are_the_cpus(monkeypatch, 200)
+
+
+@needs_compiler
+def test_a_build_runs_the_kernel_in_its_workers(tmp_path):
+    """Through the installed command line, CuPy's stand-in for all of its processes."""
+    here = Path(__file__).parent
+    (tmp_path / "cupy.py").write_text(
+        "import host_cuda, pathlib\n"
+        "globals().update(vars(host_cuda.cupy()))\n"
+        "def RawModule(**given):\n"
+        "    pathlib.Path(__file__).with_name('used').touch()\n"
+        "    return host_cuda.RawModule(**given)\n"
+    )
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{here}"}
+    environment.pop("JAX_PLATFORMS", None)
+    command = [Path(sys.executable).with_name("pyloric-db"), "build", "demo"]
+    done = subprocess.run(
+        [*command, "--sample", "4", "--out", tmp_path / "db", "--workers", "1"],
+        env=environment, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "used").exists()
+    assert pyloric_db.open(tmp_path / "db").query("status == 'ok'").sizes["circuit"] == 4
+
+
 # ---------------------------------------------------------------- choosing
 
 
@@ -335,16 +387,7 @@ def test_on_a_gpu_a_circuit_does_not_depend_on_its_batch(gpu_engine):
 
 @pytest.mark.gpu
 def test_on_a_gpu_class_shares_are_the_cpus(gpu_engine, monkeypatch):
-    gpu, cpu = engines(monkeypatch, PRINZ2004, dt_ms=0.05, epoch_ms=Protocol().epoch_ms)
-    gbar, gsyn = grid_sample(2000)
-    cold = cold_states(2000, PRINZ2004)
-    found = []
-    for engine in (gpu, cpu):
-        monkeypatch.setattr(run_module, "protocol_engine", lambda *_, e=engine: e)
-        columns, _ = run_circuits(gbar, gsyn, cold, circuit=PRINZ2004, protocol=Protocol())
-        found.append(columns)
-    for name in ("activity_abpd", "activity_lp", "activity_py", "periodic", "pyloric"):
-        assert (found[0][name] == found[1][name]).mean() > 0.99, name
+    class_shares_are_the_cpus(monkeypatch, 2000)
 
 
 @pytest.mark.gpu
