@@ -107,8 +107,15 @@ def epoch_lines(
     )
     j, k = (np.array(name, object) for name in "jk")
     look.assign(found, look.apply(finder, j, k, state[0], found[0]))
-    names = (_names(arrays) for arrays in (state, before, parameters, found))
-    return EpochLines(*names, start.lines, step.lines, look.lines)
+    return EpochLines(
+        state=_names(state),
+        V_before=_names(before),
+        parameters=_names(parameters),
+        found=_names(found),
+        start=start.lines,
+        step=step.lines,
+        look=look.lines,
+    )
 
 
 def epoch_source(
