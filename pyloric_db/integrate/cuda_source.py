@@ -40,21 +40,29 @@ _BITCASTS = {"float32": "__int_as_float({})", "int32": "__float_as_int({})"}
 _TYPES = {"float32": "float", "int32": "int", "bool": "bool"}
 
 
-def _moved(name: str, p: dict[str, Any], operands: list[Names]) -> Names | None:
-    """The result of an operation that only moves elements; None for another one."""
+def _moved(name: str, p: dict[str, Any], operands: list[Names]) -> list[Names] | None:
+    """The results of an operation that only moves elements; None for another one."""
     a = operands[0]
+    if name == "optimization_barrier":
+        return operands
     if name == "broadcast_in_dim":
         shape = np.ones(len(p["shape"]), int)
         shape[list(p["broadcast_dimensions"])] = a.shape
-        return np.broadcast_to(a.reshape(shape), p["shape"])
+        return [np.broadcast_to(a.reshape(shape), p["shape"])]
     if name == "squeeze":
-        return a.squeeze(p["dimensions"])
+        return [a.squeeze(p["dimensions"])]
     if name == "slice":
         steps = p["strides"] or [1] * a.ndim
         ranges = zip(p["start_indices"], p["limit_indices"], steps, strict=True)
-        return a[tuple(slice(*r) for r in ranges)]
+        return [a[tuple(slice(*r) for r in ranges)]]
     if name == "stack":
-        return np.stack(operands, axis=p["axis"])
+        return [np.stack(operands, axis=p["axis"])]
+    if name == "unstack":
+        return list(np.moveaxis(a, p["axis"], 0))
+    if name == "concatenate":
+        return [np.concatenate(operands, axis=p["dimension"])]
+    if name == "reshape":
+        return [a.reshape(p["new_sizes"])]
     return None
 
 
@@ -124,10 +132,8 @@ class Lines:
             operands = [read(v) for v in equation.invars]
             if name == "jit":
                 results = self._closed(p["jaxpr"], operands)
-            elif name == "optimization_barrier":
-                results = operands
             elif (moved := _moved(name, p, operands)) is not None:
-                results = [moved]
+                results = moved
             else:
                 results = [self._elementwise(name, p, operands, equation.outvars[0].aval.dtype)]
             values |= zip(equation.outvars, results, strict=True)

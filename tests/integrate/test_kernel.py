@@ -94,6 +94,27 @@ def test_printed_lines_compute_the_function():
     assert len(lines.lines) == 15
 
 
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda a: list(a),
+        lambda a: [a[1:, ::2], a[2], a[:, None, 1]],
+        lambda a: [jnp.stack([a[0], a[2]], axis=1)],
+        lambda a: [jnp.concatenate([a, a[:1]]), a.reshape(2, 6), a.ravel()],
+        lambda a: [jnp.broadcast_to(a[:, None], (3, 2, 4))],
+    ],
+)
+def test_what_only_moves_elements_leaves_no_code(function):
+    numbers = np.arange(12).reshape(3, 4)
+    names = np.array([f"a{i}" for i in range(12)], object)
+    lines = Lines()
+    found = lines.apply(function, names.reshape(3, 4))
+    wanted = function(jnp.asarray(numbers))
+    assert lines.lines == [] and len(found) == len(wanted)
+    for a, b in zip(found, wanted, strict=True):
+        np.testing.assert_array_equal(a, names[np.asarray(b)])
+
+
 def test_variables_change_all_at_once():
     lines = Lines()
     a = np.array(["a", "b"], object)

@@ -83,7 +83,8 @@ def test_periods_of_regular_bursters(rk4):
     ).values
     assert regular.sum() == 18
     error = np.abs(ours["period_ms"] / theirs["period_ms"] - 1).values[regular]
-    assert np.median(error) <= 0.002
+    # 0.0017 in float64; rounding, which differs between versions of XLA, adds up to 0.0003
+    assert np.median(error) <= 0.0025
     assert np.max(error) < 0.03
 
 
