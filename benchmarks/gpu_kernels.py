@@ -288,7 +288,7 @@ def compile_mosaic(folder: Path) -> None:
     call = mosaic_gpu.kernel(
         pallas_body(
             epoch,
-            load=lambda ref, row: mosaic_gpu.load(ref, (row, lanes()), layout=layout),
+            load=lambda ref, row: ref[row, lanes()],
             store=store,
             spread=lambda value: mosaic_gpu.layout_cast(
                 jnp.full((THREADS,), value, jnp.float32), layout
