@@ -1,5 +1,6 @@
 """A server on loopback that talks to the pages it served, and to nobody else."""
 
+import signal
 import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -104,7 +105,7 @@ class LoopbackServer:
         listening.setblocking(False)
         self.port: int = listening.getsockname()[1]
         self.address = f"http://{ADDRESS}:{self.port}/"
-        self.loop = IOLoop.current()
+        self.loop: Any = IOLoop.current()
         tornado = LoopbackTornado(Application(FunctionHandler(make_document)), self.port)
         http = HTTPServer(tornado)
         http.add_socket(listening)
@@ -113,13 +114,15 @@ class LoopbackServer:
         self.workers = ThreadPoolExecutor(max_workers=2)
 
     def run(self) -> None:
-        """Serves until it is interrupted by Ctrl-C, which is how it ends."""
+        """Serves until it is interrupted by Ctrl-C, which is how it ends. In the main thread."""
         self._server.start()
+        # a KeyboardInterrupt is lost if it comes while an object is being finalised
+        events = self.loop.asyncio_loop
+        events.add_signal_handler(signal.SIGINT, self.loop.stop)
         try:
             self.loop.start()
-        except KeyboardInterrupt:
-            pass
         finally:
+            events.remove_signal_handler(signal.SIGINT)
             self.close()
 
     def close(self) -> None:

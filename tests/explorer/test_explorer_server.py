@@ -4,6 +4,8 @@ import http.client
 import re
 import signal
 import socket
+import subprocess
+import sys
 from urllib.parse import urlsplit
 
 import pytest
@@ -142,6 +144,34 @@ def test_ctrl_c_ends_it(explorer_db):
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
         assert process.returncode == 0 and "Traceback" not in errors
+
+
+def test_ctrl_c_ends_it_even_while_an_object_is_finalised():
+    """Where Python drops a KeyboardInterrupt."""
+    script = """
+import os, signal, weakref
+from pyloric_db.explorer.server import LoopbackServer
+
+class Forgotten: pass
+
+def interrupt(_):
+    os.kill(os.getpid(), signal.SIGINT)
+    for _ in range(10_000): pass
+
+def forget():
+    kept = Forgotten()
+    reference = weakref.ref(kept, interrupt)
+    del kept
+
+server = LoopbackServer(lambda document: None)
+server.loop.add_callback(forget)
+server.run()
+print("ended")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "ended\n"), done.stderr
 
 
 def test_databases_that_cannot_be_explored(inside, tmp_path):
