@@ -3,12 +3,13 @@
     python benchmarks/gpu_code.py [--write-docs]
 
 Needs no GPU, but the extra `bench-gpu` (`make bench-gpu` installs it into an environment of its
-own). The kernel is compiled as CUDA C, by Numba, and by Pallas with Mosaic GPU and with Triton;
-instructions, registers and spills are counted in the machine code of the loop over steps, and a
-multiprocessor's scheduler is played through it (`sass.py`). Of JAX's own program the kernels and
-bytes per step are counted in XLA's optimised form.
+own). The kernel is compiled as CUDA C (by NVRTC, which CuPy uses), by Numba, and by Pallas with
+Mosaic GPU and with Triton; instructions, registers and spills are counted in the machine code of
+the loop over steps, and a multiprocessor's scheduler is played through it (`sass.py`). Of JAX's
+own program the kernels and bytes per step are counted in XLA's optimised form.
 """
 
+import io
 import re
 import subprocess
 import sys
@@ -27,6 +28,8 @@ PAGE = DOCS / "gpu_code.md"
 MULTIPROCESSORS, CLOCK_GHZ, REGISTERS, GB_PER_S = 132, 1.7, 65536, 3350  # of an H100
 #: Measured on earlier generations; not published for this one.
 SPECIAL_LATENCIES = (18, 40)
+#: Ampere (two), Ada, Hopper, Blackwell (two).
+GENERATIONS = ("sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
 NAMES = {
     "cuda": "CUDA C", "numba": "Numba", "mosaic": "Pallas, Mosaic GPU", "triton": "Pallas, Triton",
 }  # fmt: skip
@@ -66,28 +69,42 @@ def cuda_source() -> str:
     )  # fmt: skip
 
 
-def compiled(vehicle: str, folder: Path) -> Code:
-    """Compile a kernel to machine code, and look at its loop over steps."""
-    cubin, began = folder / "kernel.cubin", time.perf_counter()
-    if vehicle == "cuda":
-        from pyloric_db.integrate.kernel import OPTIONS
+def nvrtc(generation: str, cubin: Path) -> str:
+    """Compile the CUDA C for a generation of GPUs; what the compiler says of it."""
+    from cuda.core import Program, ProgramOptions
 
-        source = folder / "kernel.cu"
-        source.write_text(cuda_source())
-        command = [tool("nvcc"), "-cubin", "-arch=sm_90", *OPTIONS, "-Xptxas=-v"]
+    from pyloric_db.integrate.kernel import OPTIONS
+
+    assert OPTIONS == ("--use_fast_math",)
+    told = io.StringIO()
+    options = ProgramOptions(arch=generation, use_fast_math=True, ptxas_options=["-v"])
+    cubin.write_bytes(Program(cuda_source(), "c++", options).compile("cubin", logs=told).code)
+    return told.getvalue()
+
+
+def registers_and_spills(told: str, kernel: str) -> tuple[int, int]:
+    of_kernel = told.split(f"'{kernel}'")[-1]
+    found = (r"Used (\d+) registers", r"(\d+) bytes spill stores")
+    registers, spilled = (int(re.search(text, of_kernel)[1]) for text in found)
+    return registers, spilled
+
+
+def compiled(vehicle: str, folder: Path) -> Code:
+    """Compile a kernel to machine code for an H100, and look at its loop over steps."""
+    cubin, began = folder / "kernel.cubin", time.perf_counter()
+    name = "epoch"
+    if vehicle == "cuda":
+        told = nvrtc("sm_90", cubin)
     else:
-        script = Path(__file__).with_name("gpu_kernels.py")
-        run([sys.executable, script, vehicle, folder])
+        run([sys.executable, Path(__file__).with_name("gpu_kernels.py"), vehicle, folder])
         source = folder / "kernel.ptx"
-        command = [tool("ptxas"), "-arch=sm_90a", "-v"]
+        name = re.findall(r"\.entry (\w+)", source.read_text())[0]
+        command = [tool("ptxas"), "-arch=sm_90a", "-v", "-o", cubin, source]
         if vehicle == "numba":  # it has an option for this; the others have none
             command.append(f"-maxrregcount={REGISTERS // (4 * THREADS)}")
-    told = run([*command, "-o", cubin, source])
+        told = run(command)
     compile_s = time.perf_counter() - began
-    name = "epoch" if vehicle == "cuda" else re.findall(r"\.entry (\w+)", source.read_text())[0]
-    of_kernel = told.split(f"'{name}'")[-1]
-    registers = int(re.search(r"Used (\d+) registers", of_kernel)[1])
-    spilled = int(re.search(r"(\d+) bytes spill stores", of_kernel)[1])
+    registers, spilled = registers_and_spills(told, name)
     blocks = REGISTERS // (-(-registers // 8) * 8 * THREADS)
     warps = blocks * THREADS // WARP // SCHEDULERS
     loop = step_loop(disassembled(tool("nvdisasm"), cubin, name))
@@ -145,6 +162,7 @@ def main() -> None:
         for folder in folders.values():
             folder.mkdir()
         codes = {vehicle: compiled(vehicle, folders[vehicle]) for vehicle in NAMES}
+        told = {g: nvrtc(g, folders["cuda"] / f"{g}.cubin") for g in GENERATIONS}
         run([sys.executable, Path(__file__).with_name("gpu_kernels.py"), "jax", folders["jax"]])
         kernels, copies, moved = traffic((folders["jax"] / "program.txt").read_text())
     head = [
@@ -173,6 +191,14 @@ def main() -> None:
             f"{SPECIAL_LATENCIES[1]} cycles. What it does at spikes and at the ends of an epoch "
             "is not in it.",
             table(head, rows),
+            "The CUDA C, compiled for other generations:",
+            table(
+                ["", *GENERATIONS],
+                [
+                    ["registers, bytes spilled"]
+                    + [", ".join(map(str, registers_and_spills(t, "epoch"))) for t in told.values()]
+                ],
+            ),
             f"JAX's own program, compiled by XLA for the same GPU, does a step in {kernels} "
             f"kernels and {copies} copies, which read and write {moved:,.0f} bytes per circuit: "
             f"at {GB_PER_S:,} GB/s at most {GB_PER_S / moved:.1f} billion circuit-steps per "
