@@ -12,9 +12,11 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from pyloric_db.integrate.kernel import EpochLines, epoch_lines
 
 STRIDE, SAMPLES, SLOTS = 2, 20, 500  # of an epoch of 1 s at dt 0.05 ms
 SAMPLE_MS, THRESHOLD_mV = 0.1, 0.0
@@ -60,61 +62,33 @@ def statements(lines: list[str]) -> list[str]:
     return [f"{part[1]} = {python_of(part[2])}" for part in parts if part]
 
 
-@dataclass(frozen=True)
-class Epoch:
-    """The parts of the epoch as Python, and the names of its variables."""
-
-    state: list[str]
-    V_before: list[str]
-    parameters: list[str]
-    found: list[str]
-    start: list[str]
-    step: list[str]
-    look: list[str]
-
-    @property
-    def rows(self) -> list[str]:
-        """What an epoch starts from."""
-        return [*self.state, *self.V_before]
-
-    @property
-    def ends(self) -> list[str]:
-        """The same at its end."""
-        return [*self.state, *self.found[: len(self.V_before)]]
-
-    @property
-    def spikes(self) -> list[str]:
-        return self.found[-len(self.V_before) :]
-
-
-def make_epoch() -> Epoch:
+def make_epoch() -> EpochLines:
+    """The epoch, its lines as Python."""
     from pyloric_db.integrate.arithmetic import GpuArithmetic
-    from pyloric_db.integrate.kernel import epoch_lines
     from pyloric_db.integrate.step import make_stepper
     from pyloric_db.model.circuit import PRINZ2004
 
     stepper = make_stepper(PRINZ2004, dt=0.05, arithmetic=GpuArithmetic())
     c = epoch_lines(stepper, sample_ms=SAMPLE_MS, threshold_mV=THRESHOLD_mV, samples=SAMPLES)
-    python = (statements(lines) for lines in (c.start, c.step, c.look))
-    return Epoch(c.state, c.V_before, c.parameters, c.found, *python)
+    return replace(c, **{part: statements(getattr(c, part)) for part in ("start", "step", "look")})
 
 
 # ---------------------------------------------------------------- Numba
 
 
-def numba_kernel(epoch: Epoch) -> str:
+def numba_kernel(epoch: EpochLines) -> str:
     """The epoch as a function for Numba."""
     lines = ["def epoch(n, state, parameters, spike_ms):", " lane = cuda.grid(1)"]
     lines += [" if lane >= n: return"]
-    lines += [f" {name} = state[{i}, lane]" for i, name in enumerate(epoch.rows)]
+    lines += [f" {name} = state[{i}, lane]" for i, name in enumerate(epoch.begin)]
     lines += [f" {name} = parameters[{i}, lane]" for i, name in enumerate(epoch.parameters)]
     lines += [f" {line}" for line in epoch.start]
     lines += [f" for j in range({SLOTS}):", f"  for k in range({SAMPLES}):"]
     lines += [f"   for i in range({STRIDE}):", *(f"    {line}" for line in epoch.step)]
     lines += [f"   {line}" for line in epoch.look]
-    n = len(epoch.spikes)
-    lines += [f"  spike_ms[j * {n} + {i}, lane] = {x}" for i, x in enumerate(epoch.spikes)]
-    lines += [f" state[{i}, lane] = {name}" for i, name in enumerate(epoch.ends)]
+    n = len(epoch.spike)
+    lines += [f"  spike_ms[j * {n} + {i}, lane] = {x}" for i, x in enumerate(epoch.spike)]
+    lines += [f" state[{i}, lane] = {name}" for i, name in enumerate(epoch.end)]
     text = "\n".join(lines)
     text = re.sub(r"where\((.*), (.*), (.*)\)", r"\2 if \1 else \3", text)
     return re.sub(r"divide\((.*?), (.*?)\)", r"(\1 / \2)", text)
@@ -159,7 +133,7 @@ def h100() -> Any:
 
 
 def pallas_body(
-    epoch: Epoch,
+    epoch: EpochLines,
     *,
     load: Callable[[Any, int], Any],
     store: Callable[[Any, Any, Any], None],
@@ -189,7 +163,7 @@ def pallas_body(
         return tuple(v if getattr(v, "ndim", 0) else spread(v) for v in found)
 
     def kernel(state_in: Any, parameters_in: Any, state_out: Any, spike_ms: Any) -> None:
-        values = {name: load(state_in, i) for i, name in enumerate(epoch.rows)}
+        values = {name: load(state_in, i) for i, name in enumerate(epoch.begin)}
         p = {name: load(parameters_in, i) for i, name in enumerate(epoch.parameters)}
         state = tuple(values[name] for name in epoch.state)
         found = run(epoch.start, epoch.found, values)
@@ -206,25 +180,25 @@ def pallas_body(
                 return state, run(epoch.look, epoch.found, now | {"j": j, "k": k})
 
             state, found = lax.fori_loop(0, SAMPLES, sample, c)
-            n = len(epoch.spikes)
+            n = len(epoch.spike)
             for i in range(n):
                 store(spike_ms, j * n + i, found[len(found) - n + i])
             return state, found
 
         state, found = lax.fori_loop(0, SLOTS, slot, (state, found))
-        for i, values_now in enumerate([*state, *found[: len(epoch.V_before)]]):
-            store(state_out, i, values_now)
+        for i, last in enumerate([*state, *found[: len(epoch.V_before)]]):
+            store(state_out, i, last)
 
     return kernel
 
 
-def shapes_of(epoch: Epoch, sharding: Any) -> tuple[list[Any], list[Any]]:
+def shapes_of(epoch: EpochLines, sharding: Any) -> tuple[list[Any], list[Any]]:
     import jax
     import numpy as np
 
-    rows = len(epoch.rows)
+    rows = len(epoch.begin)
     shapes = [(rows, LANES), (len(epoch.parameters), LANES)]
-    results = [(rows, LANES), (SLOTS * len(epoch.spikes), LANES)]
+    results = [(rows, LANES), (SLOTS * len(epoch.spike), LANES)]
     made = [jax.ShapeDtypeStruct(s, np.float32, sharding=sharding) for s in shapes]
     return made, [jax.ShapeDtypeStruct(s, np.float32) for s in results]
 

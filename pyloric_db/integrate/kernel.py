@@ -82,6 +82,21 @@ class EpochLines:
     step: list[str]
     look: list[str]
 
+    @property
+    def begin(self) -> list[str]:
+        """What an epoch begins with."""
+        return [*self.state, *self.V_before]
+
+    @property
+    def end(self) -> list[str]:
+        """The same at its end: the last sample but one has become `V_before`."""
+        return [*self.state, *self.found[: len(self.V_before)]]
+
+    @property
+    def spike(self) -> list[str]:
+        """The time of each cell's spike."""
+        return self.found[-len(self.V_before) :]
+
 
 def epoch_lines(
     stepper: Stepper, *, sample_ms: float, threshold_mV: float, samples: int
@@ -132,26 +147,18 @@ def epoch_source(
     cells = len(stepper.circuit.cells)
     load = [
         f"float {name} = {memory}[{i} * n + lane];"
-        for names, memory in (
-            ([*lines.state, *lines.V_before], "state"),
-            (lines.parameters, "parameters"),
-        )
+        for names, memory in ((lines.begin, "state"), (lines.parameters, "parameters"))
         for i, name in enumerate(names)
     ]
     load += [*lines.start, *(f"int n_{c} = 0;" for c in range(cells))]
-    V_before, _, low, high, total, spike = (
-        lines.found[i : i + cells] for i in range(0, len(lines.found), cells)
-    )
     keep = [
         f"if (!isnan({time})) {{ spike_ms[(size_t)(n_{c}++ * {cells} + {c}) * n + lane] = {time}; "
         f"twice |= isinf({time}); }}"
-        for c, time in enumerate(spike)
+        for c, time in enumerate(lines.spike)
     ]
-    ends = [*lines.state, *V_before]
-    store = [f"state[{i} * n + lane] = {name};" for i, name in enumerate(ends)]
-    store += [
-        f"statistics[{i} * n + lane] = {name};" for i, name in enumerate([*low, *high, *total])
-    ]
+    store = [f"state[{i} * n + lane] = {name};" for i, name in enumerate(lines.end)]
+    low_high_total = lines.found[2 * cells : 5 * cells]
+    store += [f"statistics[{i} * n + lane] = {name};" for i, name in enumerate(low_high_total)]
     store += [f"n_spikes[{c} * n + lane] = n_{c};" for c in range(cells)]
 
     def indented(lines: list[str], by: int) -> str:
