@@ -64,14 +64,16 @@ bench-peers: .venv/.ready .venv-peers/.ready  ## Jaxley and Brian2 on the same c
 	$(BIN)/python benchmarks/work_precision.py
 
 # so have the compilers for GPUs: gigabytes, and another JAX backend
+GPU := .venv-gpu/bin
+
 .venv-gpu/.ready: pyproject.toml
 	$(PYTHON) -m venv .venv-gpu
-	.venv-gpu/bin/python -m pip install --quiet --upgrade pip
-	.venv-gpu/bin/python -m pip install --quiet --editable '.[bench-gpu]'
+	$(GPU)/python -m pip install --quiet --upgrade pip
+	$(GPU)/python -m pip install --quiet --editable '.[bench-gpu]'
 	touch $@
 
 bench-gpu: .venv-gpu/.ready  ## machine code of the kernel for an H100, in several ways; needs no GPU
-	.venv-gpu/bin/python benchmarks/gpu_code.py
+	$(GPU)/python benchmarks/gpu_code.py
 
 bench-docs: .venv/.ready .venv-peers/.ready .venv-gpu/.ready  ## measure again what docs/ says of speed
 	$(BIN)/python benchmarks/simulation.py --write-docs
@@ -81,7 +83,7 @@ bench-docs: .venv/.ready .venv-peers/.ready .venv-gpu/.ready  ## measure again w
 	$(PEERS)/python benchmarks/peers.py --write-docs
 	$(BIN)/python benchmarks/work_precision.py --write-docs
 	$(BIN)/python benchmarks/profile_step.py --write-docs
-	.venv-gpu/bin/python benchmarks/gpu_code.py --write-docs
+	$(GPU)/python benchmarks/gpu_code.py --write-docs
 
 schemas: .venv/.ready  ## export schemas/ from the code
 	$(BIN)/python -m pyloric_db.pipeline.schemas schemas

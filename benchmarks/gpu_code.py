@@ -16,16 +16,18 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 
-from gpu_kernels import LANES, SAMPLE_MS, SAMPLES, SLOTS, STRIDE, THREADS, VEHICLES, THRESHOLD_mV
+from gpu_kernels import LANES, MULTIPROCESSORS, VEHICLES, cuda_source
+from hlo import step_body
 from page import DOCS, arguments, setting, table
-from sass import LANES as WARP
-from sass import SCHEDULERS, cycles, disassembled, least_cycles, step_loop
+from sass import SCHEDULERS, WARP, cycles, disassembled, least_cycles, step_loop
+
+from pyloric_db.integrate.engine import GPU_WIDTHS
+from pyloric_db.integrate.kernel import BLOCKS_PER_MULTIPROCESSOR, OPTIONS, THREADS
 
 PAGE = DOCS / "gpu_code.md"
-MULTIPROCESSORS, CLOCK_GHZ, REGISTERS, GB_PER_S = 132, 1.7, 65536, 3350  # of an H100
+CLOCK_GHZ, REGISTERS, GB_PER_S = 1.7, 65536, 3350  # of an H100; registers per multiprocessor
 #: Measured on earlier generations; not published for this one.
 SPECIAL_LATENCIES = (18, 40)
 #: Ampere (two), Ada, Hopper, Blackwell (two).
@@ -56,29 +58,14 @@ def tool(name: str) -> Path:
     return next(p for root in nvidia.__path__ for p in Path(root).glob(f"cu*/bin/{name}"))
 
 
-def cuda_source() -> str:
-    from pyloric_db.integrate.arithmetic import GpuArithmetic
-    from pyloric_db.integrate.kernel import epoch_source
-    from pyloric_db.integrate.step import make_stepper
-    from pyloric_db.model.circuit import PRINZ2004
-
-    stepper = make_stepper(PRINZ2004, dt=0.05, arithmetic=GpuArithmetic())
-    return epoch_source(
-        stepper, stride=STRIDE, sample_ms=SAMPLE_MS, threshold_mV=THRESHOLD_mV,
-        samples=SAMPLES, slots=SLOTS,
-    )  # fmt: skip
-
-
-def nvrtc(generation: str, cubin: Path) -> str:
-    """Compile the CUDA C for a generation of GPUs; what the compiler says of it."""
+def nvrtc(source: str, generation: str, cubin: Path) -> str:
+    """Compile CUDA C for a generation of GPUs; what the compiler says of it."""
     from cuda.core import Program, ProgramOptions
-
-    from pyloric_db.integrate.kernel import OPTIONS
 
     assert OPTIONS == ("--use_fast_math",)
     told = io.StringIO()
     options = ProgramOptions(arch=generation, use_fast_math=True, ptxas_options=["-v"])
-    cubin.write_bytes(Program(cuda_source(), "c++", options).compile("cubin", logs=told).code)
+    cubin.write_bytes(Program(source, "c++", options).compile("cubin", logs=told).code)
     return told.getvalue()
 
 
@@ -94,14 +81,14 @@ def compiled(vehicle: str, folder: Path) -> Code:
     cubin, began = folder / "kernel.cubin", time.perf_counter()
     name = "epoch"
     if vehicle == "cuda":
-        told = nvrtc("sm_90", cubin)
+        told = nvrtc(cuda_source(), "sm_90", cubin)
     else:
         run([sys.executable, Path(__file__).with_name("gpu_kernels.py"), vehicle, folder])
         source = folder / "kernel.ptx"
         name = re.findall(r"\.entry (\w+)", source.read_text())[0]
         command = [tool("ptxas"), "-arch=sm_90a", "-v", "-o", cubin, source]
         if vehicle == "numba":  # it has an option for this; the others have none
-            command.append(f"-maxrregcount={REGISTERS // (4 * THREADS)}")
+            command.append(f"-maxrregcount={REGISTERS // (BLOCKS_PER_MULTIPROCESSOR * THREADS)}")
         told = run(command)
     compile_s = time.perf_counter() - began
     registers, spilled = registers_and_spills(told, name)
@@ -131,30 +118,6 @@ def run(command: list[object]) -> str:
     return done.stdout + done.stderr
 
 
-def traffic(program: str) -> tuple[int, int, float]:
-    """Kernels, copies and bytes per circuit of a pass of the loop over steps of XLA's program."""
-    bodies = re.split(r"\n(?=%|ENTRY)", program)
-    body = max(bodies, key=lambda text: text.count(" fusion("))
-    width = max(int(n) for shape in re.findall(r"f32\[([\d,]+)\]", body) for n in shape.split(","))
-    sizes: dict[str, float] = {}  # of float32 results, per circuit
-    kernels = copies = 0
-    moved = 0.0
-    for line in body.splitlines():
-        match = re.match(r"\s+(?:ROOT )?%(\S+) = (.*?) ([\w-]+)\((.*?)\)(?:,|$)", line)
-        if not match:
-            continue
-        name, result, opcode, operands = match.groups()
-        shapes = re.findall(r"f32\[([\d,]*)\]", result)
-        elements = [prod(int(n) for n in shape.split(",") if n) for shape in shapes]
-        sizes[name] = 4 * sum(n for n in elements if n >= width) / width
-        if opcode in ("fusion", "copy"):
-            kernels += opcode == "fusion"
-            copies += opcode == "copy"
-            used = set(re.findall(r"%([\w.-]+)", operands))
-            moved += sizes[name] + sum(sizes.get(o, 0.0) for o in used)
-    return kernels, copies, moved
-
-
 def main() -> None:
     args = arguments(__doc__, PAGE).parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -162,9 +125,12 @@ def main() -> None:
         for folder in folders.values():
             folder.mkdir()
         codes = {vehicle: compiled(vehicle, folders[vehicle]) for vehicle in NAMES}
-        told = {g: nvrtc(g, folders["cuda"] / f"{g}.cubin") for g in GENERATIONS}
+        source = cuda_source()
+        told = {g: nvrtc(source, g, folders["cuda"] / f"{g}.cubin") for g in GENERATIONS}
         run([sys.executable, Path(__file__).with_name("gpu_kernels.py"), "jax", folders["jax"]])
-        kernels, copies, moved = traffic((folders["jax"] / "program.txt").read_text())
+        body = step_body((folders["jax"] / "program.txt").read_text())
+    kernels, copies = len(body.of("fusion")), len(body.of("copy"))
+    moved = sum(body.moved(GPU_WIDTHS[-1]).values()) / GPU_WIDTHS[-1]
     head = [
         "", "instructions", "of these special functions", "registers, bytes spilled",
         "warps per scheduler", "rate if nothing waits", "rate, played through",
@@ -191,7 +157,7 @@ def main() -> None:
             f"{SPECIAL_LATENCIES[1]} cycles. What it does at spikes and at the ends of an epoch "
             "is not in it.",
             table(head, rows),
-            "The CUDA C, compiled for other generations:",
+            "The CUDA C, compiled for six generations:",
             table(
                 ["", *GENERATIONS],
                 [

@@ -16,12 +16,25 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pyloric_db.integrate.kernel import EpochLines, epoch_lines
+from pyloric_db.integrate.arithmetic import GpuArithmetic
+from pyloric_db.integrate.engine import GPU_WIDTHS, SAMPLE_MS, SAMPLES_PER_SLOT, epoch_program
+from pyloric_db.integrate.kernel import (
+    BLOCKS_PER_MULTIPROCESSOR,
+    THREADS,
+    EpochLines,
+    epoch_lines,
+    epoch_source,
+)
+from pyloric_db.integrate.step import Stepper, make_stepper
+from pyloric_db.model.circuit import PRINZ2004
+from pyloric_db.pipeline.states import cold_states
 
-STRIDE, SAMPLES, SLOTS = 2, 20, 500  # of an epoch of 1 s at dt 0.05 ms
-SAMPLE_MS, THRESHOLD_mV = 0.1, 0.0
-THREADS = 128
-LANES = 67_584  # of an H100
+DT_MS, EPOCH_MS = 0.05, 1000.0
+STRIDE = round(SAMPLE_MS / DT_MS)
+SLOTS = round(EPOCH_MS / (SAMPLE_MS * SAMPLES_PER_SLOT))
+FINDING = {"sample_ms": SAMPLE_MS, "threshold_mV": 0.0, "samples": SAMPLES_PER_SLOT}
+MULTIPROCESSORS = 132  # of an H100
+LANES = MULTIPROCESSORS * BLOCKS_PER_MULTIPROCESSOR * THREADS
 
 #: XLA asks for this where it cannot ask a GPU.
 H100 = """
@@ -62,14 +75,18 @@ def statements(lines: list[str]) -> list[str]:
     return [f"{part[1]} = {python_of(part[2])}" for part in parts if part]
 
 
+def gpu_stepper() -> Stepper:
+    return make_stepper(PRINZ2004, dt=DT_MS, arithmetic=GpuArithmetic())
+
+
+def cuda_source() -> str:
+    """The epoch's CUDA C."""
+    return epoch_source(gpu_stepper(), stride=STRIDE, slots=SLOTS, **FINDING)
+
+
 def make_epoch() -> EpochLines:
     """The epoch, its lines as Python."""
-    from pyloric_db.integrate.arithmetic import GpuArithmetic
-    from pyloric_db.integrate.step import make_stepper
-    from pyloric_db.model.circuit import PRINZ2004
-
-    stepper = make_stepper(PRINZ2004, dt=0.05, arithmetic=GpuArithmetic())
-    c = epoch_lines(stepper, sample_ms=SAMPLE_MS, threshold_mV=THRESHOLD_mV, samples=SAMPLES)
+    c = epoch_lines(gpu_stepper(), **FINDING)
     return replace(c, **{part: statements(getattr(c, part)) for part in ("start", "step", "look")})
 
 
@@ -83,7 +100,7 @@ def numba_kernel(epoch: EpochLines) -> str:
     lines += [f" {name} = state[{i}, lane]" for i, name in enumerate(epoch.begin)]
     lines += [f" {name} = parameters[{i}, lane]" for i, name in enumerate(epoch.parameters)]
     lines += [f" {line}" for line in epoch.start]
-    lines += [f" for j in range({SLOTS}):", f"  for k in range({SAMPLES}):"]
+    lines += [f" for j in range({SLOTS}):", f"  for k in range({SAMPLES_PER_SLOT}):"]
     lines += [f"   for i in range({STRIDE}):", *(f"    {line}" for line in epoch.step)]
     lines += [f"   {line}" for line in epoch.look]
     n = len(epoch.spike)
@@ -179,7 +196,7 @@ def pallas_body(
                 now = dict(zip([*epoch.state, *epoch.found], [*state, *found], strict=True))
                 return state, run(epoch.look, epoch.found, now | {"j": j, "k": k})
 
-            state, found = lax.fori_loop(0, SAMPLES, sample, c)
+            state, found = lax.fori_loop(0, SAMPLES_PER_SLOT, sample, c)
             n = len(epoch.spike)
             for i in range(n):
                 store(spike_ms, j * n + i, found[len(found) - n + i])
@@ -301,24 +318,22 @@ def compile_jax(folder: Path) -> None:
     import jax
     import numpy as np
 
-    from pyloric_db.integrate.engine import GPU_WIDTHS, epoch_program
-    from pyloric_db.integrate.step import make_stepper
-    from pyloric_db.model.circuit import PRINZ2004
-
-    stepper = make_stepper(PRINZ2004, dt=0.05)
-    program = epoch_program(
-        stepper, sample_ms=SAMPLE_MS, threshold_mV=THRESHOLD_mV, samples=SAMPLES, slots=SLOTS
+    stepper = make_stepper(PRINZ2004, dt=DT_MS)
+    cells, synapses = len(PRINZ2004.cells), len(PRINZ2004.synapse_names)
+    state = stepper.pack(cold_states(1, PRINZ2004))
+    parameters = stepper.parameters(
+        np.zeros((1, cells, len(stepper.constants.channels))),
+        np.zeros((1, synapses)),
+        np.zeros((1, cells)),
     )
-    n, cells = GPU_WIDTHS[-1], len(PRINZ2004.cells)
-
-    def array(*shape: int) -> Any:
-        return jax.ShapeDtypeStruct((*shape, n), np.float32, sharding=sharding)
-
-    gates = [array(len(group.keys), cells) for group in stepper.groups]
-    state = (array(cells), array(cells), array(len(PRINZ2004.sources)), *gates)
-    parameters = (array(len(stepper.constants.channels), cells), array(7), array(cells))
-    program = jax.jit(program, static_argnums=2)
-    compiled = program.lower((state, array(cells)), parameters, STRIDE).compile()
+    carry, parameters = jax.tree.map(
+        lambda a: jax.ShapeDtypeStruct(
+            (*a.shape[:-1], GPU_WIDTHS[-1]), np.float32, sharding=sharding
+        ),
+        ((state, state[0]), parameters),
+    )
+    program = jax.jit(epoch_program(stepper, slots=SLOTS, **FINDING), static_argnums=2)
+    compiled = program.lower(carry, parameters, STRIDE).compile()
     (folder / "program.txt").write_text(compiled.as_text())
 
 

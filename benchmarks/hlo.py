@@ -7,26 +7,26 @@ from math import prod
 from pathlib import Path
 
 _BYTES = {"f32": 4, "s32": 4, "u32": 4, "f64": 8, "s64": 8, "pred": 1}
-_INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%(\S+) = (\w+)\[([\d,]*)\]\S* ([\w-]+)\((.*?)\)(?:,|$)")
+_INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%(\S+) = (.*?) ([\w-]+)\((.*?)\)(?:,|$)")
+_ARRAY = re.compile(r"(\w+)\[([\d,]*)\]")
 
 
 @dataclass(frozen=True)
 class Instruction:
-    """One instruction of HLO with an array as its result."""
+    """One instruction of HLO: `arrays` are the types and shapes of its results, most often one."""
 
     name: str
-    dtype: str
-    shape: tuple[int, ...]
+    arrays: tuple[tuple[str, tuple[int, ...]], ...]
     opcode: str
     operands: tuple[str, ...]
 
     @property
     def elements(self) -> int:
-        return prod(self.shape)
+        return sum(prod(shape) for _, shape in self.arrays)
 
     @property
     def bytes(self) -> int:
-        return self.elements * _BYTES[self.dtype]
+        return sum(prod(shape) * _BYTES[dtype] for dtype, shape in self.arrays)
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,19 @@ class Body:
 
     instructions: dict[str, Instruction]
     results: tuple[str, ...]
+
+    def of(self, opcode: str) -> list[Instruction]:
+        return [i for i in self.instructions.values() if i.opcode == opcode]
+
+    def moved(self, width: int) -> dict[str, int]:
+        """Bytes of the batch, of this width, that each loop and copy reads and writes."""
+
+        def size(name: str) -> int:
+            i = self.instructions.get(name)
+            return i.bytes if i and i.elements >= width else 0
+
+        working = (*self.of("fusion"), *self.of("copy"))
+        return {i.name: sum(map(size, {i.name, *i.operands})) for i in working}
 
 
 def step_body(text: str) -> Body:
@@ -46,14 +59,17 @@ def step_body(text: str) -> Body:
         for line in part.splitlines():
             match = _INSTRUCTION.match(line)
             if match:
-                name, dtype, shape, opcode, operands = match.groups()
-                sizes = tuple(int(n) for n in shape.split(",") if n)
+                name, types, opcode, operands = match.groups()
+                arrays = tuple(
+                    (dtype, tuple(int(n) for n in shape.split(",") if n))
+                    for dtype, shape in _ARRAY.findall(types)
+                )
                 names = tuple(re.findall(r"%([\w.-]+)", operands))
-                found[name] = Instruction(name, dtype, sizes, opcode, names)
-            elif line.lstrip().startswith("ROOT") and " tuple(" in line:
+                found[name] = Instruction(name, arrays, opcode, names)
+            if line.lstrip().startswith("ROOT") and " tuple(" in line:
                 results = tuple(re.findall(r"%([\w.-]+)", line.rsplit(" tuple(", 1)[1]))
         bodies.append(Body(found, results))
-    return max(bodies, key=lambda b: sum(i.opcode == "fusion" for i in b.instructions.values()))
+    return max(bodies, key=lambda b: len(b.of("fusion")))
 
 
 @dataclass(frozen=True)

@@ -24,11 +24,11 @@ from pathlib import Path
 
 import numpy as np
 from build import FULL_CIRCUITS, FULL_CORES
+from gpu_kernels import LANES
 from page import arguments, publish, setting
 from problem import Problem, random_circuits
 
 from pyloric_db.integrate.engine import Batch, Engine, Epoch
-from pyloric_db.integrate.kernel import BLOCKS_PER_MULTIPROCESSOR, THREADS
 from pyloric_db.pipeline import run, task
 from pyloric_db.pipeline.draw import parameters
 from pyloric_db.pipeline.machine import cores
@@ -42,7 +42,6 @@ from pyloric_db.store.manifest import Manifest
 from pyloric_db.store.receipt import Receipt
 
 DISTINCT = 1_024
-LANES = 132 * BLOCKS_PER_MULTIPROCESSOR * THREADS  # an H100 has 132 multiprocessors
 SHARD_CIRCUITS = 3 * LANES
 #: What an epoch says of each lane, beside its spikes.
 STATISTICS = ("V_min", "V_max", "V_mean", "crowded", "nonfinite", "out_of_range")

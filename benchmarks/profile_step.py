@@ -174,8 +174,8 @@ def _report(dump: Path) -> str:
     program = next(dump.glob("*jit_run*cpu_after_optimizations.txt")).read_text()
     loop_over_steps = step_body(program)
     body, roles = loop_over_steps.instructions, _roles(loop_over_steps, engine.stepper)
-    fusions = [i for i in body.values() if i.opcode == "fusion" and i.elements >= width]
-    copies = [i for i in body.values() if i.opcode == "copy" and i.elements >= width]
+    fusions = [i for i in loop_over_steps.of("fusion") if i.elements >= width]
+    copies = [i for i in loop_over_steps.of("copy") if i.elements >= width]
     loops = _loops(dump, [f.name for f in fusions])
     others = sorted(
         {p.name.split("obj-file.")[1].removesuffix("_kernel_module.o")
@@ -186,8 +186,7 @@ def _report(dump: Path) -> str:
 
     per_circuit = {loop.name: loop.per_step(body[loop.name].elements) / width for loop in loops}
     by_name = {loop.name: loop for loop in loops}
-    moved = {i.name: i.bytes + sum(body[o].bytes for o in i.operands if o in body and
-             body[o].elements >= width) for i in (*fusions, *copies)}  # fmt: skip
+    moved = loop_over_steps.moved(width)
     with jax.enable_x64(True):
         double = Engine(PRINZ2004, dt_ms=0.05, epoch_ms=1000.0, dtype="float64")
         plain = count(double.stepper, double.start(problem.states, problem.gbar, problem.gsyn))

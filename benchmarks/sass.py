@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SCHEDULERS = 4  # of a multiprocessor
-LANES = 32  # of a warp
+WARP = 32  # circuits
 #: Cycles for which a warp's instruction keeps a scheduler's pipe: 32 lanes over the pipe's width.
 PIPE_CYCLES = {"special": 8, "multiply-add": 1, "integer": 2, "memory": 4, "branch": 1}
 _PIPES = {

@@ -21,7 +21,7 @@ from pyloric_db.pipeline.states import cold_states
 def scripts(monkeypatch):
     monkeypatch.syspath_prepend(Path(__file__).parent.parent / "benchmarks")
     yield
-    for name in ("page", "hlo", "sass", "gpu_kernels", "gpu_code"):
+    for name in ("page", "hlo", "sass", "gpu_kernels"):
         sys.modules.pop(name, None)
 
 
@@ -52,7 +52,7 @@ def test_the_loop_over_steps_is_found_in_xlas_program():
     body = step_body(step.lower(batch.state, batch.parameters).compile().as_text())
     # the counter, then every array of the state
     results = [body.instructions[name] for name in body.results[1 : 1 + len(batch.state)]]
-    assert [i.shape for i in results] == [a.shape for a in batch.state]
+    assert [i.arrays for i in results] == [(("f32", a.shape),) for a in batch.state]
     assert all(i.opcode == "fusion" and i.bytes == 4 * i.elements for i in results)
 
 
@@ -159,7 +159,7 @@ def test_a_scheduler_is_never_faster_than_its_pipes_or_slower_than_one_warp(code
 
 
 def test_bytes_between_the_kernels_of_xlas_program_are_counted():
-    from gpu_code import traffic
+    from hlo import step_body
 
     program = """
 %other (p: f32[8]) -> f32[8] {
@@ -177,4 +177,6 @@ def test_bytes_between_the_kernels_of_xlas_program_are_counted():
 }
 """
     # per circuit 2 + 2 numbers for the copy, 3 + 2 read and 3 + 2 written by the kernel
-    assert traffic(program) == (2, 1, 4 * (4 + 5 + 5))
+    body = step_body(program)
+    assert (len(body.of("fusion")), len(body.of("copy"))) == (2, 1)
+    assert sum(body.moved(8).values()) == 8 * 4 * (4 + 5 + 5)
