@@ -1,9 +1,14 @@
-"""A real S3 server on loopback, and what tests do to its objects."""
+"""A real S3 server on loopback, and what tests do to its objects.
 
+python tests/s3.py      # serves until it is killed
+"""
+
+import io
 import os
 import re
 import subprocess
 import sys
+import threading
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,12 +19,10 @@ BUCKET = "databases"
 
 @contextmanager
 def server(log: Path) -> Iterator[dict[str, str]]:
-    """Runs moto's server; yields the environment that leads to it."""
+    """Runs the server; yields the environment that leads to it."""
     with log.open("w") as output:
         process = subprocess.Popen(
-            [sys.executable, "-u", "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"],
-            stdout=output,
-            stderr=subprocess.STDOUT,
+            [sys.executable, "-u", __file__], stdout=output, stderr=subprocess.STDOUT
         )
     try:
         port = None
@@ -63,3 +66,28 @@ def download(url: str, directory: Path) -> Path:
 
 def environment(added: dict[str, str]) -> dict[str, str]:
     return {**os.environ, **added}
+
+
+def serve() -> None:
+    """moto's server, but with conditional writes that are atomic, as S3's are.
+
+    moto looks at the condition and then writes; in between another thread may have written.
+    """
+    from moto.server import DomainDispatcherApplication, create_backend_app
+    from werkzeug.serving import run_simple
+
+    moto = DomainDispatcherApplication(create_backend_app)
+    one_at_a_time = threading.Lock()
+
+    def application(environ, start_response):
+        # the whole request first: a client that was stopped while it sent must not hold the lock
+        length = int(environ.get("CONTENT_LENGTH") or 0)
+        environ["wsgi.input"] = io.BytesIO(environ["wsgi.input"].read(length))
+        with one_at_a_time:
+            return list(moto(environ, start_response))
+
+    run_simple("127.0.0.1", 0, application, threaded=True)
+
+
+if __name__ == "__main__":
+    serve()

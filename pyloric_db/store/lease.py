@@ -49,17 +49,33 @@ def held_lease(bucket: "Bucket") -> Iterator[Callable[[], None]]:
 
 
 class _Lease:
-    def __init__(self, bucket: "Bucket", e_tag: str) -> None:
-        self.bucket, self.e_tag, self.lost = bucket, e_tag, False
+    def __init__(self, bucket: "Bucket") -> None:
+        self.bucket, self.lost = bucket, False
+        self.name = secrets.token_hex(8)
+        self.e_tag = ""
+
+    def write(self, e_tag: str | None) -> bool:
+        """Writes the lock if it is as it was (None: not there); whether it is ours now."""
+        written = self.bucket.put_if(LOCK_FILE, _content(self.name), e_tag)
+        self.e_tag = written or self.e_tag
+        return written is not None
+
+    def adopt(self, holder: dict[str, Any], e_tag: str) -> bool:
+        """Whether the lock that was found is ours: written, but the store's answer was lost."""
+        ours = holder.get("lease") == self.name
+        self.e_tag = e_tag if ours else self.e_tag
+        return ours
 
     def keep(self, stop: threading.Event) -> None:
         while not self.lost and not stop.wait(RENEW_S):
             try:
-                renewed = self.bucket.put_if(LOCK_FILE, _mine(), self.e_tag)
+                if not self.write(self.e_tag):
+                    data, e_tag, _ = self.bucket.read_tagged(LOCK_FILE)
+                    self.lost = not self.adopt(_parsed(data), e_tag)
+            except FileNotFoundError:
+                self.lost = True  # taken over, and let go of
             except OSError:
-                continue  # others take over if this lasts, and then the condition fails
-            self.lost = renewed is None
-            self.e_tag = renewed or self.e_tag
+                continue  # others take over if this lasts
 
     def check(self) -> None:
         if self.lost:
@@ -76,28 +92,30 @@ class _Lease:
 
 
 def _acquire(bucket: "Bucket") -> _Lease:
+    lease = _Lease(bucket)
     e_tag: str | None = None
-    while True:
-        taken = bucket.put_if(LOCK_FILE, _mine(), e_tag)
-        if taken is not None:
-            return _Lease(bucket, taken)
+    while not lease.write(e_tag):
         try:
             data, e_tag, renewed = bucket.read_tagged(LOCK_FILE)
         except FileNotFoundError:
             e_tag = None
             continue
         holder = _parsed(data)
+        if lease.adopt(holder, e_tag):
+            break
         if not _has_died(holder) and _now(bucket) - renewed < LEASE_S:
             raise DatabaseError(
                 f"{bucket} is being built by {holder_of(str(holder.get('holder')))}"
             )
+    return lease
 
 
-def _mine() -> bytes:
+def _content(name: str) -> bytes:
     content = {
         "holder": f"process {os.getpid()} on {socket.gethostname()}",
         "pid": os.getpid(),
         "machine": _machine(),
+        "lease": name,
         "nonce": secrets.token_hex(8),  # so that each renewal has another tag
     }
     return json.dumps(content).encode() + b"\n"

@@ -117,7 +117,7 @@ def test_a_reader_during_a_build_sees_whole_rows(url, small_links):
 
 
 def locked_by(url, **changes) -> None:
-    content = json.loads(lease._mine()) | changes
+    content = json.loads(lease._content("another")) | changes
     files_at(url).write({"build.lock": json.dumps(content).encode()})
 
 
@@ -155,6 +155,28 @@ def test_a_lease_is_renewed_and_one_that_was_taken_over_stops_the_build(url, mon
             while True:
                 Ledger(url).record(synthetic.write(url, manifest, 2))
     assert files.exists("build.lock")  # it is the other's
+
+
+def test_a_write_whose_answer_is_lost_does_not_lose_the_lease(url, monkeypatch):
+    monkeypatch.setattr(lease, "RENEW_S", 0.02)
+    files, written = files_at(url), []
+    put_if = files.put_if
+
+    def unheard(name, data, e_tag):
+        tag = put_if(name, data, e_tag)
+        if tag is not None:
+            written.append(data)
+        if len(written) == 1 and tag:
+            return None  # the library tried again, and found it changed
+        if len(written) == 3 and tag:
+            raise OSError("connection reset")
+        return tag
+
+    monkeypatch.setattr(files, "put_if", unheard)
+    with build_lock(url):
+        while len(written) < 6:
+            files.check_lock()
+    assert not files.exists("build.lock")
 
 
 def test_of_many_who_take_over_one_wins(url):
