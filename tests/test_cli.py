@@ -234,11 +234,11 @@ def test_status(inside, named_db):
 
 
 def test_status_of_a_build_that_stopped(inside, named):
-    from pyloric_db.store.ledger import record_failure
+    from pyloric_db.store.ledger import Failure, record_failure
 
     ledger = named / "ledger.jsonl"
     ledger.write_bytes(b"".join(ledger.read_bytes().splitlines(keepends=True)[:-1]))
-    record_failure(named, 3, "OSError: no space", 3)
+    record_failure(named, Failure(3, "OSError: no space", 3))
     done = inside("status", named)
     assert done.returncode == 0 and "not complete" in done.stdout
     assert "shard 3 failed 3 times: OSError: no space" in done.stdout

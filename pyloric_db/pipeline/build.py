@@ -9,7 +9,7 @@ import numpy as np
 
 from pyloric_db.errors import DatabaseError, ShardError
 from pyloric_db.model.circuit import Circuit
-from pyloric_db.pipeline.coordinate import ATTEMPTS, PROGRESS_TOPIC, Coordinator, Failure
+from pyloric_db.pipeline.coordinate import ATTEMPTS, PROGRESS_TOPIC, Coordinator
 from pyloric_db.pipeline.plan import Plan, make_plan
 from pyloric_db.pipeline.ranges import Ranges
 from pyloric_db.pipeline.recipe import CircuitSpec
@@ -26,7 +26,13 @@ from pyloric_db.store.files import (
     files_at,
     remove_all_partials,
 )
-from pyloric_db.store.ledger import Ledger, clear_failures, failures, record_failure
+from pyloric_db.store.ledger import (
+    Failure,
+    Ledger,
+    clear_failures,
+    failures,
+    record_failure,
+)
 from pyloric_db.store.lock import build_lock
 from pyloric_db.store.manifest import Manifest
 from pyloric_db.store.receipt import Receipt
@@ -218,7 +224,7 @@ def _run(
                 plan.shard_ids(shard),
             ),
             done=done,
-            aside=lambda f: record_failure(files, f.shard, f.error, f.attempts),
+            aside=lambda failure: record_failure(files, failure),
         ).run(todo)
     finally:
         crew.client.unsubscribe_topic(PROGRESS_TOPIC)

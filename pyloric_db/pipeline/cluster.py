@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -48,9 +49,13 @@ DASK_SETTINGS = {
     "distributed.scheduler.allowed-failures": 2,
     # a process that does not even say that it is alive is replaced after this long
     "distributed.scheduler.worker-ttl": "60s",
+    # one that is late to come back is not given up: its nanny or, in Slurm, `keep_jobs` sees to it
+    "distributed.deploy.lost-worker-timeout": "1d",
     # JAX and fork deadlock
     "distributed.worker.multiprocessing-method": "spawn",
 }
+#: After so long without any worker process a build on this machine ends, s.
+NO_WORKERS_S = 300.0
 LOOPBACK = "127.0.0.1"
 #: Any free port: with the default one, a second build would warn.
 DASHBOARD = f"{LOOPBACK}:0"
@@ -177,10 +182,10 @@ def open_crew(cluster: Any, profile: Profile | None) -> Iterator[Crew]:
                 yield _crew(client, limit_s, keep_jobs(jobs, profile))
         elif isinstance(profile, LocalGpuProfile):
             with _gpu_cluster(profile) as gpus, Client(gpus) as client:
-                yield _crew(client, limit_s)
+                yield _crew(client, limit_s, keep_processes(client))
         else:
             with local_client(profile.workers) as client:
-                yield _crew(client, limit_s)
+                yield _crew(client, limit_s, keep_processes(client))
 
 
 @contextmanager
@@ -208,6 +213,23 @@ def _crew(client: Client, limit_s: float, keep: Callable[[], None] = lambda: Non
     with suppress(OSError):  # a worker went meanwhile: the others have it, as those to come will
         client.register_plugin(Prepare())
     return Crew(client, limit_s, keep)
+
+
+def keep_processes(client: Client) -> Callable[[], None]:
+    """What to call now and then: it ends a build whose worker processes do not come back."""
+    seen = time.monotonic()
+
+    def keep() -> None:
+        nonlocal seen
+        if client.scheduler_info(n_workers=-1).get("workers"):
+            seen = time.monotonic()
+        elif time.monotonic() - seen > NO_WORKERS_S:
+            raise ClusterError(
+                f"no worker process has come back for {NO_WORKERS_S / 60:g} min; what is finished "
+                "is kept, and the same command goes on"
+            )
+
+    return keep
 
 
 def _client_of(profile: SchedulerProfile) -> Client:

@@ -10,6 +10,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from pyloric_db.errors import ClusterError, DatabaseError
+from pyloric_db.store.ledger import Failure
 
 if TYPE_CHECKING:
     from pyloric_db.pipeline.cluster import Crew
@@ -32,15 +33,6 @@ DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 #: A function that workers can import, and its arguments.
 Call = tuple[Callable[..., Any], *tuple[Any, ...]]
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A shard that failed too often, and the last error."""
-
-    shard: int
-    error: str
-    attempts: int
 
 
 @dataclass
@@ -76,6 +68,7 @@ class Coordinator:
         self.done = done
         self.aside = aside
         self._flights: dict[str, _Flight] = {}
+        self._failed: list[int] = []
         self._results: dict[str, Any] = {}
         self._ready: SimpleQueue[Any] = SimpleQueue()
         self._window = WINDOW
@@ -90,7 +83,6 @@ class Coordinator:
         """
         client = self.crew.client
         client.subscribe_topic(TOPIC, self._on_event)
-        failed: list[int] = []
         waiting = iter(shards)
         look_at = 0.0
         try:
@@ -100,13 +92,13 @@ class Coordinator:
                     look_at = time.monotonic() + LOOK_S
                 self._fill(waiting)
                 if not self._flights:
-                    return failed
+                    return self._failed
                 results = []
                 for flight, result, error in self._finished():
                     if error is None:
                         results.append(result)
-                    elif not self._again(flight, error):
-                        failed.append(flight.shard)
+                    else:
+                        self._again(flight, error)
                 if results:
                     self.done(results)
         finally:
@@ -150,7 +142,10 @@ class Coordinator:
                 raise self._lost()
             result, error = None, None
             try:
-                if future.status == "finished" and future.key in self._results:
+                # asked for, not raised: the task's own TimeoutError is none of ours
+                if future.status == "error":
+                    error = future.exception(timeout=LOOK_S)
+                elif future.status == "finished" and future.key in self._results:
                     result = self._results[future.key]
                 else:
                     result = future.result(timeout=LOOK_S)
@@ -168,8 +163,8 @@ class Coordinator:
             found.append((flight, result, error))
         return found
 
-    def _again(self, flight: _Flight, error: Exception) -> bool:
-        """Hands a failed shard out again, or sets it aside and returns False."""
+    def _again(self, flight: _Flight, error: Exception) -> None:
+        """Hands a failed shard out again, or sets it aside."""
         if isinstance(error, OSError) and error.errno in DISK_ERRORS:
             where = f" ({error.filename})" if error.filename else ""
             raise DatabaseError(
@@ -178,10 +173,10 @@ class Coordinator:
             )
         if flight.attempt < ATTEMPTS:
             self._submit(flight.shard, flight.attempt + 1)
-            return True
+            return
         text = " ".join(f"{type(error).__name__}: {error}".split())
+        self._failed.append(flight.shard)
         self.aside(Failure(flight.shard, text, flight.attempt))
-        return False
 
     # workers
 

@@ -7,7 +7,7 @@ rows of a shard replace earlier ones. Only the process that holds the build lock
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 
 from pyloric_db.errors import DatabaseError
@@ -216,10 +216,9 @@ class Failure:
     attempts: int
 
 
-def record_failure(path: Where, shard: int, error: str, attempts: int) -> None:
+def record_failure(path: Where, failure: Failure) -> None:
     """Notes that a shard was set aside."""
-    row = {"shard": shard, "error": str(error), "attempts": attempts}
-    append_sealed(files_at(path), FAILURES_FILE, row)
+    append_sealed(files_at(path), FAILURES_FILE, asdict(failure))
 
 
 def failures(path: Where) -> list[Failure]:

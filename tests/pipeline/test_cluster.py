@@ -1,5 +1,6 @@
 """Clusters: who listens where, who speaks in clear, and what becomes of workers that hang."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -8,12 +9,15 @@ import threading
 import time
 from pathlib import Path
 
+import dask
 import psutil
 import pytest
 from dask.utils import key_split
+from distributed import Client, LocalCluster
 
 import pyloric_db as pyl
 from pyloric_db.errors import ClusterError, ConfigError, DatabaseError
+from pyloric_db.pipeline import cluster
 from pyloric_db.pipeline.cluster import (
     Crew,
     Prepare,
@@ -23,8 +27,9 @@ from pyloric_db.pipeline.cluster import (
     profile_of,
     visible_gpus,
 )
-from pyloric_db.pipeline.coordinate import Coordinator, Failure
+from pyloric_db.pipeline.coordinate import Coordinator
 from pyloric_db.pipeline.profile import load_profile
+from pyloric_db.store.ledger import Failure
 
 COMMAND = Path(sys.executable).parent / "pyloric-db"
 
@@ -135,6 +140,8 @@ def sometimes(shard, folder):
         f.write("x")
     if shard == 3 or (shard == 5 and os.path.getsize(tries) < 3):
         raise ValueError(f"no luck\nwith {shard}")
+    if shard == 6:  # what a network disk may say; in Python it is a TimeoutError
+        raise OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
     return shard
 
 
@@ -144,9 +151,12 @@ def test_three_tries(client, tmp_path):
     coordinator = Coordinator(
         Crew(client, 60.0), lambda s: (sometimes, s, str(tmp_path)), done.extend, failed.append
     )
-    assert coordinator.run(range(8)) == [3]
-    assert sorted(done) == [0, 1, 2, 4, 5, 6, 7]
-    assert failed == [Failure(3, "ValueError: no luck with 3", 3)]
+    assert sorted(coordinator.run(range(8))) == [3, 6]
+    assert sorted(done) == [0, 1, 2, 4, 5, 7]
+    assert sorted(failed, key=lambda f: f.shard) == [
+        Failure(3, "ValueError: no luck with 3", 3),
+        Failure(6, "TimeoutError: [Errno 110] Connection timed out", 3),
+    ]
 
 
 def full_disk(shard):
@@ -186,6 +196,48 @@ def test_a_shard_that_hangs_is_tried_elsewhere(tmp_path):
         client.wait_for_workers(2)
         assert len(before & set(client.run(os.getpid).values())) == 1
     assert sorted(done) == list(range(6))
+
+
+def stuck(shard):
+    time.sleep(3600)
+
+
+@pytest.mark.slow
+def test_a_shard_that_always_hangs_is_set_aside():
+    failed: list[Failure] = []
+    with local_client(1) as client:
+        coordinator = Coordinator(Crew(client, 1.0), lambda s: (stuck, s), print, failed.append)
+        assert coordinator.run([4]) == [4]
+    assert failed == [
+        Failure(4, "TimeoutError: took longer than the shard limit of 0.0166667 min", 3)
+    ]
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_long_in_coming_back_comes_back(tmp_path):
+    """Dask gives up workers that are away for longer than 15 s, where it is left to itself."""
+    marker = tmp_path / "started"
+    preload = (
+        "import os, time\n"
+        f"if os.path.exists({str(marker)!r}): time.sleep(20)\n"
+        f"open({str(marker)!r}, 'w').close()\n"
+    )
+    with dask.config.set({"distributed.worker.preload": [preload]}), local_client(1) as client:
+        (pid,) = client.run(os.getpid).values()
+        os.kill(pid, signal.SIGKILL)
+        assert client.submit(sum, [1, 2]).result(timeout=90) == 3
+
+
+def test_a_build_without_workers_ends(monkeypatch):
+    monkeypatch.setattr(cluster, "NO_WORKERS_S", 0.0)
+    with (
+        LocalCluster(n_workers=0, dashboard_address="127.0.0.1:0") as empty,
+        Client(empty) as client,
+    ):
+        crew = Crew(client, 60.0, cluster.keep_processes(client))
+        coordinator = Coordinator(crew, lambda s: (stuck, s), print, print)
+        with pytest.raises(ClusterError, match="no worker process has come back"):
+            coordinator.run([4])
 
 
 def test_a_worker_that_goes_as_a_build_begins_does_not_end_it(client, monkeypatch):

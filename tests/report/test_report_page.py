@@ -8,7 +8,7 @@ import synthetic
 import pyloric_db
 from pyloric_db.errors import ConfigError
 from pyloric_db.report.page import report_html, write_report
-from pyloric_db.store.ledger import Ledger, record_failure
+from pyloric_db.store.ledger import Failure, Ledger, record_failure
 from pyloric_db.summary import shares
 
 pytest.importorskip("jinja2")
@@ -99,7 +99,7 @@ def test_text_of_a_database_is_escaped(tmp_path):
     recipe = {**RECIPE, "name": nasty, "description": f"{nasty} & more", nasty: nasty}
     manifest = synthetic.make_manifest(recipe=recipe, versions={nasty: nasty})
     synthetic.build(tmp_path / "db", manifest, shards=[0, 1])
-    record_failure(tmp_path / "db", 2, f"OSError: {nasty}", 3)
+    record_failure(tmp_path / "db", Failure(2, f"OSError: {nasty}", 3))
     html = report_html(pyloric_db.open(tmp_path / "db"))
     page = Page(html)
     assert "<script" not in html

@@ -220,9 +220,9 @@ def test_nothing_is_written_through_a_link(tmp_path, name):
         with build_lock(path):
             create(path, manifest)
             synthetic.write_cells(path, synthetic.cell_columns())
-            from pyloric_db.store.ledger import clear_failures, record_failure
+            from pyloric_db.store.ledger import Failure, clear_failures, record_failure
 
-            record_failure(path, 1, "x", 3)
+            record_failure(path, Failure(1, "x", 3))
             clear_failures(path)
             Ledger(path).record(synthetic.write(path, manifest, 1))
 

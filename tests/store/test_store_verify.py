@@ -34,7 +34,7 @@ def repair(path, manifest):
 
 def test_a_flipped_byte_in_any_file_is_named_and_mended(stored):
     files, manifest = stored
-    record_failure(files, 1, "no", 3)
+    record_failure(files, Failure(1, "no", 3))
     names = sorted(files.names())
     assert len(names) > 30
     for name in names if isinstance(files, Disk) else names[::8]:
@@ -134,8 +134,8 @@ def test_no_database_is_an_error(tmp_path):
 
 def test_status_sums_up(stored):
     path, manifest = stored
-    record_failure(path, 2, "ShardError: out of memory", 2)
-    record_failure(path, 2, "ShardError: again", 3)
+    record_failure(path, Failure(2, "ShardError: out of memory", 2))
+    record_failure(path, Failure(2, "ShardError: again", 3))
     seen = []
     found = status(path, lambda done, total: seen.append((done, total)))
     assert seen == [(1, 3), (2, 3), (3, 3)]
