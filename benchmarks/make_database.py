@@ -89,7 +89,7 @@ def _write(shard: int) -> Receipt:
     for key in np.unique(keys):
         here = np.flatnonzero(keys == key)
         drawn[here] = rng.choice(_groups[int(key)], len(here))
-    table = {"circuit_id": ids, "netcode": netcodes(table), **table}
+    table = {"circuit_id": ids, "netcode": netcodes(_plan.recipe, table), **table}
     for name, values in _features.items():
         chosen = values[drawn]
         if manifest.column(name).kind == "float32" and name != "t_simulated_ms":

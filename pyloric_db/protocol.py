@@ -43,17 +43,20 @@ class Protocol:
     def __post_init__(self) -> None:
         for f in fields(self):
             value = getattr(self, f.name)
-            if f.type is float or f.type == "float":
+            if f.type is float:
                 if isinstance(value, bool) or not isinstance(value, int | float):
                     raise ConfigError(f"protocol {f.name} must be a number, not {value!r}")
                 if not math.isfinite(value):
                     raise ConfigError(f"protocol {f.name} must be finite, not {value!r}")
                 object.__setattr__(self, f.name, float(value))
-            elif f.type is int or f.type == "int":
+            elif f.type is int:
+                if isinstance(value, float) and value.is_integer():
+                    value = int(value)  # a recipe's numbers are floats
                 if isinstance(value, bool) or not isinstance(value, int) or value < 2:
                     raise ConfigError(
                         f"protocol {f.name} must be a whole number from 2 on, not {value!r}"
                     )
+                object.__setattr__(self, f.name, value)
         if not 0 < self.dt_ms <= 0.2:
             raise ConfigError(
                 f"protocol dt_ms must be above 0 and at most 0.2 ms, not {self.dt_ms:g}"
@@ -89,6 +92,12 @@ class Protocol:
             raise ConfigError(
                 "protocol thermal_phase must be from 0 up to (not with) 1, "
                 f"not {self.thermal_phase:g}"
+            )
+        steps = self.epoch_ms / self.dt_ms
+        if round(steps) < 1 or abs(steps - round(steps)) > 1e-6 * steps:
+            raise ConfigError(
+                f"protocol epoch_ms ({self.epoch_ms:g}) must be a multiple of "
+                f"dt_ms ({self.dt_ms:g})"
             )
         for name in ("transient_ms", "min_ms", "max_ms"):
             epochs = getattr(self, name) / self.epoch_ms

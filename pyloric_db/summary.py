@@ -1,7 +1,7 @@
 """What a database found, beside what was published."""
 
 from dataclasses import dataclass
-from math import sqrt
+from math import prod, sqrt
 
 from pyloric_db.query.database import Database
 
@@ -20,8 +20,12 @@ class Share:
         return wilson(self.count, self.total)
 
 
-#: Shares of the 20,250,000 circuits. Source: Prinz, Bucher & Marder 2004, Nat Neurosci 7:1345.
-PUBLISHED = {"pyloric_like": 4_047_375 / 20_250_000, "pyloric": 452_516 / 20_250_000}
+#: Shares of all circuits of the grid. Source: Prinz, Bucher & Marder 2004, Nat Neurosci 7:1345.
+PUBLISHED_CIRCUITS = 20_250_000
+PUBLISHED = {
+    "pyloric_like": 4_047_375 / PUBLISHED_CIRCUITS,
+    "pyloric": 452_516 / PUBLISHED_CIRCUITS,
+}
 
 
 def wilson(count: int, total: int, z: float = 1.959964) -> tuple[float, float]:
@@ -38,13 +42,16 @@ def wilson(count: int, total: int, z: float = 1.959964) -> tuple[float, float]:
 def shares(db: Database) -> list[Share]:
     """Shares of pyloric-like and pyloric circuits; empty for circuits without these labels.
 
-    The published shares stand beside those of databases on the Prinz 2004 grid.
+    The published shares stand beside those of databases on the whole Prinz 2004 grid.
     """
+    grid = [len(axis) for axis in db.manifest.axes or ()]
     names = {c.name for c in db.manifest.columns}
     found = []
     for column, label in (("pyloric_like", "pyloric-like"), ("pyloric", "pyloric")):
         if column in names and len(db):
             count = db.sql(f"select count(*) from circuits where {column}")[0][0].as_py()
-            published = PUBLISHED[column] if "netcode" in names else None
+            published = None
+            if "netcode" in names and prod(grid) == PUBLISHED_CIRCUITS:
+                published = PUBLISHED[column]
             found.append(Share(label, count, len(db), published))
     return found

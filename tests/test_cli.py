@@ -345,12 +345,12 @@ def test_show_by_id_and_by_netcode(cli, named_db):
     by_id = cli("show", named_db, 15, "--json")
     found = json.loads(by_id.stdout)
     # 15 of 2 x 2 x 3 x 2: AB/PD 2, LP 1, PY 2, AB-LP 30 nS
-    assert found["netcode"] == "1011000000"
+    assert found["netcode"] == "1013111220"
     assert found["gbar_mS_per_cm2"]["abpd"]["Na"] == 100  # AB/PD 2
     assert found["gsyn_nS"]["ab_lp"] == 30 and found["gsyn_nS"]["py_lp"] == 0
-    assert cli("show", named_db, "1011000000", "--json").stdout == by_id.stdout
+    assert cli("show", named_db, "1013111220", "--json").stdout == by_id.stdout
     shown = cli("show", named_db, 15).stdout
-    assert "1011000000" in shown and "gbar (mS/cm2)" in shown and "spike_rate_abpd_Hz" in shown
+    assert "1013111220" in shown and "gbar (mS/cm2)" in shown and "spike_rate_abpd_Hz" in shown
 
 
 @pytest.mark.parametrize(

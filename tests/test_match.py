@@ -28,7 +28,7 @@ def rhythmic_db(tmp_path_factory, named_toml):
     for shard in range(manifest.n_shards):
         ids = plan.shard_ids(shard)
         table, _, _ = parameters(plan.recipe, ids)
-        table |= {"circuit_id": ids, "netcode": netcodes(table)}
+        table |= {"circuit_id": ids, "netcode": netcodes(plan.recipe, table)}
         off = (ids + 1) / 10
         for column in manifest.columns:
             made = {"bool": True, "category": (column.categories or ("",))[0]}.get(column.kind, 1)

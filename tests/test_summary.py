@@ -1,6 +1,9 @@
+import math
+
 import pytest
 
 import pyloric_db
+from pyloric_db import summary
 from pyloric_db.summary import PUBLISHED, Share, shares, wilson
 
 
@@ -30,10 +33,13 @@ def test_published_shares():
     assert PUBLISHED["pyloric"] == pytest.approx(0.02235, abs=1e-5)
 
 
-def test_shares_of_a_database(tmp_path):
+def test_shares_of_a_database(tmp_path, monkeypatch):
     import synthetic
 
     manifest = synthetic.build(tmp_path / "db")
+    assert shares(pyloric_db.open(tmp_path / "db"))[0].published is None  # a corner of the grid
+    whole = math.prod(map(len, manifest.axes))
+    monkeypatch.setattr(summary, "PUBLISHED_CIRCUITS", whole)
     found = shares(pyloric_db.open(tmp_path / "db"))
     everything = synthetic.expected(manifest)
     assert [s.label for s in found] == ["pyloric-like", "pyloric"]

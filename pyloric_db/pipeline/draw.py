@@ -17,13 +17,24 @@ from pyloric_db.pipeline.recipe import (
     Recipe,
     TableSpec,
     cell_vector,
+    load_recipe,
     parameter_names,
 )
 from pyloric_db.store.manifest import Axis
-from pyloric_db.store.parameters import gbar_column, grid_columns, synapse_column
+from pyloric_db.store.parameters import (
+    conductances,
+    gbar_column,
+    grid_columns,
+    grid_values,
+    index_column,
+    synapse_column,
+)
 from pyloric_db.vocabulary import CHANNELS
 
 Columns = dict[str, np.ndarray]
+
+#: So many circuits have an id in 64 bits.
+MOST_CIRCUITS = 2**62
 
 
 @dataclass(frozen=True)
@@ -93,6 +104,8 @@ def select(
             leave the recipe, or hold no circuit.
     """
     total = population(recipe)
+    if total > MOST_CIRCUITS:
+        raise ConfigError(f"{total:.3g} circuits are too many: ids end at {MOST_CIRCUITS:.3g}")
     drawn: np.ndarray | None = None
     draws = [(recipe.sample.count, recipe.sample.seed)] if recipe.sample is not None else []
     draws += [(sample, seed)] if sample is not None else []
@@ -131,9 +144,8 @@ def parameters(recipe: Recipe, ids: np.ndarray) -> tuple[Columns, np.ndarray, np
     circuit = recipe.circuit.circuit()
     axes = grid_axes(recipe)
     if axes is not None:
-        columns = {k: np.asarray(v) for k, v in grid_columns(axes, ids).items()}
-        cells = {a.name: np.array(a.gbar)[columns[a.name]] for a in axes if a.kind == "cell"}
-        return columns, *_arrays({**columns, **cells}, circuit, len(ids))
+        columns = grid_columns(axes, ids)
+        return columns, *_conductances(grid_values(axes, columns), circuit, len(ids))
     if recipe.parameters.prior is not None:
         values = _draw(recipe, ids)
     else:
@@ -142,7 +154,7 @@ def parameters(recipe: Recipe, ids: np.ndarray) -> tuple[Columns, np.ndarray, np
         values = {name: column[ids] for name, column in table.items()}
     # what is run is what is stored, to the bit
     stored = {name: np.asarray(v, np.float32) for name, v in values.items()}
-    gbar, gsyn = _arrays(stored, circuit, len(ids))
+    gbar, gsyn = _conductances(stored, circuit, len(ids))
     columns = {
         gbar_column(cell, channel): gbar[:, i, k].astype(np.float32)
         for i, cell in enumerate(circuit.cells)
@@ -155,32 +167,43 @@ def parameters(recipe: Recipe, ids: np.ndarray) -> tuple[Columns, np.ndarray, np
     return columns, gbar, gsyn
 
 
-def netcodes(columns: Columns) -> np.ndarray:
-    """Ten-digit names of circuits of the Prinz 2004 grid (circuit,).
+def has_netcode(recipe: Recipe) -> bool:
+    """Whether the grid is that of Prinz 2004 or a part of it, so that netcodes name circuits."""
+    axes, published = grid_axes(recipe) or (), _published_axes()
+    return (
+        recipe.circuit.preset == "prinz2004"
+        and [a.name for a in axes] == [a.name for a in published]
+        and all(set(_levels(a)) <= set(_levels(p)) for a, p in zip(axes, published, strict=True))
+    )
 
-    Zero-based indices of AB/PD, LP, PY and of the seven synapses.
+
+def netcodes(recipe: Recipe, columns: Columns) -> np.ndarray:
+    """Ten-digit names of circuits of the Prinz 2004 grid (circuit,), from their index columns.
+
+    Zero-based positions on the published axes of AB/PD, LP, PY and of the seven synapses.
     Source: Gunay & Prinz 2010, J Neurosci 30:1686.
     """
-    digits = [columns["abpd"], columns["lp"], columns["py"]]
-    digits += [v for k, v in columns.items() if k.endswith("_index")]
-    codes = np.stack(digits, axis=1).astype(np.uint8) + ord("0")
+    digits = [
+        np.array([_levels(published).index(level) for level in _levels(axis)], np.uint8)[
+            columns[index_column(axis)]
+        ]
+        for axis, published in zip(grid_axes(recipe) or (), _published_axes(), strict=True)
+    ]
+    codes = np.stack(digits, axis=1) + np.uint8(ord("0"))
     return np.ascontiguousarray(codes).view(f"S{codes.shape[1]}")[:, 0].astype(str).astype(object)
 
 
-def _arrays(values: Columns, circuit: Circuit, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """gbar and gsyn from columns by name; parameters that are not given are 0."""
-    gbar = np.zeros((n, len(circuit.cells), len(CHANNELS)))
-    gsyn = np.zeros((n, len(circuit.synapse_names)))
-    for i, cell in enumerate(circuit.cells):
-        if cell in values:
-            gbar[:, i] = values[cell]
-        for k, channel in enumerate(CHANNELS):
-            if gbar_column(cell, channel) in values:
-                gbar[:, i, k] = values[gbar_column(cell, channel)]
-    for i, synapse in enumerate(circuit.synapse_names):
-        if synapse_column(synapse) in values:
-            gsyn[:, i] = values[synapse_column(synapse)]
-    return gbar, gsyn
+@lru_cache(maxsize=1)
+def _published_axes() -> tuple[Axis, ...]:
+    return grid_axes(load_recipe("prinz2004")) or ()
+
+
+def _levels(axis: Axis) -> tuple[str, ...] | tuple[float, ...]:
+    return axis.labels if axis.kind == "cell" else axis.values
+
+
+def _conductances(values: Columns, circuit: Circuit, n: int) -> tuple[np.ndarray, np.ndarray]:
+    return conductances(values, circuit.cells, circuit.synapse_names, n)
 
 
 def _draw(recipe: Recipe, ids: np.ndarray) -> Columns:

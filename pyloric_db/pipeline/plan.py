@@ -10,7 +10,7 @@ import numpy as np
 
 import pyloric_db
 from pyloric_db.errors import ConfigError
-from pyloric_db.pipeline.draw import Selection, grid_axes, select
+from pyloric_db.pipeline.draw import Selection, grid_axes, has_netcode, select
 from pyloric_db.pipeline.ranges import Ranges, recorded_ranges
 from pyloric_db.pipeline.recipe import Recipe, load_recipe, protocol_settings
 from pyloric_db.protocol import Protocol
@@ -40,17 +40,6 @@ class Plan:
         """Circuit ids of a shard."""
         start = shard * self.manifest.shard_circuits
         return self.selection.part(start, start + self.manifest.shard_size(shard))
-
-
-def has_netcode(recipe: Recipe) -> bool:
-    """Whether the grid has the cells and synapses of Prinz 2004, so that netcodes name circuits."""
-    grid = recipe.parameters.grid
-    return (
-        recipe.circuit.preset == "prinz2004"
-        and grid is not None
-        and list(grid) == list(load_recipe("prinz2004").parameters.grid or {})
-        and all(len(values) <= 10 for values in grid.values())
-    )
 
 
 def make_plan(
@@ -114,7 +103,9 @@ def make_plan(
 def layout(count: int, most: int) -> tuple[int, int]:
     """Circuits per shard, of which a recipe allows `most`, and per chunk of its states."""
     shard = min(most, -(-count // LEAST_SHARDS))
-    return shard, max(k for k in range(1, min(shard, CHUNK_CIRCUITS) + 1) if shard % k == 0)
+    chunks = -(-shard // CHUNK_CIRCUITS)
+    chunk = min(-(-shard // chunks), most // chunks)  # a shard is whole chunks
+    return chunks * chunk, chunk
 
 
 def _recorded(recipe: Recipe) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from pyloric_db.model.circuit import PRINZ2004, Circuit, GapJunction, Source, Sy
 from pyloric_db.pipeline.toml_files import packaged_texts, read_toml
 from pyloric_db.protocol import Protocol
 from pyloric_db.store.parameters import gbar_column, synapse_column
-from pyloric_db.vocabulary import CHANNELS
+from pyloric_db.vocabulary import CELLS, CHANNELS
 
 PRESETS = {"prinz2004": PRINZ2004}
 
@@ -172,6 +172,11 @@ class Recipe(_Table):
     @model_validator(mode="after")
     def _consistent(self) -> "Recipe":
         circuit = self.circuit.circuit()
+        if set(CELLS) <= set(circuit.cells) and circuit.cells[0] != CELLS[0]:
+            raise ValueError(
+                f"{CELLS[0]} must be the first cell, because its bursts delimit the cycles, "
+                f"not {circuit.cells[0]}"
+            )
         self.run_protocol()
         names: list[str] = []
         if self.parameters.grid is not None:
@@ -229,6 +234,8 @@ def _check_axis(
                 cell_gbar(value)
             else:
                 raise ValueError(f"{name} must list names of published cells, not {value!r}")
+        if ordered and len(values) != len({cell_vector(value) for value in values}):
+            raise ValueError(f"{name} must list each cell once")
         return
     for value in values:
         if not isinstance(value, int | float):
@@ -241,7 +248,7 @@ def cell_vector(value: CellValue) -> tuple[str, tuple[float, ...]]:
     """Label and gbar (channel,) in mS/cm2 of a cell axis's value."""
     if isinstance(value, str):
         return value, PUBLISHED_CELLS[value]
-    gbar = tuple(float(value.get(channel, 0.0)) for channel in CHANNELS)
+    gbar = tuple(value.get(channel, 0.0) + 0.0 for channel in CHANNELS)  # -0.0 is 0.0
     return ", ".join(f"{c} {g:g}" for c, g in zip(CHANNELS, gbar, strict=True) if g), gbar
 
 

@@ -8,9 +8,8 @@ import numpy as np
 from distributed import get_worker
 
 from pyloric_db.pipeline.coordinate import PROGRESS_TOPIC
-from pyloric_db.pipeline.draw import netcodes, parameters
+from pyloric_db.pipeline.draw import has_netcode, netcodes, parameters
 from pyloric_db.pipeline.last_periods import LastPeriods
-from pyloric_db.pipeline.plan import has_netcode
 from pyloric_db.pipeline.recipe import Recipe
 from pyloric_db.pipeline.run import protocol_engine, run_circuits
 from pyloric_db.pipeline.states import cold_states
@@ -104,7 +103,7 @@ def build_shard(
     )
     table = {"circuit_id": ids}
     if has_netcode(recipe):
-        table["netcode"] = netcodes(columns)
+        table["netcode"] = netcodes(recipe, columns)
     table |= columns | found
     events = None if keep is None else keep.table()
     receipt = write_shard(path, manifest, shard, ids, table, states, events)

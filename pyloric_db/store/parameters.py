@@ -108,21 +108,40 @@ def parameters_from_columns(
     Returns:
         gbar (n, cell, channel) in mS/cm2 and gsyn (n, synapse) in nS, in the manifest's order.
     """
+    values: Mapping[str, npt.ArrayLike] = columns
+    if manifest.axes is not None:
+        values = grid_values(manifest.axes, columns)
     n = len(np.asarray(columns["circuit_id"]))
-    cells, synapses = manifest.cells, manifest.synapses
+    return conductances(values, manifest.cells, manifest.synapses, n)
+
+
+def grid_values(
+    axes: tuple[Axis, ...], columns: Mapping[str, npt.ArrayLike]
+) -> dict[str, npt.NDArray[np.float64]]:
+    """What circuits have on each axis, from their index columns (n,), in full precision.
+
+    By axis: gbar (n, channel) on a cell axis, values (n,) on another.
+    """
+    return {
+        axis.name: np.asarray(axis.gbar if axis.kind == "cell" else axis.values, dtype=np.float64)[
+            np.asarray(columns[index_column(axis)], dtype=np.int64)
+        ]
+        for axis in axes
+    }
+
+
+def conductances(
+    values: Mapping[str, npt.ArrayLike], cells: tuple[str, ...], synapses: tuple[str, ...], n: int
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """gbar (n, cell, channel) in mS/cm2 and gsyn (n, synapse) in nS from their parts by name.
+
+    A part is a whole cell (n, channel) or a column (n,); what is not given is 0.
+    """
     gbar = np.zeros((n, len(cells), len(CHANNELS)))
     gsyn = np.zeros((n, len(synapses)))
-    values: dict[str, npt.NDArray[np.float64]] = {}
-    if manifest.axes is None:
-        for name in needed_columns(manifest):
-            values[name] = np.asarray(columns[name], dtype=np.float64)
-    for axis in manifest.axes or ():
-        index = np.asarray(columns[index_column(axis)], dtype=np.int64)
-        if axis.kind == "cell":
-            gbar[:, cells.index(axis.name)] = np.asarray(axis.gbar, dtype=np.float64)[index]
-        else:
-            values[axis.name] = np.asarray(axis.values, dtype=np.float64)[index]
     for i, cell in enumerate(cells):
+        if cell in values:
+            gbar[:, i] = values[cell]
         for j, channel in enumerate(CHANNELS):
             if gbar_column(cell, channel) in values:
                 gbar[:, i, j] = values[gbar_column(cell, channel)]

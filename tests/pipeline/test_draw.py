@@ -1,3 +1,5 @@
+import tomllib
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -5,8 +7,10 @@ from hypothesis import strategies as st
 
 from pyloric_db.errors import ConfigError
 from pyloric_db.model.cells import PUBLISHED_CELLS
-from pyloric_db.pipeline.draw import netcodes, parameters, population, select
+from pyloric_db.pipeline.draw import has_netcode, netcodes, parameters, population, select
+from pyloric_db.pipeline.plan import make_plan
 from pyloric_db.pipeline.recipe import load_recipe
+from pyloric_db.store.parameters import parameters_from_columns
 
 FIVE, SIX = (0, 3, 10, 30, 100), (0, 1, 3, 10, 30, 100)
 #: The axes of Prinz, Bucher & Marder 2004 from the slowest, written out by hand.
@@ -36,7 +40,7 @@ def test_circuit_id_is_the_index_of_the_published_grid():
     ids[:3] = 0, 1, N_GRID - 1
     columns, gbar, gsyn = parameters(recipe, ids)
     assert gbar.shape == (500, 3, 8) and gsyn.shape == (500, 7)
-    codes = netcodes(columns)
+    codes = netcodes(recipe, columns)
     for row, circuit_id in enumerate(ids.tolist()):
         indices = decoded(circuit_id)
         cells = [AXES[k][indices[k]] for k in range(3)]
@@ -52,6 +56,35 @@ def test_grid_columns_are_indices_and_values():
     assert columns["gsyn_ab_py_nS"].tolist() == [100]
     assert columns["gsyn_ab_py_index"].tolist() == [5]
     assert len(columns) == 3 + 7 * 2
+
+
+def test_what_is_run_is_what_the_database_says(tiny):
+    """To the bit, also where a value of an axis is none in float32."""
+    recipe = load_recipe(tiny({"parameters.grid.gsyn_ab_lp_nS": [0.1, 0.33, 5.4]}))
+    ids = np.arange(24)
+    columns, gbar, gsyn = parameters(recipe, ids)
+    manifest = make_plan(recipe).manifest
+    found = parameters_from_columns(manifest, {"circuit_id": ids, **columns})
+    assert (found[0] == gbar).all() and (found[1] == gsyn).all()
+    assert gsyn[:3, 0].tolist() == [0.1, 0.33, 5.4]
+
+
+def test_netcodes_of_a_part_of_the_grid(tiny, named_toml):
+    recipe = load_recipe(named_toml)
+    columns, _, _ = parameters(recipe, np.array([15]))
+    # AB/PD 2, LP 1, PY 2; AB-LP 30 nS and what else the recipe has
+    assert netcodes(recipe, columns).tolist() == ["1013111220"]
+    assert not has_netcode(load_recipe(tiny()))  # axes are missing
+    content = tomllib.loads(named_toml.read_text())
+    content["parameters"]["grid"]["gsyn_ab_lp_nS"] = [0, 31]
+    assert not has_netcode(load_recipe(content))
+
+
+def test_more_circuits_than_there_are_ids(tiny):
+    synapses = ("ab_lp", "pd_lp", "ab_py", "pd_py", "lp_py", "py_lp")
+    axes = {f"parameters.grid.gsyn_{s}_nS": list(range(2000)) for s in synapses}
+    with pytest.raises(ConfigError, match="are too many"):
+        select(load_recipe(tiny(axes)), sample=3)
 
 
 def test_cells_of_ones_own_and_parameters_that_are_not_given(tiny):

@@ -40,6 +40,7 @@ def test_chunks_divide_shards(n):
     assert m.n_circuits == n
     assert m.shard_circuits % m.chunk_circuits == 0
     assert m.chunk_circuits <= CHUNK_CIRCUITS and m.shard_circuits <= 20_250
+    assert m.chunk_circuits >= min(m.shard_circuits, CHUNK_CIRCUITS / 2)  # a write is a few chunks
     assert m.n_shards >= min(n, LEAST_SHARDS) - 1  # even a small build keeps workers busy
 
 

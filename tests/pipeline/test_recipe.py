@@ -108,6 +108,16 @@ BAD = {
     "sample of nothing": ({"sample": {"count": 0}}, r"sample\.count is 0"),
     "negative seed": ({"sample": {"count": 1, "seed": -1}}, r"sample\.seed is -1"),
     "table for a value": ({"circuit": 3}, "circuit is 3"),
+    "a cell twice": ({"parameters.grid.lp": ["LP 1", "LP 1"]}, "lp must list each cell once"),
+    "dt that is no part of the epoch": (
+        {"protocol.dt_ms": 0.07},
+        r"epoch_ms \(250\) must be a multiple of dt_ms \(0\.07\)",
+    ),
+    "another first cell": (
+        {"circuit": {"cells": [{"name": "lp"}, {"name": "abpd"}, {"name": "py"}]}},
+        "abpd must be the first cell, .* not lp",
+    ),
+    "a part of a cycle": ({"protocol.settled_cycles": 2.5}, r"whole number from 2 on, not 2\.5"),
 }
 
 
@@ -117,6 +127,14 @@ def test_bad_recipes(tiny, case):
     import re
 
     assert re.search(expected, message(tiny(changes))), message(tiny(changes))
+
+
+def test_every_setting_of_the_protocol_can_be_given(tiny):
+    from dataclasses import asdict
+
+    settings = asdict(load_recipe(tiny()).run_protocol()) | {"settled_cycles": 3}
+    loaded = load_recipe(tiny({"protocol": settings}))
+    assert asdict(loaded.run_protocol()) == settings
 
 
 BAD_PRIOR = {
