@@ -4,7 +4,7 @@ A `Circuit` is static topology; its conductances are arrays given at run time. A
 cells, chemical synapses and gap junctions runs through the same code.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 
 from pyloric_db.errors import ConfigError, nearest
@@ -65,6 +65,11 @@ class Circuit:
     gap_junctions: tuple[GapJunction, ...] = ()
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            if not isinstance(getattr(self, field.name), tuple):
+                raise ConfigError(
+                    f"{field.name} of a circuit must be a tuple, not {getattr(self, field.name)!r}"
+                )
         if not self.cells:
             raise ConfigError("a circuit needs at least one cell")
         for kind, names in (

@@ -1,7 +1,11 @@
 """Biophysical constants of a cell and of its synapses, and how they depend on temperature."""
 
-from dataclasses import dataclass, field
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from numbers import Real
 
+from pyloric_db.errors import ConfigError
 from pyloric_db.model.channels import PRINZ_CHANNELS, Channel, Sigmoid
 
 #: The temperature of the published conductances and time constants.
@@ -54,6 +58,30 @@ class Constants:
     Q10_tau_h: float = 1.0
     Q10_tau_Ca: float = 1.0
     Q10_tau_s: dict[str, float] = field(default_factory=dict)  # per transmitter; else 1
+
+    def __post_init__(self) -> None:
+        positive: dict[str, object] = {
+            f.name: getattr(self, f.name) for f in fields(self) if f.type is float
+        }
+        names = [t.name for t in self.transmitters]
+        for name in ("Q10_gsyn", "Q10_tau_s"):
+            factors = getattr(self, name)
+            if not isinstance(factors, dict) or not set(factors) <= set(names):
+                raise ConfigError(
+                    f"constant {name} must map transmitters ({', '.join(names)}) to factors, "
+                    f"not {factors!r}"
+                )
+            positive |= {f"{name}[{key!r}]": factor for key, factor in factors.items()}
+        if not isinstance(self.Q10_gbar, Sequence) or len(self.Q10_gbar) != len(self.channels):
+            raise ConfigError(
+                f"constant Q10_gbar must have {len(self.channels)} factors, one per channel, "
+                f"not {self.Q10_gbar!r}"
+            )
+        positive |= {f"Q10_gbar[{i}]": factor for i, factor in enumerate(self.Q10_gbar)}
+        for name, value in positive.items():
+            number = isinstance(value, Real) and not isinstance(value, bool)
+            if not number or not 0 < float(value) < math.inf:  # type: ignore[arg-type]
+                raise ConfigError(f"constant {name} must be a number above 0, not {value!r}")
 
     def __hash__(self) -> int:
         # the dicts are the only unhashable fields; equality still compares all fields

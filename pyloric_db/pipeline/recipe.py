@@ -177,7 +177,13 @@ class Recipe(_Table):
                 f"{CELLS[0]} must be the first cell, because its bursts delimit the cycles, "
                 f"not {circuit.cells[0]}"
             )
-        self.run_protocol()
+        protocol = self.run_protocol()
+        steps = protocol.epoch_ms / protocol.dt_ms
+        if abs(steps - round(steps)) > 1e-6 * steps:
+            raise ValueError(
+                f"protocol epoch_ms ({protocol.epoch_ms:g}) must be a multiple of "
+                f"dt_ms ({protocol.dt_ms:g})"
+            )
         names: list[str] = []
         if self.parameters.grid is not None:
             names = list(self.parameters.grid)

@@ -51,7 +51,12 @@ def engine_for(
     )
 
 
-def protocol_engine(circuit: Circuit, protocol: Protocol) -> Engine:
+def protocol_engine(
+    circuit: Circuit,
+    protocol: Protocol,
+    constants: Constants | None = None,
+    temperature_K: float = REFERENCE_TEMPERATURE_K,
+) -> Engine:
     """The engine that runs a circuit under a protocol."""
     return engine_for(
         circuit,
@@ -60,6 +65,8 @@ def protocol_engine(circuit: Circuit, protocol: Protocol) -> Engine:
         scheme=protocol.scheme,
         dtype=protocol.dtype,
         spike_threshold_mV=protocol.spike_threshold_mV,
+        constants=constants,
+        temperature_K=temperature_K,
     )
 
 
@@ -164,13 +171,7 @@ def run_circuits(
         assert lanes is not None
         lanes.batch, epoch = engine.epoch(lanes.batch)
         _collect(lanes, epoch, protocol)
-        status = np.full(len(lanes.index), "ok", dtype=object)
-        for name, failed in (
-            ("event_overflow", epoch.crowded),
-            ("out_of_range", epoch.out_of_range),
-            ("nonfinite", epoch.nonfinite),
-        ):
-            status[failed] = name
+        status = status_of(epoch)
         done = (status != "ok") | (lanes.epochs >= last)
         ask = np.flatnonzero(~done & (lanes.epochs >= first))
         start_ms = np.full(len(done), protocol.transient_ms)
@@ -186,6 +187,18 @@ def run_circuits(
             if on_done is not None:
                 on_done(int(done.sum()))
     return columns, states
+
+
+def status_of(*epochs: Epoch) -> np.ndarray:
+    """What became of each circuit in these epochs (circuit,): `ok`, or the gravest failure."""
+    status = np.full(len(epochs[0].crowded), "ok", dtype=object)
+    for name, failed in (
+        ("event_overflow", [e.crowded for e in epochs]),
+        ("out_of_range", [e.out_of_range for e in epochs]),
+        ("nonfinite", [e.nonfinite for e in epochs]),
+    ):
+        status[np.any(failed, axis=0)] = name
+    return status
 
 
 def _collect(lanes: _Lanes, epoch: Epoch, protocol: Protocol) -> None:

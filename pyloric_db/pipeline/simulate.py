@@ -1,7 +1,9 @@
 """The Python calls on arrays: `simulate` and `classify`."""
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
+from numbers import Real
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -11,9 +13,10 @@ from pyloric_db.errors import ConfigError, nearest
 from pyloric_db.integrate.engine import SAMPLE_MS, SAMPLES_PER_SLOT, WIDTHS, Epoch
 from pyloric_db.model.circuit import PRINZ2004, Circuit
 from pyloric_db.model.constants import REFERENCE_TEMPERATURE_K, Constants
-from pyloric_db.pipeline.run import engine_for, run_circuits
+from pyloric_db.pipeline.run import engine_for, run_circuits, status_of
 from pyloric_db.pipeline.states import (
     States,
+    aligned,
     cold_states,
     coordinates,
     states_dataset,
@@ -23,10 +26,12 @@ from pyloric_db.pipeline.thermalise import ThermalCells, distinct_cells, initial
 from pyloric_db.protocol import Protocol
 from pyloric_db.vocabulary import (
     CELL,
+    CHANNEL,
     CHANNELS,
     CIRCUIT,
     SPIKE,
     STATE_VARIABLES,
+    SYNAPSE,
     TIME,
     feature_columns,
     run_columns,
@@ -50,22 +55,22 @@ def conductances(gbar: Any, gsyn: Any, circuit: Circuit) -> tuple[np.ndarray, np
     Raises:
         ConfigError: a shape does not fit the circuit, or a value is negative or not finite.
     """
+    if not isinstance(circuit, Circuit):
+        raise ConfigError(f"circuit must be a pyloric_db.Circuit, not {circuit!r}")
+    if gsyn is None and circuit.synapse_names:
+        raise ConfigError(
+            f"gsyn is missing: this circuit has the synapses {', '.join(circuit.synapse_names)}"
+        )
     shapes = {
         "gbar": (len(circuit.cells), len(CHANNELS)),
         "gsyn": (len(circuit.synapse_names),),
     }
+    wanted = {"gbar": (CIRCUIT, CELL, CHANNEL), "gsyn": (CIRCUIT, SYNAPSE)}
     arrays: dict[str, np.ndarray] = {}
     for name, given in (("gbar", gbar), ("gsyn", gsyn)):
-        if isinstance(given, xr.DataArray):
-            wanted = (CIRCUIT, CELL, "channel") if name == "gbar" else (CIRCUIT, "synapse")
-            given = _in_order(given, name, circuit)
-            given = given.transpose(*[d for d in wanted if d in given.dims]).values
-        if given is None and name == "gsyn":
+        if given is None:
             given = np.zeros((len(arrays["gbar"]), 0))
-        try:
-            array = np.asarray(given, float)
-        except (TypeError, ValueError):
-            raise ConfigError(f"{name} must be an array of numbers") from None
+        array = _numbers(given, name, wanted[name], circuit)
         if array.ndim == len(shapes[name]):
             array = array[None]
         if array.shape[1:] != shapes[name]:
@@ -80,47 +85,64 @@ def conductances(gbar: Any, gsyn: Any, circuit: Circuit) -> tuple[np.ndarray, np
                 f"{name}{list(i)} is {array[i]:g}; conductances must be finite and not negative"
             )
         arrays[name] = array
+    if not len(arrays["gbar"]):
+        raise ConfigError("there are no circuits: gbar has none")
     if len(arrays["gbar"]) != len(arrays["gsyn"]):
         raise ConfigError(f"gbar has {len(arrays['gbar'])} circuits but gsyn {len(arrays['gsyn'])}")
     return arrays["gbar"], arrays["gsyn"]
 
 
-def _in_order(array: xr.DataArray, name: str, circuit: Circuit) -> xr.DataArray:
-    """With the labels along cell, channel and synapse, where there are any, in our order."""
-    for dim, labels in (
-        (CELL, circuit.cells),
-        ("channel", CHANNELS),
-        ("synapse", circuit.synapse_names),
-    ):
-        if dim in array.dims and dim in array.coords:
-            given = [str(v) for v in array[dim].values]
-            if sorted(given) != sorted(labels):
-                raise ConfigError(
-                    f"{name} has the {dim} labels {', '.join(given)}, "
-                    f"but the circuit has {', '.join(labels)}"
-                )
-            array = array.sel({dim: list(labels)})
-    return array
+def _numbers(given: Any, name: str, dims: tuple[str, ...], circuit: Circuit) -> np.ndarray:
+    """A user's array as float64; a labelled one with its dims and labels in our order.
+
+    Raises:
+        ConfigError: it holds no numbers, or has other dims or labels.
+    """
+    if isinstance(given, xr.DataArray):
+        if not set(given.dims) <= set(dims):
+            raise ConfigError(f"{name} has the dims {given.dims}, but may have {dims}")
+        labels = {CELL: circuit.cells, CHANNEL: CHANNELS, SYNAPSE: circuit.synapse_names}
+        given = aligned(given, name, labels)
+        given = given.transpose(*[d for d in dims if d in given.dims]).values
+    try:
+        array = np.asarray(given)
+        if array.dtype.kind not in "biufO":
+            raise TypeError
+        return array.astype(float)
+    except (TypeError, ValueError):
+        raise ConfigError(f"{name} must be an array of numbers") from None
+
+
+def _number(value: Any, name: str) -> float:
+    """A user's number; ConfigError for what is none, or not finite."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+        raise ConfigError(f"{name} must be a finite number, not {value!r}")
+    return float(value)
 
 
 @lru_cache(maxsize=4)
-def _thermalised(_: Protocol) -> dict[bytes, tuple[Any, ...]]:
-    """This process's thermalised cells under a protocol, by the bytes of their gbar."""
+def _thermalised(*_: Any) -> dict[bytes, tuple[Any, ...]]:
+    """This process's thermalised cells under these settings, by the bytes of their gbar."""
     return {}
 
 
-def thermal_cells(gbar: np.ndarray, protocol: Protocol) -> ThermalCells:
-    """Thermalised cells for all distinct gbar vectors, computed once per process and protocol.
+def thermal_cells(
+    gbar: np.ndarray,
+    protocol: Protocol,
+    constants: Constants | None = None,
+    temperature_K: float = REFERENCE_TEMPERATURE_K,
+) -> ThermalCells:
+    """Thermalised cells for all distinct gbar vectors, computed once per process and settings.
 
     Args:
         gbar: (circuit, cell, channel) mS/cm2.
-        protocol: see `thermalise`.
+        protocol: see `thermalise`, as for the others.
     """
     distinct, _ = distinct_cells(gbar)
-    memory = _thermalised(protocol)
+    memory = _thermalised(protocol, constants, temperature_K)
     missing = np.array([g.tobytes() not in memory for g in distinct], bool)
     if missing.any():
-        fresh = thermalise(distinct[missing], protocol)
+        fresh = thermalise(distinct[missing], protocol, constants, temperature_K)
         for i, g in enumerate(fresh.gbar):
             memory[g.tobytes()] = (
                 fresh.activity[i],
@@ -138,12 +160,20 @@ def thermal_cells(gbar: np.ndarray, protocol: Protocol) -> ThermalCells:
     )
 
 
-def _initial(initial: Initial, gbar: np.ndarray, circuit: Circuit, protocol: Protocol) -> States:
+def _initial(
+    initial: Initial,
+    gbar: np.ndarray,
+    circuit: Circuit,
+    protocol: Protocol,
+    constants: Constants | None = None,
+    temperature_K: float = REFERENCE_TEMPERATURE_K,
+) -> States:
     if isinstance(initial, str):
         if initial == "cold":
             return cold_states(len(gbar), circuit)
         if initial == "thermal":
-            return initial_states(gbar, thermal_cells(gbar, protocol), circuit)
+            cells = thermal_cells(gbar, protocol, constants, temperature_K)
+            return initial_states(gbar, cells, circuit)
         raise ConfigError(
             f"initial must be 'cold', 'thermal' or a Dataset of states, not {initial!r}"
             f"{nearest(initial, ('cold', 'thermal'))}"
@@ -212,16 +242,19 @@ def simulate(
 
     Args:
         gbar: (circuit, cell, channel) mS/cm2, cells and channels in the vocabulary's order.
-        gsyn: (circuit, synapse) nS, in the order of `circuit.synapse_names`.
+        gsyn: (circuit, synapse) nS, in the order of `circuit.synapse_names`; may be left out
+            where there are no synapses.
         duration_ms: length of the run; a multiple of dt_ms.
         dt_ms: step, above 0 and at most 0.2 ms.
         record_every_ms: spacing of the traces; a multiple of dt_ms. The first record is the
             initial state at time 0.
         initial: `cold` (V -50 mV, Ca 0.05 uM, m 0, h 1, s 0), `thermal` (each cell as it
-            is alone, see `Protocol.thermal_phase`; s 0), or states as `return_state` gives them.
+            is alone, with these constants and at this temperature, see `Protocol.thermal_phase`;
+            s 0), or states as `return_state` gives them.
         temperature_K: scales by the Q10 factors of `constants`.
         circuit: the topology.
-        i_ext_nA: injected current, a number or an array broadcast to (circuit, cell).
+        i_ext_nA: injected current, a number or an array broadcast to (circuit, cell); a labelled
+            one is put in order.
         variables: state variables to record: of V, Ca, m, h, s; () for none.
         scheme: `gates_first` (default) or `old_state`, see `integrate.step`.
         dtype: `float32` or `float64`.
@@ -229,35 +262,33 @@ def simulate(
         return_state: return the state at the end too.
 
     Returns:
-        the recorded variables (circuit, ..., time) and `spike_time_ms` (circuit, cell, spike),
-        ms from the start, padded with NaN. With `return_state`, a pair of this and the
-        Dataset of states, which goes into `initial` of the next call.
+        the recorded variables (circuit, ..., time); `spike_time_ms` (circuit, cell, spike), ms from
+        the start, padded with NaN; and `status` (circuit), `ok` unless the numbers of a circuit
+        are not to be used: its run failed, or spikes were too close to be kept. With
+        `return_state`, a pair of this and the Dataset of states, which goes into `initial` of the
+        next call.
 
     Raises:
         ConfigError: an argument is not valid.
     """
     gbar, gsyn = conductances(gbar, gsyn, circuit)
+    dt_ms, duration_ms = _number(dt_ms, "dt_ms"), _number(duration_ms, "duration_ms")
     protocol = Protocol(dt_ms=dt_ms, scheme=scheme, dtype=dtype)
-    if not np.isfinite(duration_ms) or duration_ms <= 0:
+    if duration_ms <= 0:
         raise ConfigError(f"duration_ms must be above 0, not {duration_ms}")
     n_steps = _steps(duration_ms, dt_ms, "duration_ms")
-    every = _steps(record_every_ms, dt_ms, "record_every_ms")
+    every = _steps(_number(record_every_ms, "record_every_ms"), dt_ms, "record_every_ms")
+    variables = (variables,) if isinstance(variables, str) else tuple(variables or ())
     for name in variables:
         if name not in STATE_VARIABLES:
             raise ConfigError(f"variables must be of {', '.join(STATE_VARIABLES)}, not {name!r}")
+    temperature_K = _number(temperature_K, "temperature_K")
     if not 200 < temperature_K < 400:
         raise ConfigError(f"temperature_K must be between 200 and 400 K, not {temperature_K}")
-    injected = np.zeros(gbar.shape[:2])
-    if i_ext_nA is not None:
-        try:
-            injected = np.broadcast_to(np.asarray(i_ext_nA, float), gbar.shape[:2])
-        except ValueError:
-            raise ConfigError(
-                f"i_ext_nA must broadcast to (circuit, cell) = {gbar.shape[:2]}"
-            ) from None
-        if not np.isfinite(injected).all():
-            raise ConfigError("i_ext_nA must be finite")
-    start = _initial(initial, gbar, circuit, protocol)
+    if not isinstance(constants, Constants | None):
+        raise ConfigError(f"constants must be a pyloric_db.Constants, not {constants!r}")
+    injected = _injected(i_ext_nA, gbar.shape[:2], circuit)
+    start = _initial(initial, gbar, circuit, protocol, constants, temperature_K)
 
     # pieces of a whole number of records and of samples, so that every piece is the same program
     unit = int(np.lcm(every, max(1, int(SAMPLE_MS / dt_ms + 1e-9)) * SAMPLES_PER_SLOT))
@@ -283,11 +314,11 @@ def simulate(
             n_steps,
             piece,
             every,
-            tuple(variables),
+            variables,
         )
         for a in range(0, n, WIDTHS[-1])
     ]
-    traces, spikes, ends = zip(*chunks, strict=True)
+    traces, spikes, ends, failures = zip(*chunks, strict=True)
     n_spikes = max((s.shape[2] for s in spikes), default=0)
     padded = np.full((n, len(circuit.cells), n_spikes), np.nan)
     at = 0
@@ -308,6 +339,7 @@ def simulate(
         padded,
         {"units": "ms", "long_name": "spike times from the start of the run"},
     )
+    data["status"] = (CIRCUIT, np.concatenate(failures), {"long_name": "how the run ended"})
     dims = {d for name in variables for d in units[name][0]} | {CELL}
     coords: dict[str, Any] = {d: list(v) for d, v in coordinates(circuit).items() if d in dims}
     if variables:
@@ -318,6 +350,20 @@ def simulate(
         return dataset
     stored = {k: np.concatenate([e[k] for e in ends]) for k in STATE_VARIABLES}
     return dataset, states_dataset(stored, circuit)
+
+
+def _injected(i_ext_nA: Any, shape: tuple[int, ...], circuit: Circuit) -> np.ndarray:
+    """A user's current as (circuit, cell), nA."""
+    injected = _numbers(0.0 if i_ext_nA is None else i_ext_nA, "i_ext_nA", (CIRCUIT, CELL), circuit)
+    if isinstance(i_ext_nA, xr.DataArray) and i_ext_nA.dims == (CIRCUIT,):
+        injected = injected[:, None]
+    try:
+        injected = np.broadcast_to(injected, shape)
+    except ValueError:
+        raise ConfigError(f"i_ext_nA must broadcast to (circuit, cell) = {shape}") from None
+    if not np.isfinite(injected).all():
+        raise ConfigError("i_ext_nA must be finite")
+    return injected
 
 
 def _steps(ms: float, dt_ms: float, name: str) -> int:
@@ -337,8 +383,8 @@ def _simulate_chunk(
     piece: int,
     every: int,
     variables: tuple[str, ...],
-) -> tuple[dict[str, np.ndarray], np.ndarray, States]:
-    """Traces, padded spike times and end states of at most one batch."""
+) -> tuple[dict[str, np.ndarray], np.ndarray, States, np.ndarray]:
+    """Traces, padded spike times, end states and status of at most one batch."""
     batch = engine.start(start, gbar, gsyn, i_ext_nA)
     n, n_cells = gbar.shape[:2]
     traces: dict[str, list[np.ndarray]] = {
@@ -374,6 +420,7 @@ def _simulate_chunk(
         {k: np.concatenate(v, axis=-1)[..., :n_records] for k, v in traces.items()},
         padded.reshape(n, n_cells, -1),
         engine.stepper.unpack(end if end is not None else batch.state),
+        status_of(*spikes),
     )
 
 
@@ -381,7 +428,7 @@ def classify(
     gbar: Any,
     gsyn: Any = None,
     *,
-    initial: Initial = "thermal",
+    initial: Initial | None = None,
     protocol: Protocol | None = None,
     circuit: Circuit = PRINZ2004,
 ) -> xr.Dataset:
@@ -390,7 +437,7 @@ def classify(
     Args:
         gbar: (circuit, cell, channel) mS/cm2.
         gsyn: (circuit, synapse) nS.
-        initial: as for `simulate`.
+        initial: as for `simulate`; None for what the protocol says, which is `thermal` by default.
         protocol: times, thresholds and tolerances; None for the defaults.
         circuit: the topology.
 
@@ -401,8 +448,10 @@ def classify(
         ConfigError: an argument is not valid.
     """
     gbar, gsyn = conductances(gbar, gsyn, circuit)
-    protocol = protocol or Protocol()
-    start = _initial(initial, gbar, circuit, protocol)
+    protocol = Protocol() if protocol is None else protocol
+    if not isinstance(protocol, Protocol):
+        raise ConfigError(f"protocol must be a pyloric_db.Protocol, not {protocol!r}")
+    start = _initial(protocol.initial if initial is None else initial, gbar, circuit, protocol)
     columns, _ = run_circuits(gbar, gsyn, start, circuit=circuit, protocol=protocol)
     described = (*feature_columns(circuit.cells), *run_columns(circuit.cells))
     return xr.Dataset(

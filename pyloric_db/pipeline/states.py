@@ -23,15 +23,14 @@ if TYPE_CHECKING:
 
 States = dict[str, np.ndarray]
 
-
-def lengths(circuit: Circuit) -> dict[str, int]:
-    """Length of each dimension of a circuit's state."""
-    return {
-        CELL: len(circuit.cells),
-        M_GATE: len(M_GATES),
-        H_GATE: len(H_GATES),
-        SOURCE: len(circuit.sources),
-    }
+#: What a state may be, with room for rounding.
+LIMITS = {
+    "V": (-250.0, 250.0),
+    "Ca": (0.0, np.inf),
+    "m": (-1e-3, 1.001),
+    "h": (-1e-3, 1.001),
+    "s": (-1e-3, 1.001),
+}
 
 
 def coordinates(circuit: Circuit) -> dict[str, tuple[str, ...]]:
@@ -50,11 +49,31 @@ def cold_states(n: int, circuit: Circuit) -> States:
     Source: Prinz, Billimoria & Marder 2003.
     """
     cold = {"V": -50.0, "Ca": 0.05, "m": 0.0, "h": 1.0, "s": 0.0}
-    size = lengths(circuit)
+    size = {dim: len(labels) for dim, labels in coordinates(circuit).items()}
     return {
         name: np.full((n, *(size[d] for d in dims)), cold[name])
         for name, (dims, _, _) in STATE_VARIABLES.items()
     }
+
+
+def aligned(
+    array: "xr.DataArray", what: str, labels: Mapping[str, tuple[str, ...]]
+) -> "xr.DataArray":
+    """With the labels along each dim, where it has any, in our order.
+
+    Raises:
+        ConfigError: its labels are others.
+    """
+    for dim, ours in labels.items():
+        if dim in array.dims and dim in array.coords:
+            given = [str(v) for v in array[dim].values]
+            if sorted(given) != sorted(ours):
+                raise ConfigError(
+                    f"{what} has the {dim} labels {', '.join(given)}, "
+                    f"but the circuit has {', '.join(ours)}"
+                )
+            array = array.sel({dim: list(ours)})
+    return array
 
 
 def states_from(initial: "xr.Dataset | Mapping[str, Any]", n: int, circuit: Circuit) -> States:
@@ -72,8 +91,14 @@ def states_from(initial: "xr.Dataset | Mapping[str, Any]", n: int, circuit: Circ
     """
     import xarray as xr  # not at the top: workers do without, and start sooner
 
+    if not isinstance(initial, xr.Dataset | Mapping):
+        raise ConfigError(
+            "initial must be 'cold', 'thermal' or a Dataset of states, not a "
+            f"{type(initial).__name__}"
+        )
     dataset = initial if isinstance(initial, xr.Dataset) else xr.Dataset(initial)
-    size = {CIRCUIT: n, **lengths(circuit)}
+    labels = coordinates(circuit)
+    size = {CIRCUIT: n} | {dim: len(labels[dim]) for dim in labels}
     states: States = {}
     for name, (dims, _, _) in STATE_VARIABLES.items():
         if name not in dataset:
@@ -86,15 +111,7 @@ def states_from(initial: "xr.Dataset | Mapping[str, Any]", n: int, circuit: Circ
             raise ConfigError(
                 f"initial {name} has the dims {tuple(array.dims)}, but needs {wanted}"
             )
-        for dim, labels in coordinates(circuit).items():
-            if dim in array.coords and dim in array.dims:
-                given = [str(v) for v in array[dim].values]
-                if sorted(given) != sorted(labels):
-                    raise ConfigError(
-                        f"initial {name} has the {dim} labels {', '.join(given)}, "
-                        f"but the circuit has {', '.join(labels)}"
-                    )
-                array = array.sel({dim: list(labels)})
+        array = aligned(array, f"initial {name}", labels)
         values = np.asarray(array.transpose(*wanted).values, float)
         for dim, length in zip(wanted, values.shape, strict=True):
             if length != size[dim]:
@@ -103,6 +120,12 @@ def states_from(initial: "xr.Dataset | Mapping[str, Any]", n: int, circuit: Circ
                 )
         if not np.isfinite(values).all():
             raise ConfigError(f"initial {name} has values that are not finite")
+        low, high = LIMITS[name]
+        if ((values < low) | (values > high)).any():
+            i = tuple(int(k) for k in np.argwhere((values < low) | (values > high))[0])
+            raise ConfigError(
+                f"initial {name}{list(i)} is {values[i]:g}, but must be from {low:g} to {high:g}"
+            )
         states[name] = values
     return states
 

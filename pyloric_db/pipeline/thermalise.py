@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from pyloric_db.integrate.engine import WIDTHS, Batch
+from pyloric_db.integrate.engine import WIDTHS, Batch, Engine
 from pyloric_db.model.circuit import SINGLE_CELL, Circuit
+from pyloric_db.model.constants import REFERENCE_TEMPERATURE_K, Constants
 from pyloric_db.pipeline.run import protocol_engine
 from pyloric_db.pipeline.states import States, cold_states
 from pyloric_db.protocol import Protocol
@@ -45,12 +46,19 @@ class ThermalCells:
     states: States
 
 
-def thermalise(gbar: np.ndarray, protocol: Protocol) -> ThermalCells:
+def thermalise(
+    gbar: np.ndarray,
+    protocol: Protocol,
+    constants: Constants | None = None,
+    temperature_K: float = REFERENCE_TEMPERATURE_K,
+) -> ThermalCells:
     """Run cells alone from the cold start until steady.
 
     Args:
         gbar: (cell, channel) mS/cm2.
         protocol: `thermal_phase`, `thermal_max_ms`, and how to integrate.
+        constants: the model's numbers; None for the published ones.
+        temperature_K: as for `simulate`.
 
     Returns:
         the cells' activity, period and state at the phase; a cell that does not repeat is taken
@@ -64,14 +72,16 @@ def thermalise(gbar: np.ndarray, protocol: Protocol) -> ThermalCells:
         steady=np.zeros(n, bool),
         states={k: v[:, 0] for k, v in cold_states(n, SINGLE_CELL).items() if k != "s"},
     )
+    engine = protocol_engine(SINGLE_CELL, protocol, constants, temperature_K)
     for a in range(0, n, WIDTHS[-1]):
-        _thermalise_batch(cells, np.arange(a, min(a + WIDTHS[-1], n)), protocol)
+        _thermalise_batch(cells, np.arange(a, min(a + WIDTHS[-1], n)), engine, protocol)
     return cells
 
 
-def _thermalise_batch(cells: ThermalCells, index: np.ndarray, protocol: Protocol) -> None:
+def _thermalise_batch(
+    cells: ThermalCells, index: np.ndarray, engine: Engine, protocol: Protocol
+) -> None:
     """Fill in the cells at `index`."""
-    engine = protocol_engine(SINGLE_CELL, protocol)
     all_cells = index
     gbar = cells.gbar[index][:, None]
     batch = engine.start(cold_states(len(index), SINGLE_CELL), gbar, np.zeros((len(index), 0)))
@@ -133,7 +143,7 @@ def initial_states(gbar: np.ndarray, cells: ThermalCells, circuit: Circuit) -> S
         cells: thermalised cells.
         circuit: the topology.
     """
-    rows = {g.tobytes(): i for i, g in enumerate(np.ascontiguousarray(cells.gbar, float))}
+    rows = {g.tobytes(): i for i, g in enumerate(np.ascontiguousarray(cells.gbar) + 0.0)}
     distinct, inverse = distinct_cells(gbar)
     at = np.array([rows[g.tobytes()] for g in distinct])[inverse].reshape(gbar.shape[:2])
     states = {name: values[at] for name, values in cells.states.items()}
@@ -151,7 +161,7 @@ def distinct_cells(gbar: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         distinct gbar vectors (distinct, channel) in ascending order, and the index of each
         circuit's cells, flattened.
     """
-    flat = np.ascontiguousarray(gbar.reshape(-1, gbar.shape[-1]), float)
+    flat = np.ascontiguousarray(gbar.reshape(-1, gbar.shape[-1])) + 0.0  # -0.0 is 0.0
     rows = pa.FixedSizeBinaryArray.from_buffers(
         pa.binary(flat.itemsize * flat.shape[1]), len(flat), [None, pa.py_buffer(flat)]
     ).dictionary_encode()  # hashes, where NumPy sorts all rows

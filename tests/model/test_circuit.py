@@ -28,6 +28,8 @@ A = Source("a", "a", "glutamate")
     ("parts", "text"),
     [
         ({"cells": ()}, "at least one cell"),
+        ({"cells": ["a", "b"]}, "cells of a circuit must be a tuple"),
+        ({"cells": "ab"}, "cells of a circuit must be a tuple, not 'ab'"),
         ({"cells": ("a", "b", "a")}, "cell 'a' is listed twice"),
         ({"cells": ("a",), "sources": (A, A)}, "synaptic source 'a' is listed twice"),
         (

@@ -78,7 +78,7 @@ def test_variables():
     for name in names:
         np.testing.assert_array_equal(everything[name][..., 1], at_20[name], err_msg=name)
     none = simulate(GBAR, GSYN, duration_ms=60, variables=())
-    assert set(none.data_vars) == {"spike_time_ms"} and "time" not in none.dims
+    assert set(none.data_vars) == {"spike_time_ms", "status"} and "time" not in none.dims
     np.testing.assert_array_equal(none["spike_time_ms"], everything["spike_time_ms"])
 
 
@@ -130,6 +130,32 @@ def test_injected_current_and_temperature():
     np.testing.assert_allclose(a, 2 * b, atol=0.2)
 
 
+def test_a_labelled_current_goes_to_its_cell():
+    by_cell = {"abpd": 0.0, "lp": 0.0, "py": 5.0}
+    names = ["py", "lp", "abpd"]
+    labelled = xr.DataArray([by_cell[c] for c in names], dims="cell", coords={"cell": names})
+    for current in (labelled, labelled.expand_dims(circuit=4).transpose("cell", "circuit")):
+        found = simulate(GBAR, GSYN, duration_ms=50, i_ext_nA=current)
+        wanted = simulate(GBAR, GSYN, duration_ms=50, i_ext_nA=list(by_cell.values()))
+        np.testing.assert_array_equal(found["V"], wanted["V"])
+
+
+def test_what_became_of_each_circuit_is_said():
+    current = np.zeros((4, 3))
+    current[2, 1] = 1e6
+    found = simulate(GBAR, GSYN, duration_ms=50, i_ext_nA=current, variables="Ca")
+    assert list(found["status"].values[[0, 1, 3]]) == ["ok"] * 3
+    assert found["status"].values[2] in ("out_of_range", "nonfinite")
+
+
+def test_cells_are_thermalised_as_they_are_run():
+    cold, warm = (
+        simulate(GBAR, GSYN, duration_ms=1, initial="thermal", temperature_K=t)["V"].values[..., 0]
+        for t in (283.0, 285.0)
+    )
+    assert (cold != warm).any()
+
+
 def test_other_circuits():
     gbar, gsyn = random_conductances(TWO_CELLS, np.random.default_rng(0), 3)
     gbar[:] = cell_gbar("AB/PD 2")
@@ -153,7 +179,18 @@ def test_other_circuits():
         ({"dt_ms": 0.0}, "dt_ms must be above 0 and at most 0.2 ms, not 0"),
         ({"dt_ms": 0.3}, "dt_ms must be above 0 and at most 0.2 ms, not 0.3"),
         ({"duration_ms": 0.0}, "duration_ms must be above 0"),
-        ({"duration_ms": np.nan}, "duration_ms must be above 0"),
+        ({"duration_ms": np.nan}, "duration_ms must be a finite number, not nan"),
+        ({"duration_ms": "100"}, "duration_ms must be a finite number, not '100'"),
+        ({"record_every_ms": np.inf}, "record_every_ms must be a finite number"),
+        ({"temperature_K": None}, "temperature_K must be a finite number"),
+        ({"gbar": GBAR[:0], "gsyn": GSYN[:0]}, "there are no circuits"),
+        ({"gsyn": None}, "gsyn is missing: this circuit has the synapses ab_lp, "),
+        ({"gbar": GBAR * 1j}, "gbar must be an array of numbers"),
+        ({"gbar": xr.DataArray(GBAR, dims=("a", "cell", "channel"))}, "gbar has the dims"),
+        ({"circuit": "prinz2004"}, "circuit must be a pyloric_db.Circuit"),
+        ({"constants": {"C": 1.0}}, "constants must be a pyloric_db.Constants"),
+        ({"initial": (1, 2)}, "initial must be 'cold', 'thermal' or a Dataset of states"),
+        ({"i_ext_nA": {"lp": 1}}, "i_ext_nA must be an array of numbers"),
         ({"duration_ms": 10.02}, r"duration_ms \(10.02\) must be a multiple of dt_ms"),
         ({"record_every_ms": 0.07}, r"record_every_ms \(0.07\) must be a multiple of dt_ms"),
         ({"initial": "warm"}, "initial must be 'cold', 'thermal' or a Dataset of states"),
@@ -179,6 +216,8 @@ def test_initial_states_are_checked(whole):
         (end.assign(V=end["V"] * np.nan), "initial V has values that are not finite"),
         (end.assign_coords(cell=["a", "b", "c"]), "cell labels a, b, c"),
         (end.assign(s=end["V"]), "initial s has the dims"),
+        (end.assign(m=end["m"] + 2.0), r"initial m\[0, 0, 0\] is .* from -0.001 to 1.001"),
+        (end.assign(Ca=-end["Ca"]), r"initial Ca\[0, 0\] is -.* from 0 to inf"),
     ):
         with pytest.raises(ConfigError, match=text):
             simulate(GBAR, GSYN, duration_ms=10, initial=bad)

@@ -42,6 +42,15 @@ def test_columns_are_those_of_the_vocabulary(crowd):
     assert len(np.unique(found["t_simulated_ms"])) > 2  # they leave at different times
 
 
+def test_it_starts_as_the_protocol_says():
+    gbar, gsyn = pyloric_grid(np.array([7, 70]))
+    short = Protocol(transient_ms=0.0, min_ms=1000.0, max_ms=1000.0, initial="cold")
+    found = classify(gbar, gsyn, protocol=short)
+    assert_identical(found, classify(gbar, gsyn, protocol=short, initial="cold"))
+    thermal = classify(gbar, gsyn, protocol=short, initial="thermal")
+    assert (found["v_mean_abpd_mV"] != thermal["v_mean_abpd_mV"]).any()
+
+
 def test_alone_and_in_any_batch(crowd):
     gbar, gsyn, together = crowd
     like = int(np.flatnonzero(together["pyloric_like"].values)[0])
@@ -133,7 +142,8 @@ def test_a_nine_cell_circuit_without_synapses_is_nine_cells():
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        ({"gsyn": None}, "gsyn has the shape"),
+        ({"gsyn": None}, "gsyn is missing"),
+        ({"protocol": {"max_ms": 4000}}, "protocol must be a pyloric_db.Protocol"),
         ({"gbar": np.full((1, 3, 8), -1.0)}, "conductances must be finite and not negative"),
         ({"initial": "hot"}, "initial must be"),
     ],

@@ -148,9 +148,9 @@ def test_cells_are_computed_once(monkeypatch):
     protocol = replace(Protocol(), thermal_phase=0.123)
     seen = []
 
-    def counting(gbar, protocol):
+    def counting(gbar, *settings):
         seen.extend(g.tobytes() for g in gbar)
-        return thermalise(gbar, protocol)
+        return thermalise(gbar, *settings)
 
     monkeypatch.setattr(module, "thermalise", counting)
     first = thermal_cells(TABLE[[[0, 5, 10], [0, 5, 11]]], protocol)

@@ -1,0 +1,26 @@
+import math
+
+import pytest
+
+from pyloric_db.errors import ConfigError
+from pyloric_db.model.constants import Constants
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"C": 0.0}, "constant C must be a number above 0, not 0.0"),
+        ({"C": math.nan}, "constant C must be a number above 0, not nan"),
+        ({"tau_Ca": -1.0}, "constant tau_Ca must be a number above 0"),
+        ({"area_cm2": "1"}, "constant area_cm2 must be a number above 0, not '1'"),
+        ({"Q10_tau_m": True}, "constant Q10_tau_m must be a number above 0"),
+        ({"Q10_gbar": (1.5,)}, "constant Q10_gbar must have 8 factors, one per channel"),
+        ({"Q10_gbar": (1.0,) * 7 + (0.0,)}, r"constant Q10_gbar\[7\] must be a number above 0"),
+        ({"Q10_gsyn": {"glutamat": 2.0}}, "Q10_gsyn must map transmitters .glutamate, acetyl"),
+        ({"Q10_tau_s": 2.0}, "Q10_tau_s must map transmitters .* not 2.0"),
+        ({"Q10_tau_s": {"glutamate": -2.0}}, r"Q10_tau_s\['glutamate'\] must be a number above 0"),
+    ],
+)
+def test_constants_that_make_no_sense(change, text):
+    with pytest.raises(ConfigError, match=text):
+        Constants(**change)
