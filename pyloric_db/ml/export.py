@@ -1,7 +1,7 @@
 """A directory of training data: the parts of a split, constants, and a README about both."""
 
 import json
-import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -86,22 +86,23 @@ def export(
         means_of = [means(m) for m in (parts["train"].inputs, parts["train"].targets)]
         parts = {name: filled(part, *means_of) for name, part in parts.items()}
     counts = {name: len(part.circuit_id) for name, part in parts.items()}
-    work = target.with_name(f"{target.name}.partial")
-    shutil.rmtree(work, ignore_errors=True)
     try:
-        work.mkdir()
-        for name, part in parts.items():
-            _write(part, work, name, file_format, missing)
-        (work / CONSTANTS_FILE).write_text(json.dumps(constants, indent=2) + "\n")
-        text = _readme(db, parts, constants, file_format, where, missing, shares)
-        (work / README_FILE).write_text(text, encoding="utf-8")
-        if target.exists():
-            target.rmdir()
-        work.replace(target)
+        with tempfile.TemporaryDirectory(
+            prefix=f"{target.name}.partial-", dir=target.parent
+        ) as folder:
+            # one below it, because only its owner may enter a temporary directory
+            work = Path(folder, target.name)
+            work.mkdir()
+            for name, part in parts.items():
+                _write(part, work, name, file_format, missing)
+            (work / CONSTANTS_FILE).write_text(json.dumps(constants, indent=2) + "\n")
+            text = _readme(db, parts, constants, file_format, where, missing, shares)
+            (work / README_FILE).write_text(text, encoding="utf-8")
+            if target.exists():
+                target.rmdir()
+            work.replace(target)
     except OSError as err:
         raise ConfigError(f"{target} cannot be written: {err.strerror}") from err
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
     return counts
 
 

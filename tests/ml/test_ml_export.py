@@ -96,6 +96,24 @@ def test_one_part_and_two(db, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b"]
 
 
+def test_a_folder_of_a_similar_name_is_left_alone(db, tmp_path, monkeypatch):
+    mine = tmp_path / "out.partial/thesis.txt"
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    export(db, tmp_path / "out", missing="mask")
+    assert mine.read_text() == "mine"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "out.partial"]
+    assert (tmp_path / "out").stat().st_mode == mine.parent.stat().st_mode
+
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pyloric_db.ml.export._write", full)
+    with pytest.raises(ConfigError, match="other cannot be written: No space left"):
+        export(db, tmp_path / "other", missing="mask")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "out.partial"]
+
+
 @pytest.mark.parametrize(
     "arguments, error, message",
     [
