@@ -100,8 +100,9 @@ def to_arrays(
             that have it; `present` says in each case where values were.
 
     Raises:
-        QueryError: a column is unknown, is text, or is an input and a target; the expression
-            is not valid; no circuit is left; or, with `"fill"`, a column has no value at all.
+        QueryError: a column is unknown, is text or `circuit_id`, or is an input and a target;
+            the expression is not valid; no circuit is left; or, with `"fill"`, a column has no
+            value at all.
     """
     check_policy(missing)
     arrays = read_arrays(db, inputs, targets, where)
@@ -244,6 +245,8 @@ def _columns(db: Database, names: str | Sequence[str]) -> tuple[Column, ...]:
             groups = [PARAMETERS, FEATURES]
             hint = nearest(str(name), [*known, *groups])
             raise QueryError(f"unknown column {name!r}{hint}")
+        if name == "circuit_id":
+            raise QueryError("circuit_id only numbers the circuits: it is no input and no target")
         if known[name].kind in ("string", "category"):
             raise QueryError(f"{name} is text, which no matrix of numbers can hold")
         columns.append(known[name])

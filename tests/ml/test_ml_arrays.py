@@ -92,6 +92,8 @@ def test_blocks_do_not_show(db, monkeypatch):
         ({"inputs": []}, "at least one column"),
         ({"targets": ["activity_lp"]}, "activity_lp is text"),
         ({"targets": ["netcode"]}, "netcode is text"),
+        ({"inputs": "circuit_id"}, "circuit_id only numbers the circuits"),
+        ({"targets": ["period_ms", "circuit_id"]}, "circuit_id only numbers the circuits"),
         ({"inputs": ["period_ms"], "targets": ["period_ms"]}, "period_ms must be .* once"),
         ({"where": "lp = 3"}, "not an expression"),
         ({"where": "lp == 77"}, "no circuit for which 'lp == 77' is true"),
