@@ -42,13 +42,14 @@ def test_stats_of_a_sample_says_what_its_components_mean(inside, tmp_path):
 def test_export(inside, path, tmp_path):
     done = inside(
         "export", path, "--format", "csv", "--where", "lp < 2", "--missing", "mask",
-        "--targets", "period_ms, pyloric", "--split", "0.5/0.5", "-o", tmp_path / "out", "--json",
+        "--inputs", "parameters,pyloric", "--targets", "period_ms, n_criteria_met",
+        "--split", "0.5/0.5", "-o", tmp_path / "out", "--json",
     )  # fmt: skip
     counts = json.loads(done.stdout)["circuits"]
     assert list(counts) == ["train", "test"] and sum(counts.values()) == 32
     rows = load_rows(tmp_path / "out/train.csv")
     assert rows.sizes["circuit"] == counts["train"] and rows.period_ms.attrs["units"] == "ms"
-    assert "pyloric" in rows and "phase_start_lp" not in rows
+    assert "pyloric" in rows and "gbar_lp_Kd" in rows and "phase_start_lp" not in rows
     refused(inside("export", path, "-o", tmp_path / "out"), "is not empty")
     refused(inside("export", path, "-o", tmp_path / "new", "--format", "hdf"), "format must be")
     refused(inside("export", path, "-o", tmp_path / "new", "--split", "1/1"), "add up to 1")

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -29,10 +29,11 @@ def export(
         str, typer.Option(help="Missing values: drop the circuit, mask them, or fill in the mean.")
     ] = "drop",
     inputs: Annotated[
-        str, typer.Option(help="Columns, separated by commas; or parameters: all conductances.")
+        str,
+        typer.Option(help="Columns, separated by commas; parameters stands for all conductances."),
     ] = "parameters",
     targets: Annotated[
-        str, typer.Option(help="Columns, separated by commas; or features: the fifteen.")
+        str, typer.Option(help="Columns, separated by commas; features stands for the fifteen.")
     ] = "features",
     as_json: Json = False,
 ) -> None:
@@ -48,8 +49,8 @@ def export(
             opened,
             output,
             file_format=file_format,
-            inputs=_names(inputs),
-            targets=_names(targets),
+            inputs=split_names(inputs),
+            targets=split_names(targets),
             where=where,
             missing=cast("Missing", missing),  # which is checked there
             split=split,
@@ -59,13 +60,6 @@ def export(
         return
     parts = ", ".join(f"{n:,} {name}" for name, n in counts.items())
     say(f"wrote {output}: {parts}; its README describes every column")
-
-
-def _names(text: str) -> Any:
-    """A group's name, or the names of columns."""
-    if text in ("parameters", "features"):
-        return text
-    return split_names(text)
 
 
 COMMANDS = (export,)

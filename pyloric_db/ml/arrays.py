@@ -1,6 +1,6 @@
 """Columns of a database as float32 matrices with names and units."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,13 +11,11 @@ from pyloric_db.errors import QueryError, nearest
 from pyloric_db.ml.split import place_of
 from pyloric_db.query.database import Database
 from pyloric_db.store.parameters import (
-    gbar_column,
     needed_columns,
     parameter_columns,
     parameters_from_columns,
-    synapse_column,
 )
-from pyloric_db.vocabulary import CHANNELS, CRITERIA, Column
+from pyloric_db.vocabulary import CRITERIA, Column
 
 Missing = Literal["drop", "mask", "fill"]
 POLICIES = ("drop", "mask", "fill")
@@ -93,7 +91,8 @@ def to_arrays(
         db: the database.
         inputs: names of columns, or `"parameters"`: every gbar_* in mS/cm2 and gsyn_* in nS of
             the circuits, also where the grid is one of numbered cells. Flags are 0 and 1.
-        targets: names of columns, or `"features"`: those of the fifteen that there are.
+            What is named twice is there once.
+        targets: as `inputs`, or `"features"`: those of the fifteen that there are.
         where: only circuits for which this expression is true.
         missing: what becomes of missing values. `"drop"` leaves out circuits that lack one,
             `"mask"` puts 0 in their places, `"fill"` the mean of the column over the circuits
@@ -127,16 +126,19 @@ def read_arrays(
     if not all(chosen):
         raise QueryError("inputs and targets must name at least one column each")
     names = [c.name for columns in chosen for c in columns]
-    twice = sorted({n for n in names if names.count(n) > 1})
-    if twice:
-        raise QueryError(f"{twice[0]} must be an input or a target once, not more often")
+    both = [n for n in names if names.count(n) > 1]
+    if both:
+        raise QueryError(f"{both[0]} must be an input or a target, not both")
     stored = {c.name for c in db.manifest.columns}
     needed = needed_columns(db.manifest)
     rows = db.query(where, columns=[*needed, *(n for n in names if n in stored)])
     if not rows.sizes["circuit"]:
         raise QueryError(f"there is no circuit for which {where!r} is true")
     ids = rows["circuit_id"].values
-    own = _own_columns(db)
+    manifest = db.manifest
+    # in the order of `place_of`; taken from the grid's axes in full precision and rounded once
+    parameters = parameter_columns(None, manifest.cells, manifest.synapses)
+    own = {c.name: i for i, c in enumerate(parameters)}
     matrices = []
     for columns in chosen:
         values = np.empty((len(ids), len(columns)), dtype=np.float32)
@@ -163,17 +165,6 @@ def _known(matrix: Matrix) -> Matrix:
     present = ~np.isnan(matrix.values)
     matrix.values[~present] = 0
     return Matrix(matrix.values, present, matrix.columns)
-
-
-def _own_columns(db: Database) -> dict[str, int]:
-    """Names of the conductances in the order of `place_of`: all gbar, then all gsyn.
-
-    They are taken from the grid's axes in full precision and rounded once.
-    """
-    manifest = db.manifest
-    names = [gbar_column(cell, channel) for cell in manifest.cells for channel in CHANNELS]
-    names += [synapse_column(s) for s in manifest.synapses]
-    return {name: i for i, name in enumerate(names)}
 
 
 def without_missing(arrays: Arrays) -> Arrays:
@@ -232,22 +223,24 @@ def _columns(db: Database, names: str | Sequence[str]) -> tuple[Column, ...]:
     parameters = parameter_columns(None, manifest.cells, manifest.synapses)
     stored = {c.name: c for c in manifest.columns}
     known = stored | {c.name: c for c in parameters}
-    if names == PARAMETERS:
-        return parameters
-    if names == FEATURES:
-        found = tuple(stored[c.column] for c in CRITERIA if c.column in stored)
-        if not found:
-            raise QueryError(f"the circuits of {manifest.name} have none of the fifteen features")
-        return found
-    columns = []
-    for name in [names] if isinstance(names, str) else names:
+    groups = {
+        PARAMETERS: [c.name for c in parameters],
+        FEATURES: [c.column for c in CRITERIA if c.column in stored],
+    }
+    given = list(names) if isinstance(names, Iterable) and not isinstance(names, str) else [names]
+    for name in given:
+        if not isinstance(name, str):
+            raise QueryError(f"inputs and targets must be names of columns, not {name!r}")
+    if FEATURES in given and not groups[FEATURES]:
+        raise QueryError(f"the circuits of {manifest.name} have none of the fifteen features")
+    # each once, in the order in which they are named first
+    chosen = dict.fromkeys(n for name in given for n in groups.get(name, [name]))
+    for name in chosen:
         if name not in known:
-            groups = [PARAMETERS, FEATURES]
-            hint = nearest(str(name), [*known, *groups])
+            hint = nearest(name, [*known, *groups])
             raise QueryError(f"unknown column {name!r}{hint}")
         if name == "circuit_id":
             raise QueryError("circuit_id only numbers the circuits: it is no input and no target")
         if known[name].kind in ("string", "category"):
             raise QueryError(f"{name} is text, which no matrix of numbers can hold")
-        columns.append(known[name])
-    return tuple(columns)
+    return tuple(known[name] for name in chosen)

@@ -32,6 +32,19 @@ def test_parameters_and_features_with_names_and_units(db):
     assert (np.diff(arrays.circuit_id) > 0).all()
 
 
+def test_groups_and_columns_in_one_list(db):
+    arrays = db.to_arrays(
+        inputs=["pyloric", "parameters", "gbar_lp_Kd", "pyloric"],
+        targets=["features", "n_criteria_met", "period_ms"],
+        missing="mask",
+    )
+    groups = db.to_arrays(missing="mask")
+    assert arrays.inputs.names == ("pyloric", *groups.inputs.names)
+    assert arrays.targets.names == (*groups.targets.names, "n_criteria_met")
+    assert np.array_equal(arrays.inputs.values[:, 1:], groups.inputs.values)
+    assert np.array_equal(arrays.targets.values[:, :-1], groups.targets.values)
+
+
 def test_missing_values_by_policy(db):
     rows = db.query("lp >= 1", columns=["gsyn_ab_lp_nS", "pyloric", "period_ms", "n_criteria_met"])
     targets = np.stack([rows.period_ms, rows.n_criteria_met], axis=1)
@@ -94,7 +107,10 @@ def test_blocks_do_not_show(db, monkeypatch):
         ({"targets": ["netcode"]}, "netcode is text"),
         ({"inputs": "circuit_id"}, "circuit_id only numbers the circuits"),
         ({"targets": ["period_ms", "circuit_id"]}, "circuit_id only numbers the circuits"),
-        ({"inputs": ["period_ms"], "targets": ["period_ms"]}, "period_ms must be .* once"),
+        ({"inputs": ["period_ms"], "targets": ["period_ms"]}, "an input or a target, not both"),
+        ({"inputs": ["parameters"], "targets": ["gbar_lp_Kd"]}, "gbar_lp_Kd must be .* not both"),
+        ({"inputs": 5}, "inputs and targets must be names of columns, not 5"),
+        ({"targets": [["period_ms"]]}, r"must be names of columns, not \['period_ms'\]"),
         ({"where": "lp = 3"}, "not an expression"),
         ({"where": "lp == 77"}, "no circuit for which 'lp == 77' is true"),
         ({"where": "isnull(period_ms)"}, "lacks a value: use missing='mask'"),
