@@ -50,11 +50,14 @@ def test_export(inside, path, tmp_path):
     rows = load_rows(tmp_path / "out/train.csv")
     assert rows.sizes["circuit"] == counts["train"] and rows.period_ms.attrs["units"] == "ms"
     assert "pyloric" in rows and "gbar_lp_Kd" in rows and "phase_start_lp" not in rows
+    shown = inside("export", path, "--targets", "period_ms", "-o", tmp_path / "whole")
+    n = database.open(path).count("not isnull(period_ms)")
+    assert f"{n} of 48 circuits, without {48 - n} that lack a value (" in shown.stdout
     refused(inside("export", path, "-o", tmp_path / "out"), "is not empty")
     refused(inside("export", path, "-o", tmp_path / "new", "--format", "hdf"), "format must be")
     refused(inside("export", path, "-o", tmp_path / "new", "--split", "1/1"), "add up to 1")
     refused(inside("export", path, "-o", tmp_path / "new", "--missing", "no"), "missing must be")
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["out"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "whole"]
 
 
 def test_index(inside, tmp_path):

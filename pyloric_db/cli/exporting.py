@@ -59,7 +59,12 @@ def export(
         print(json.dumps({"path": str(output), "circuits": counts}, indent=2))
         return
     parts = ", ".join(f"{n:,} {name}" for name, n in counts.items())
-    say(f"wrote {output}: {parts}; its README describes every column")
+    total, asked = sum(counts.values()), opened.count(where)
+    left_out = f", without {asked - total:,} that lack a value" if asked > total else ""
+    say(
+        f"wrote {output}: {total:,} of {asked:,} circuits{left_out} ({parts}); its README "
+        "describes every column"
+    )
 
 
 COMMANDS = (export,)

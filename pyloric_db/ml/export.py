@@ -33,7 +33,7 @@ CONSTANTS_FILE = "standardisation.json"
 README_FILE = "README.md"
 
 _POLICY = {
-    "drop": "Circuits that lack a value of any column were left out.",
+    "drop": "{left_out:,} circuits that lack a value of a column were left out.",
     "mask": "Where a circuit lacks a value there is 0, and the column `NAME_present` beside it\n"
     "(npz: the arrays `inputs_present` and `targets_present`) is false.",
     "fill": "Where a circuit lacks a value there is the mean of the column over the\n"
@@ -80,7 +80,8 @@ def export(
     shares = read_shares(split)
     target = Path(directory)
     _check_target(target)
-    parts = _parts(read_arrays(db, inputs, targets, where), shares, missing)
+    arrays = read_arrays(db, inputs, targets, where)
+    parts = _parts(arrays, shares, missing)
     constants = _constants(parts["train"])
     if missing == "fill":
         means_of = [means(m) for m in (parts["train"].inputs, parts["train"].targets)]
@@ -96,7 +97,9 @@ def export(
             for name, part in parts.items():
                 _write(part, work, name, file_format, missing)
             (work / CONSTANTS_FILE).write_text(json.dumps(constants, indent=2) + "\n")
-            text = _readme(db, parts, constants, file_format, where, missing, shares)
+            text = _readme(
+                db, len(arrays.circuit_id), parts, constants, file_format, where, missing, shares
+            )
             (work / README_FILE).write_text(text, encoding="utf-8")
             if target.exists():
                 target.rmdir()
@@ -180,6 +183,7 @@ def _attributes(unit: str, long_name: str) -> dict[str, str]:
 
 def _readme(
     db: Database,
+    asked: int,
     parts: dict[str, Arrays],
     constants: dict[str, dict[str, Any]],
     file_format: str,
@@ -214,8 +218,8 @@ def _readme(
     )
     return f"""# Training data from the database {db.manifest.name}
 
-{total:,} circuits for which `{where}` is true, exported by pyloric-db from the database with
-recipe hash `{db.manifest.recipe_hash}`.
+{total:,} of the {asked:,} circuits for which `{where}` is true, exported by pyloric-db from the
+database with recipe hash `{db.manifest.recipe_hash}`.
 
 | file | circuits | share asked |
 |---|---|---|
@@ -224,7 +228,7 @@ recipe hash `{db.manifest.recipe_hash}`.
 A hash of a circuit's parameters decides which file it is in, so that the same circuit falls into
 the same part in every database.
 
-Missing values: {missing}. {_POLICY[missing]}
+Missing values: {missing}. {_POLICY[missing].format(left_out=asked - total)}
 
 The values are in the units below, not standardised. `{CONSTANTS_FILE}` has the mean and the
 standard deviation of every column over `train{suffix}` alone, over the circuits that have a value;

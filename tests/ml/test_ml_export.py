@@ -89,6 +89,17 @@ def test_the_readme_describes_every_column(db, tmp_path):
     }  # fmt: skip
 
 
+def test_the_readme_counts_what_was_left_out(db, tmp_path):
+    asked = db.count("lp < 2")
+    written = sum(export(db, tmp_path / "drop", targets="period_ms", where="lp < 2").values())
+    assert written < asked == 32
+    text = (tmp_path / "drop/README.md").read_text()
+    assert f"{written} of the {asked} circuits for which `lp < 2` is true" in text
+    assert f"{asked - written} circuits that lack a value of a column were left out" in text
+    export(db, tmp_path / "mask", where="lp < 2", missing="mask")
+    assert f"{asked} of the {asked} circuits" in (tmp_path / "mask/README.md").read_text()
+
+
 def test_one_part_and_two(db, tmp_path):
     assert list(export(db, tmp_path / "a", missing="mask", split="1")) == ["train"]
     (tmp_path / "b").mkdir()
