@@ -60,6 +60,14 @@ def test_export(inside, path, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "whole"]
 
 
+def test_no_export_into_the_database(inside, path, tmp_path, snapshot):
+    (tmp_path / "link").symlink_to(path)
+    before = snapshot(path)
+    for out in (path, path / "out", tmp_path / "link/out", path / "../db/features"):
+        refused(inside("export", path, "-o", out), f"{out} lies inside the database")
+    assert snapshot(path) == before
+
+
 def test_index(inside, tmp_path):
     synthetic.build(tmp_path / "db")
     before = inside("query", tmp_path / "db", "pyloric", "--format", "csv").stdout

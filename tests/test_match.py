@@ -79,6 +79,20 @@ def test_the_figure(inside, rhythmic_db, tmp_path):
     assert data.startswith(b"\x89PNG") and len(data) > 20_000
 
 
+def test_no_figure_inside_the_database(inside, rhythmic_db, tmp_path, snapshot):
+    file = write_csv(tmp_path / "prep.csv", pyloric_spikes())
+    (tmp_path / "link").symlink_to(rhythmic_db / "features")
+    before = snapshot(rhythmic_db)
+    for db, figure in (
+        (rhythmic_db, rhythmic_db / "x.png"),
+        (rhythmic_db, tmp_path / "link/x.png"),
+        ("db", "db/x.png"),
+    ):
+        done = inside("match", db, file, "-o", figure, cwd=rhythmic_db.parent)
+        refused(done, f"{figure} lies inside the database {db}")
+    assert snapshot(rhythmic_db) == before
+
+
 def test_recordings_that_cannot_be_matched(inside, rhythmic_db, tmp_path):
     lonely = write_csv(tmp_path / "lonely.csv", pyloric_spikes(neurons=["LP"]))
     refused(inside("match", rhythmic_db, lonely), "has no spikes of AB/PD, PY")
@@ -92,5 +106,7 @@ def test_recordings_that_cannot_be_matched(inside, rhythmic_db, tmp_path):
         inside("match", rhythmic_db, good, "--unit", "ms", "--where", "lp > 70"), "no circuit has"
     )
     refused(inside("match", rhythmic_db, good, "-o", tmp_path / "x.doc"), "must end in one of")
+    nowhere = inside("match", rhythmic_db, good, "--unit", "ms", "-o", tmp_path / "no/x.png")
+    refused(nowhere, "no is no directory")
     refused(inside("match", rhythmic_db, tmp_path / "no.csv"), "cannot be read")
     refused(inside("match", tmp_path / "nodb", good), "does not exist")

@@ -76,6 +76,16 @@ def table_of(*columns: str) -> Table:
     return table
 
 
+def check_output(path: Path, db: str) -> None:
+    """ConfigError where the folder of a file to write is not there, or is the database's own."""
+    from pyloric_db.store.files import is_url
+
+    if not path.parent.is_dir():
+        raise ConfigError(f"{path} cannot be written: {path.parent} is no directory")
+    if not is_url(db) and path.resolve().is_relative_to(Path(db).expanduser().resolve()):
+        raise ConfigError(f"{path} lies inside the database {db}: choose another place")
+
+
 def write_text(path: Path, text: str) -> None:
     try:
         path.write_text(text)

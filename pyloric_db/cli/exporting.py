@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 import pyloric_db
-from pyloric_db.cli.console import DB, Json, err, say, split_names
+from pyloric_db.cli.console import DB, Json, check_output, err, say, split_names
 
 if TYPE_CHECKING:
     from pyloric_db.ml.arrays import Missing
@@ -44,6 +44,7 @@ def export(
     from pyloric_db.ml.export import export as export_arrays
 
     opened = pyloric_db.open(db)
+    check_output(output, db)
     with err.status("reading and writing"):
         counts = export_arrays(
             opened,

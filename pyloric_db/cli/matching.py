@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import pyloric_db
-from pyloric_db.cli.console import DB, Json, err, out, say, table_of
+from pyloric_db.cli.console import DB, Json, check_output, err, out, say, table_of
 from pyloric_db.cli.simulating import simulate_on
 from pyloric_db.errors import ConfigError
 from pyloric_db.vocabulary import CRITERIA
@@ -38,11 +38,12 @@ def match(
     Measures the fifteen features of the recorded spikes of AB/PD, LP and PY, and prints the
     circuits that are nearest in units of the published standard deviations.
     """
+    opened = pyloric_db.open(db)
     if output is not None:
         from pyloric_db.plot.canvas import check_suffix
 
         check_suffix(output)
-    opened = pyloric_db.open(db)
+        check_output(output, db)
     spikes = pyloric_db.read_recording(recording, unit=unit)
     features = pyloric_db.features_from_spikes(spikes)
     if not float(features["period_ms"].values[0]) > 0:
