@@ -127,6 +127,11 @@ def _rows(path: Path, reader: Any) -> Iterable[_Spike]:
             continue
         if len(row) <= max(neuron, time):
             raise ConfigError(f"{path}, {place}: there must be a neuron and a time")
+        if len(row) > len(header):
+            raise ConfigError(
+                f"{path}, {place}: {len(row)} fields are more than the {len(header)} of the first "
+                "row; decimals must have a point, not a comma"
+            )
         try:
             value = float(row[time])
         except ValueError:

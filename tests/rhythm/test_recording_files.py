@@ -46,6 +46,8 @@ GOOD = "".join(f"{n},{t}\n" for n, t in pyloric_spikes(3))
         ("neuron,time\n" + GOOD + "PD,abc\n", r"line 98: 'abc' is not a time"),
         ("neuron,time\n" + GOOD + "PD,\n", "line 98: '' is not a time"),
         ("neuron,time\n" + GOOD + "PD\n", "line 98: there must be a neuron and a time"),
+        ("neuron,time\nPD,0,1\n", "line 2: 3 fields .* the 2 of .* a point, not a comma"),
+        ("time,neuron,note\n0,1,PD,x\n", "line 2: 4 fields .* the 3 of .* a point, not a comma"),
         ("neuron,time\n" + GOOD + "PD,nan\n", "line 98: a time must be a finite number.*not nan"),
         ("neuron,time\n" + GOOD + "PD,inf\n", "line 98: .*not inf"),
         ("neuron,time\nPD,-0.5\n" + GOOD, "line 2: a time must be .* from 0 on, not -0.5"),
