@@ -100,6 +100,12 @@ def test_recordings_that_cannot_be_matched(inside, rhythmic_db, tmp_path):
     refused(inside("match", rhythmic_db, short), "has no rhythm: AB/PD is")
     good = write_csv(tmp_path / "good.csv", pyloric_spikes(), scale=1000)
     refused(inside("match", rhythmic_db, good), "times were read as s")
+    seconds = write_csv(tmp_path / "seconds.csv", pyloric_spikes())
+    refused(
+        inside("match", rhythmic_db, seconds, "--unit", "ms"),
+        "seconds.csv has 0.0527 ms between spikes of AB/PD in the median, below the 0.5 ms that a "
+        "neuron needs; times were read as ms; are they in s (--unit s)?",
+    )
     refused(inside("match", rhythmic_db, good, "--unit", "h"), "must be s or ms, not 'h'")
     refused(inside("match", rhythmic_db, good, "--unit", "ms", "-k", 0), "k must be")
     refused(

@@ -1,7 +1,9 @@
 """The command that finds circuits for a recording."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,12 +12,15 @@ import pyloric_db
 from pyloric_db.cli.console import DB, Json, check_output, err, out, say, table_of
 from pyloric_db.cli.simulating import simulate_on
 from pyloric_db.errors import ConfigError
-from pyloric_db.vocabulary import CRITERIA
+from pyloric_db.vocabulary import CRITERIA, label
 
 if TYPE_CHECKING:
     import xarray as xr
 
     from pyloric_db.query.database import Database
+
+#: Median interval between spikes of a neuron below which the unit must be wrong.
+_SHORTEST_MS = 0.5
 
 
 def match(
@@ -45,6 +50,7 @@ def match(
         check_suffix(output)
         check_output(output, db)
     spikes = pyloric_db.read_recording(recording, unit=unit)
+    _check_intervals(recording, spikes, unit)
     features = pyloric_db.features_from_spikes(spikes)
     if not float(features["period_ms"].values[0]) > 0:
         activity = features["activity_abpd"].values[0]
@@ -62,6 +68,19 @@ def match(
         _draw(opened, spikes, features, found.isel(circuit=[0]), output)
         if not as_json:
             say(f"wrote {output}")
+
+
+def _check_intervals(recording: Path, spikes: "xr.DataArray", unit: str) -> None:
+    """ConfigError where a neuron would spike faster than neurons can, as in a wrong unit."""
+    for cell, times in zip(spikes["cell"].values, spikes.values, strict=True):
+        intervals = [b - a for a, b in pairwise(times) if b == b]  # NaN pads the row
+        if intervals and median(intervals) < _SHORTEST_MS:
+            other = "; are they in s (--unit s)?" if unit == "ms" else ""
+            raise ConfigError(
+                f"{recording} has {median(intervals):.3g} ms between spikes of {label(cell)} in "
+                f"the median, below the {_SHORTEST_MS:g} ms that a neuron needs; times were read "
+                f"as {unit}{other}"
+            )
 
 
 def _parameters(opened: "Database", found: "xr.Dataset") -> dict[str, list[Any]]:
