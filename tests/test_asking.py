@@ -28,6 +28,8 @@ def test_stats(inside, path):
     assert shown.returncode == 0, shown.stderr
     for text in (f"{n} of 48 circuits", "combinations of cells", "connected components", "lp"):
         assert text in shown.stdout
+    (header,) = (line for line in shown.stdout.splitlines() if line.startswith("feature "))
+    assert header.endswith("what tells most about it  share of variance  direction")
     found = json.loads(inside("stats", path, "--where", "lp == 1", "--json").stdout)
     assert found["circuits"] == 16 and found["where"] == "lp == 1"
     refused(inside("stats", path, "--where", "lp == 77"), "no circuit for which")

@@ -6,6 +6,7 @@ import tomllib
 import numpy as np
 import pytest
 from recordings import pyloric_spikes, write_csv
+from rich.console import Console
 
 from pyloric_db.pipeline.draw import netcodes, parameters
 from pyloric_db.pipeline.plan import make_plan
@@ -68,6 +69,25 @@ def test_nearest_circuits_with_their_parameters(inside, rhythmic_db, tmp_path):
     for text in ("period_ms", "1500", "AB/PD 1", "gsyn_ab_lp_nS", str(nearest[0])):
         assert text in shown.stdout
     assert "neurons left out: MG" in shown.stderr
+
+
+def test_nothing_is_broken_over_lines(inside, rhythmic_db, tmp_path, monkeypatch):
+    file = write_csv(tmp_path / "prep.csv", pyloric_spikes())
+    ids = [c["circuit_id"] for c in json.loads(
+        inside("match", rhythmic_db, file, "-k", 20, "--json").stdout
+    )["nearest"]]  # fmt: skip
+    piped = inside("match", rhythmic_db, file, "-k", 20).stdout.splitlines()
+    assert piped[0].split() == ["recording", *map(str, ids)]
+    (period,) = (line.split() for line in piped if line.startswith("period_ms "))
+    assert len(period) == 22
+    monkeypatch.setattr("pyloric_db.cli.matching.out", Console(width=80))  # a narrow terminal
+    shown = inside("match", rhythmic_db, file, "-k", 20).stdout
+    assert max(map(len, shown.splitlines())) <= 80
+    tables = [table.splitlines() for table in shown.strip("\n").split("\n\n")]
+    assert [int(i) for table in tables for i in table[0].split()[1:]] == ids
+    names = [line.split()[0] for line in piped[1:] if line]
+    for table in tables:
+        assert [line.split()[0] for line in table[1:]] == names
 
 
 def test_the_figure(inside, rhythmic_db, tmp_path):

@@ -24,7 +24,8 @@ from rich.text import Text
 
 from pyloric_db.errors import ConfigError, PyloricDBWarning
 
-out = Console()
+#: As wide as its tables need where it is no terminal.
+out = Console(width=None if sys.stdout.isatty() else 10_000)
 err = Console(stderr=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]

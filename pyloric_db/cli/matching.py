@@ -136,20 +136,29 @@ def _described(
 def _print(
     opened: "Database", spikes: "xr.DataArray", features: "xr.Dataset", found: "xr.Dataset"
 ) -> None:
-    ids = found["circuit_id"].values
-    table = table_of("", "recording", *(str(i) for i in ids))
+    lines = [["", "recording", *(str(i) for i in found["circuit_id"].values)]]
     if "netcode" in found:
-        table.add_row("netcode", "", *found["netcode"].values)
-    table.add_row("distance (SD)", "", *(f"{d:.3f}" for d in found["distance"].values))
-    columns = [(features, 0), *((found, i) for i in range(len(ids)))]
-    table.add_row("pyloric", *(str(bool(s["pyloric"].values[i])) for s, i in columns))
+        lines.append(["netcode", "", *found["netcode"].values])
+    lines.append(["distance (SD)", "", *(f"{d:.3f}" for d in found["distance"].values)])
+    columns = [(features, 0), *((found, i) for i in range(found.sizes["circuit"]))]
+    lines.append(["pyloric", *(str(bool(s["pyloric"].values[i])) for s, i in columns)])
     for c in CRITERIA:
         cells = (_value(s, c.column, i) for s, i in columns)
-        table.add_row(c.column, *("" if v is None else f"{v:.4g}" for v in cells))
+        lines.append([c.column, *("" if v is None else f"{v:.4g}" for v in cells)])
     for name, values in _parameters(opened, found).items():
-        shown = (v if isinstance(v, str) else f"{v:g}" for v in values)
-        table.add_row(name, "", *shown)
-    out.print(table)
+        lines.append([name, "", *(v if isinstance(v, str) else f"{v:g}" for v in values)])
+    # one table below the other, each of as many circuits as are beside each other in the width
+    # two spaces stand between columns
+    widths = [2 + max(map(len, column)) for column in zip(*lines, strict=True)]
+    at_once = max(1, (out.width + 2 - sum(widths[:2])) // max(widths[2:]))
+    for start in range(2, len(widths), at_once):
+        if start > 2:
+            say("")
+        rows = [[*line[:2], *line[start : start + at_once]] for line in lines]
+        table = table_of(*rows[0])
+        for row in rows[1:]:
+            table.add_row(*row)
+        out.print(table)
     if spikes.attrs["left_out"]:
         say(f"neurons left out: {', '.join(spikes.attrs['left_out'])}", err)
     missing = [c.column for c in CRITERIA if c.column not in found.attrs["compared"]]

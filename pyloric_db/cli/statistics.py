@@ -115,16 +115,19 @@ def _dependence(found: "Statistics") -> None:
         table.add_row(str(a), str(b), kind, f"{value:.3f}")
     out.print(table)
     say("")
-    table = table_of("feature", "what tells most about it: share of its variance (direction)")
+    table = table_of("feature", "what tells most about it", "share of variance", "direction")
     for i, feature in enumerate(found.sensitivity["feature"].values):
         shares = found.sensitivity.values[i]
         known = [j for j in shares.argsort()[::-1] if shares[j] == shares[j]][:3]
-        words = []
-        for j in known:
+        for rank, j in enumerate(known):
             rho = found.direction.values[i, j]
-            sign = "" if rho != rho else f" ({'+' if rho > 0 else '-'})"
-            words.append(f"{found.sensitivity['parameter'].values[j]} {shares[j]:.2f}{sign}")
-        table.add_row(str(feature), ", ".join(words))
+            sign = "" if rho != rho else "+" if rho > 0 else "-"
+            table.add_row(
+                str(feature) if rank == 0 else "",
+                str(found.sensitivity["parameter"].values[j]),
+                f"{shares[j]:.2f}",
+                sign,
+            )
     out.print(table)
 
 
