@@ -1,7 +1,7 @@
 """The rhythm analysis for anybody's spike times."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,15 +43,19 @@ def features_from_spikes(
         recording is unknown, a single spike without `window_ms`.
 
     Raises:
-        ConfigError: no circuit, no cell, a wrong number of cells, cell names twice, times that
-            are not numbers, not finite or not ascending, NaN before a time, or a window that is
-            empty or not finite.
+        ConfigError: no circuit, no cell, a wrong number of cells, cell names twice, a dict
+            instead of a sequence, times that are not numbers, not finite or not ascending, NaN
+            before a time, a window that is empty or not finite, or a `protocol` that is none.
 
     Source: Prinz, Bucher & Marder 2004, Nat Neurosci 7:1345; see `rhythm.bursts`.
     """
     names = tuple(cells)
     if not names:
         raise ConfigError("cells must name at least one cell, not none")
+    if not isinstance(protocol, Protocol):
+        raise ConfigError(f"protocol must be a Protocol, not {protocol!r}")
+    if isinstance(spike_times_ms, Mapping):
+        raise ConfigError(f"spike times must be a list in the order {', '.join(names)}, not a dict")
     circuit_coord = None
     if isinstance(spike_times_ms, xr.DataArray):
         spike_times_ms = _with_dims(spike_times_ms, names)
@@ -120,7 +124,7 @@ def _trains(spike_times: Any, cells: tuple[str, ...]) -> SpikeTrains:
 
 def _is_row(item: Any) -> bool:
     """A sequence of times, not of cells."""
-    return len(item) == 0 or not hasattr(item[0], "__len__")
+    return len(item) == 0 or not hasattr(next(iter(item)), "__len__")
 
 
 def _window(window_ms: tuple[float, float]) -> tuple[float, float]:

@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 
@@ -32,7 +33,8 @@ def test_every_form_of_input_gives_the_same(pattern):
         shuffled,
     ):
         xr.testing.assert_identical(features_from_spikes(spikes, window_ms=(0, 1e4)), expected)
-    for spikes in (one, array[0], named[0], [t.tolist() for t in one]):
+    series = [pd.Series(times, index=range(50, 50 + len(times))) for times in one]
+    for spikes in (one, array[0], named[0], [t.tolist() for t in one], series):
         single = features_from_spikes(spikes, window_ms=(0, 1e4))
         xr.testing.assert_identical(single, expected.isel(circuit=[0]))
 
@@ -90,6 +92,8 @@ def test_other_cells_and_silence(pattern):
         ([[1.0], [2.0]], {"cells": ("a", "a")}, "must differ, not a, a"),
         ([[1.0], [], []], {"window_ms": (5, 2)}, "must end after it begins, not 5 to 2"),
         ([[1.0], [], []], {"window_ms": (0, np.inf)}, r"window_ms must be finite, not \(0, inf\)"),
+        ({"abpd": [1.0], "lp": [], "py": []}, {}, "list in the order abpd, lp, py, not a dict"),
+        ([[1.0], [], []], {"protocol": 5}, "protocol must be a Protocol, not 5"),
         ([{"abpd": [1.0], "lp": [], "py": []}], {}, "spike times must be numbers"),
         (xr.DataArray([["a"]] * 3, dims=("cell", "spike")), {}, "spike times must be numbers"),
         (
