@@ -159,6 +159,13 @@ def _nwb_spikes(path: Path) -> Iterable[_Spike]:
         raise ConfigError(
             f"{path} does not name its neurons: its units table needs a column {_NWB_NAMES[0]}"
         )
+    names = [name.strip() for name, _ in units]
+    for name in names:
+        if name.lower() in NAMES and names.count(name) > 1:
+            raise ConfigError(
+                f"{path} has {names.count(name)} units with the name {name}, which are one cell "
+                "here: leave all but one out"
+            )
     for number, (neuron, times) in enumerate(units):
         for time in times:
             yield neuron, float(time), f"unit {number}"

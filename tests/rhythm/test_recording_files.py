@@ -115,6 +115,9 @@ def test_nwb_files_without_what_is_needed(tmp_path):
         read_recording(write_nwb(tmp_path / "b.nwb", [], None))
     with pytest.raises(ConfigError, match="no spikes of LP, PY"):
         read_recording(write_nwb(tmp_path / "c.nwb", [r for r in rows if r[0] == "PD"]))
+    later = [("LP ", t + 100) for n, t in rows if n == "LP"]
+    with pytest.raises(ConfigError, match="e.nwb has 2 units with the name LP, which are one cell"):
+        read_recording(write_nwb(tmp_path / "e.nwb", rows + later))
     (tmp_path / "d.nwb").write_text("not HDF5")
     with pytest.raises(ConfigError, match="cannot be read as NWB") as caught:
         read_recording(tmp_path / "d.nwb")
