@@ -129,7 +129,8 @@ def test_recordings_that_cannot_be_matched(inside, rhythmic_db, tmp_path):
     refused(inside("match", rhythmic_db, good, "--unit", "h"), "must be s or ms, not 'h'")
     refused(inside("match", rhythmic_db, good, "--unit", "ms", "-k", 0), "k must be")
     refused(
-        inside("match", rhythmic_db, good, "--unit", "ms", "--where", "lp > 70"), "no circuit has"
+        inside("match", rhythmic_db, good, "--unit", "ms", "--where", "lp > 70"),
+        "no circuit for which 'lp > 70' is true",
     )
     refused(inside("match", rhythmic_db, good, "-o", tmp_path / "x.doc"), "must end in one of")
     nowhere = inside("match", rhythmic_db, good, "--unit", "ms", "-o", tmp_path / "no/x.png")

@@ -52,6 +52,8 @@ def find_nearest(
     ids = np.empty(0, np.int64) if ranked is None else ranked["circuit_id"].to_numpy()
     distances = np.empty(0) if ranked is None else ranked["distance"].to_numpy()
     if not len(ids):
+        if not db.count(where):
+            raise QueryError(f"there is no circuit for which {where!r} is true")
         raise QueryError(f"no circuit has the features {', '.join(wanted)}, and {where!r}")
     parts = [
         db.query(f"circuit_id in {ids[i : i + _AT_ONCE].tolist()}")
@@ -69,11 +71,13 @@ def wanted_features(features: "Mapping[str, Any] | xr.Dataset") -> dict[str, flo
     """Those of the fifteen features that have a value, in their order.
 
     Raises:
-        QueryError: a name is none of the fifteen, a value is no number or infinite, or there
-            is none.
+        QueryError: these are no names with values, a name is none of the fifteen, a value is
+            no number or infinite, or there is none.
     """
     import xarray as xr
 
+    if not hasattr(features, "items"):
+        raise QueryError(f"features must be a dict or a Dataset, not {type(features).__name__}")
     criteria = [c.column for c in CRITERIA]
     given: Mapping[Any, Any] = features
     if isinstance(features, xr.Dataset):

@@ -95,7 +95,9 @@ def test_more_circuits_than_one_expression_names(db, table, monkeypatch):
         ({"k": True}, "k must be"),
         ({"where": "perid_ms > 3"}, "unknown column 'perid_ms'"),
         ({"where": "period_ms"}, "must be a condition"),
-        ({"where": "lp == 77"}, "no circuit has the features period_ms, and 'lp == 77'"),
+        ({"where": "lp == 77"}, "there is no circuit for which 'lp == 77' is true"),
+        ({"where": "isnull(period_ms)"}, "no circuit has the features period_ms, and 'isnull"),
+        ({"features": 5}, "features must be a dict or a Dataset, not int"),
     ],
 )
 def test_bad_arguments(db, arguments, message):
@@ -110,5 +112,5 @@ def test_circuits_without_such_features(tmp_path):
     with pytest.raises(QueryError, match="unknown column 'phase_start_py'"):
         database.open(tmp_path / "other").nearest({"phase_start_py": 0.7})
     create(tmp_path / "empty", manifest)
-    with pytest.raises(QueryError, match="no circuit has"):
+    with pytest.raises(QueryError, match="no circuit for which 'True' is true"):
         database.open(tmp_path / "empty").nearest({"phase_start_py": 0.7})
