@@ -8,6 +8,7 @@ from pyloric_db.errors import QueryError
 from pyloric_db.query import database
 from pyloric_db.statistics.connected import components
 from pyloric_db.statistics.measures import variance_explained
+from pyloric_db.statistics.stats import _synapses
 from pyloric_db.store.create import create
 from pyloric_db.store.ledger import Ledger
 from pyloric_db.store.parameters import parameter_columns
@@ -38,6 +39,15 @@ def test_combinations(found, table):
         assert n == same.sum() > 0
     assert found.synapses.sum() == chosen.sum() == found.n_selected
     assert (np.diff(found.synapses.values) <= 0).all()
+
+
+def test_more_synapses_than_an_integer_has_bits():
+    names = [f"gsyn_{k}_nS" for k in range(70)]
+    rows = np.eye(70)[[0, 69, 69, 64, 3]]
+    found = _synapses(None, dict(zip(names, rows.T, strict=True)))
+    there = [[n for n in names if found[n].values[i]] for i in range(len(found))]
+    assert there == [["gsyn_69_nS"], ["gsyn_0_nS"], ["gsyn_3_nS"], ["gsyn_64_nS"]]
+    assert found.values.tolist() == [2, 1, 1, 1]
 
 
 def test_marginals(found, table):
