@@ -3,6 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import rankdata
+from scipy.stats.contingency import association
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -41,10 +42,7 @@ def cramers_v(levels: npt.NDArray[np.integer]) -> Floats:
             if min(a, b) < 2:
                 continue
             cells = np.bincount(compact[i][1] * b + compact[j][1], minlength=a * b)
-            counts = cells.reshape(a, b).astype(float)
-            expected = np.outer(counts.sum(axis=1), counts.sum(axis=0)) / counts.sum()
-            chi2 = (np.square(counts - expected) / expected).sum()
-            found[i, j] = found[j, i] = np.sqrt(chi2 / counts.sum() / (min(a, b) - 1))
+            found[i, j] = found[j, i] = association(cells.reshape(a, b), method="cramer")
     return found
 
 
