@@ -108,6 +108,7 @@ def test_unknown_recipes(inside, cli, tmp_path, snapshot):
         (["--sample", 0], "sample of 0"),
         (["--sample", 10**9], "cannot be drawn from"),
         (["--sample", 5, "--seed", -1], "seed must not be negative"),
+        (["--seed", 1], "--seed is for --sample"),
         (["--workers", 0], "workers must be at least 1"),
     ],
 )
@@ -243,6 +244,13 @@ def test_status_of_a_build_that_stopped(inside, named):
     assert done.returncode == 0 and "not complete" in done.stdout
     assert "shard 3 failed 3 times: OSError: no space" in done.stdout
     assert inside("verify", named).returncode == 0
+
+
+def test_a_ledger_that_is_lost_is_said(inside, named):
+    (named / "ledger.jsonl").unlink()
+    refused(inside("status", named), "has no ledger.jsonl: it may have been copied in part")
+    done = inside("verify", named)
+    assert done.returncode == 1 and "part-000000.parquet: not in the ledger" in done.stdout
 
 
 def test_verify(cli, named_db):

@@ -14,14 +14,18 @@ import typer
 from rich.progress import DownloadColumn, MofNCompleteColumn
 
 from pyloric_db.cli.console import DB, Json, err, out, progress_bar, rows_table, say, table_of
+from pyloric_db.errors import ConfigError
 
 if TYPE_CHECKING:
     from pyloric_db.pipeline.plan import Plan
     from pyloric_db.query.database import Database
 
+#: What a column takes at most in each Parquet file, besides its values.
+PARQUET_BYTES = 500
+
 Limit = Annotated[int | None, typer.Option(help="Only the first N circuits.")]
 Sample = Annotated[int | None, typer.Option(help="Only N circuits, drawn at random.")]
-Seed = Annotated[int, typer.Option(help="Seed of --sample.")]
+Seed = Annotated[int | None, typer.Option(help="Seed of --sample; 0 if not given.")]
 Ids = Annotated[
     str | None,
     typer.Option(metavar="A:B", help="Only circuits from id A to before B; A:B,C:D,... for more."),
@@ -57,7 +61,7 @@ def plan(
     recipe: RecipeName,
     limit: Limit = None,
     sample: Sample = None,
-    seed: Seed = 0,
+    seed: Seed = None,
     ids: Ids = None,
     cluster: ClusterName = None,
     rate: Annotated[
@@ -71,7 +75,7 @@ def plan(
     from pyloric_db.pipeline.ranges import parse_ranges
 
     ranges = None if ids is None else parse_ranges(ids)
-    made = make_plan(recipe, limit=limit, sample=sample, seed=seed, ids=ranges)
+    made = make_plan(recipe, limit=limit, sample=sample, seed=_seed(seed, sample), ids=ranges)
     described = _describe(made)
     script = None
     if cluster is not None or rate is not None:
@@ -93,6 +97,12 @@ def plan(
         say(f"\nThe script of each job:\n\n{script}")
 
 
+def _seed(seed: int | None, sample: int | None) -> int:
+    if seed is not None and sample is None:
+        raise ConfigError("--seed is for --sample: the recipe has the seed of its own draws")
+    return seed or 0
+
+
 def _plain(value: Any) -> str:
     if value is None:
         return "unknown"
@@ -105,6 +115,7 @@ def _describe(plan: "Plan") -> dict[str, Any]:
     """What a plan amounts to; bytes from the states and what a feature row takes compressed."""
     m = plan.manifest
     state = 4 * (len(m.cells) * (2 + 7 + 4) + len(m.sources)) + 8
+    rows = m.n_circuits * 4 + m.n_shards * PARQUET_BYTES
     return {
         "recipe": m.name,
         "circuits": m.n_circuits,
@@ -112,7 +123,7 @@ def _describe(plan: "Plan") -> dict[str, Any]:
         "circuits_per_shard": m.shard_circuits,
         "columns": len(m.columns),
         "state_bytes": m.n_shards * m.shard_circuits * state,
-        "feature_bytes_at_most": m.n_circuits * 4 * len(m.columns),
+        "feature_bytes_at_most": rows * len(m.columns),
         "simulated_ms_per_circuit_at_most": plan.protocol.max_ms,
         "dt_ms": plan.protocol.dt_ms,
         "recipe_hash": m.recipe_hash,
@@ -126,7 +137,7 @@ def build(
     ],
     limit: Limit = None,
     sample: Sample = None,
-    seed: Seed = 0,
+    seed: Seed = None,
     ids: Ids = None,
     workers: Annotated[
         int | None, typer.Option(help="Worker processes; one per core if not given.")
@@ -152,7 +163,7 @@ def build(
                 workers=workers,
                 limit=limit,
                 sample=sample,
-                seed=seed,
+                seed=_seed(seed, sample),
                 ids=None if ids is None else parse_ranges(ids),
                 cluster=profile,
                 retry_failed=retry_failed,
@@ -313,7 +324,7 @@ def verify(db: DB, as_json: Json = False) -> None:
         for damage in report.damages:
             say(f"{damage.file}: {damage.what}", out, "red")
         for stray in report.strays:
-            say(f"{stray}: left by a killed writer, harmless")
+            say(f"{stray}: not in the ledger, such as what a killed writer leaves; harmless")
         if report.good:
             done = "all" if report.complete else f"{report.shards_done} of {report.n_shards}"
             say(f"{db}: {done} shards are there, and every file is as it was written")

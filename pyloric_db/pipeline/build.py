@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pyloric_db.errors import DatabaseError, ShardError
+from pyloric_db.errors import ClusterError, DatabaseError, ShardError
 from pyloric_db.model.circuit import Circuit
 from pyloric_db.pipeline.coordinate import ATTEMPTS, PROGRESS_TOPIC, Coordinator
 from pyloric_db.pipeline.plan import Plan, make_plan
@@ -103,7 +103,7 @@ def build(
         ClusterError: there are no workers, or their scheduler was lost; what is finished is kept.
         ShardError: shards failed three times, now or before, and are set aside; the rest is built.
     """
-    from pyloric_db.pipeline.cluster import open_crew, profile_of
+    from pyloric_db.pipeline.cluster import profile_of
 
     plan = make_plan(recipe, limit=limit, sample=sample, seed=seed, ids=ids)
     profile = profile_of(cluster, workers)
@@ -114,18 +114,19 @@ def build(
     if not resume and begun:
         raise DatabaseError(f"{files} holds a database already, and resume is off")
     with build_lock(files), _writing(files), ExitStack() as stack:
+        # a new build looks for its workers before there is anything on disk
+        crew = None if begun else _crew(stack, cluster, profile)
         manifest = create(ledger, plan.manifest)
         if retry_failed:
             clear_failures(files)
         finished, aside, todo = todo_of(ledger, manifest)
         has_cells = _grid_cells(plan) is None or cells_intact(ledger)
         del ledger  # its rows may be a gigabyte
-        crew: Crew | None = None
 
         def run(shards: list[int]) -> list[int]:
             nonlocal crew, has_cells
             if crew is None:
-                crew = stack.enter_context(open_crew(cluster, profile))
+                crew = _crew(stack, cluster, profile)
             failed = _run(crew, files, plan, manifest, shards, has_cells, progress)
             has_cells = True
             return failed
@@ -142,6 +143,11 @@ def build(
         if aside:
             raise _set_aside(files, manifest, sorted(aside))
         Ledger(files).compact()
+    return finished_database(files, manifest)
+
+
+def finished_database(files: Files, manifest: Manifest) -> Database:
+    """Opens a database that is complete; a large one gets its index first."""
     if manifest.n_circuits >= WORTHWHILE and has_flags(manifest):
         make_index(files)
     return open_database(files)
@@ -153,6 +159,15 @@ def todo_of(ledger: Ledger, manifest: Manifest) -> tuple[set[int], set[int], lis
     aside = {f.shard for f in failures(ledger.files)} - finished
     todo = [s for s in range(manifest.n_shards) if s not in finished and s not in aside]
     return finished, aside, todo
+
+
+def _crew(stack: ExitStack, cluster: Any, profile: Any) -> "Crew":
+    from pyloric_db.pipeline.cluster import open_crew
+
+    try:
+        return stack.enter_context(open_crew(cluster, profile))
+    except OSError as err:
+        raise ClusterError(f"no workers could be started: {err}") from err
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing import resource_tracker
+from multiprocessing import resource_tracker, spawn
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from distributed import (
     Worker,
     WorkerPlugin,
 )
+from distributed.deploy import Cluster
 from distributed.security import Security
 
 from pyloric_db.errors import ClusterError, ConfigError
@@ -56,6 +57,8 @@ DASK_SETTINGS = {
 }
 #: After so long without any worker process a build on this machine ends, s.
 NO_WORKERS_S = 300.0
+#: What Dask's nannies call the processes that they start.
+WORKER_PROCESS = "Dask Worker process (from Nanny)"
 LOOPBACK = "127.0.0.1"
 #: Any free port: with the default one, a second build would warn.
 DASHBOARD = f"{LOOPBACK}:0"
@@ -112,6 +115,11 @@ def profile_of(cluster: Any, workers: int | None) -> Profile | None:
     if workers is not None and workers < 1:
         raise ConfigError(f"workers must be at least 1, not {workers}")
     if cluster is not None and not isinstance(cluster, str | Path | dict | Profile):
+        if not isinstance(cluster, Client | Cluster):
+            raise ConfigError(
+                "cluster must be the name of a profile, a TOML file, a dict, or a Dask cluster or "
+                f"client, not {cluster!r}"
+            )
         return None
     profile = load_profile("local" if cluster is None else cluster)
     if workers is not None:
@@ -181,7 +189,7 @@ def open_crew(cluster: Any, profile: Profile | None) -> Iterator[Crew]:
             with slurm_cluster(profile, DASHBOARD) as jobs, Client(jobs) as client:
                 yield _crew(client, limit_s, keep_jobs(jobs, profile))
         elif isinstance(profile, LocalGpuProfile):
-            with _gpu_cluster(profile) as gpus, Client(gpus) as client:
+            with without_main(), _gpu_cluster(profile) as gpus, Client(gpus) as client:
                 yield _crew(client, limit_s, keep_processes(client))
         else:
             with local_client(profile.workers) as client:
@@ -254,7 +262,7 @@ def local_client(workers: int | None = None) -> Iterator[Client]:
     Args:
         workers: number of worker processes; None for one per core.
     """
-    with dask.config.set(DASK_SETTINGS), _deaf_to_interrupts():
+    with dask.config.set(DASK_SETTINGS), _deaf_to_interrupts(), without_main():
         cluster = LocalCluster(
             n_workers=workers or dask.system.CPU_COUNT,
             threads_per_worker=1,
@@ -264,7 +272,7 @@ def local_client(workers: int | None = None) -> Iterator[Client]:
             host=LOOPBACK,
             silence_logs=logging.CRITICAL,
         )
-    with dask.config.set(DASK_SETTINGS), cluster, Client(cluster) as client:
+    with dask.config.set(DASK_SETTINGS), without_main(), cluster, Client(cluster) as client:
         yield client
 
 
@@ -289,6 +297,28 @@ def _gpu_cluster(profile: LocalGpuProfile) -> SpecCluster:
     }
     with _deaf_to_interrupts():
         return SpecCluster(workers=workers, scheduler=scheduler, silence_logs=logging.CRITICAL)
+
+
+@contextmanager
+def without_main() -> Iterator[None]:
+    """Starts worker processes, now and when one is replaced, that do not import the main module.
+
+    Python's spawn runs it again in each, and a script that builds outside of
+    `if __name__ == "__main__"` would build in each. Workers need nothing of it.
+    """
+    prepared = spawn.get_preparation_data
+
+    def without(name: str) -> dict[str, Any]:
+        data = prepared(name)
+        if name == WORKER_PROCESS:
+            data = {k: v for k, v in data.items() if not k.startswith("init_main")}
+        return data
+
+    spawn.get_preparation_data = without
+    try:
+        yield
+    finally:
+        spawn.get_preparation_data = prepared
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 from functools import lru_cache
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,9 @@ def select(
         ConfigError: a count is not positive, or more than there are circuits; ranges overlap,
             leave the recipe, or hold no circuit.
     """
+    for name, value in (("limit", limit), ("sample", sample), ("seed", seed)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, Integral)):
+            raise ConfigError(f"{name} must be a whole number, not {value!r}")
     total = population(recipe)
     if total > MOST_CIRCUITS:
         raise ConfigError(f"{total:.3g} circuits are too many: ids end at {MOST_CIRCUITS:.3g}")

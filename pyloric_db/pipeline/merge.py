@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from pyloric_db.errors import ConfigError, DatabaseError, PyloricDBWarning
+from pyloric_db.pipeline.build import finished_database
 from pyloric_db.pipeline.plan import layout
 from pyloric_db.pipeline.ranges import Ranges, ranges_text, recorded_ranges
 from pyloric_db.query.columns import numpy_column
@@ -78,7 +79,7 @@ def merge(sources: Sequence[Where], path: Where, *, progress: Progress | None = 
             if progress is not None:
                 progress(done, manifest.n_circuits)
         ledger.compact()
-    return open_database(path)
+    return finished_database(path, manifest)
 
 
 @dataclass(frozen=True, eq=False)

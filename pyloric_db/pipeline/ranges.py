@@ -35,6 +35,8 @@ def check_ranges(ranges: Ranges, total: int) -> Ranges:
     Raises:
         ConfigError: there is none, one is empty, they overlap, or they leave 0 ... total - 1.
     """
+    if not isinstance(ranges, Sequence) or not all(isinstance(r, range) for r in ranges):
+        raise ConfigError(f"ids must be ranges, such as [range(0, 1000)], not {ranges!r}")
     if not ranges:
         raise ConfigError("ids must have at least one range")
     joined: list[range] = []

@@ -271,6 +271,8 @@ def load_recipe(recipe: "str | Path | dict[str, Any] | Recipe") -> Recipe:
     """
     if isinstance(recipe, Recipe):
         return _with_table(recipe, "recipe", Path())
+    if not isinstance(recipe, str | Path | dict):
+        raise ConfigError(f"a recipe must be a name, a TOML file or a dict, not {recipe!r}")
     content, where, folder = read_toml(recipe, "recipe", packaged_recipes())
     return _with_table(_validated(content, where), where, folder)
 
@@ -315,13 +317,16 @@ def sentence(error: ValidationError, keys_at: Callable[[list[str]], list[str]]) 
         error: of a model that forbids unknown keys.
         keys_at: the keys that are allowed in the table at a place.
     """
-    # a misspelt key is also a missing one: its name says more
-    first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
+    # a misspelt key is also a missing one: its name says more; and of the kinds that a value may
+    # be of, the one that fits to the deepest place is the one that was meant
+    first = min(error.errors(), key=lambda e: (e["type"] != "extra_forbidden", -len(e["loc"])))
     place = [str(p) for p in first["loc"] if not _TYPE_NAME.search(str(p))]
     where = ".".join(place)
     if first["type"] == "extra_forbidden":
         allowed = keys_at(place[:-1])
         return f"unknown key {where}{nearest(place[-1], allowed)}"
+    if first["type"] == "missing" and place[-1].isdigit():
+        return f"{'.'.join(place[:-1])} needs {int(place[-1]) + 1} values"
     if first["type"] == "missing":
         return f"the key {where} is missing"
     text = first["msg"].removeprefix("Value error, ")
@@ -330,7 +335,8 @@ def sentence(error: ValidationError, keys_at: Callable[[list[str]], list[str]]) 
     if first["type"] == "too_short":
         return f"{where} is empty, but needs at least one value"
     shown = first.get("input")
-    return f"{where} is {shown!r}, but {text[0].lower()}{text[1:]}"
+    text = text.replace("a valid tuple", "a list").replace("valid dictionary", "table")
+    return f"{where} is {shown!r}, but {text[0].lower()}{text[1:].split(' or instance of')[0]}"
 
 
 #: Positions in unions are names of types, which mean nothing to a user.

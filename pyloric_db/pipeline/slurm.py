@@ -28,7 +28,7 @@ def check_slurm(profile: SlurmProfile) -> None:
     """Whether jobs can be submitted from here.
 
     Raises:
-        ConfigError: Slurm's commands or the extra libraries are missing.
+        ConfigError: Slurm's commands or the extra libraries are missing, or it refuses the jobs.
     """
     _jobqueue()
     for command in ("sbatch", "squeue", "scancel"):
@@ -36,6 +36,11 @@ def check_slurm(profile: SlurmProfile) -> None:
             raise ConfigError(f"there is no Slurm here: the command {command} is not found")
     if not _shared_directory(profile).is_dir():
         raise ConfigError(f"shared_directory {profile.shared_directory!r} is not a directory")
+    asked = subprocess.run(
+        ["sbatch", "--test-only"], input=job_script(profile), capture_output=True, text=True
+    )
+    if asked.returncode != 0:
+        raise ConfigError(f"Slurm does not take the jobs: {' '.join(asked.stderr.split())}")
 
 
 def _jobqueue() -> Any:

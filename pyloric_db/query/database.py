@@ -50,11 +50,6 @@ def open(path: Where) -> "Database":
         DatabaseError: there is none at `path`, it is damaged or copied in part, or it was
             written by a newer pyloric-db.
     """
-    if not is_url(path):
-        try:
-            path = Path(str(path)).expanduser().absolute()
-        except RuntimeError as err:  # ~somebody who is not there
-            raise DatabaseError(f"{path} cannot be found: {err}") from err
     files = files_at(path)
     absence = files.absence()
     if absence:

@@ -119,6 +119,12 @@ def _is_cut_short(files: Files, ours: Manifest) -> bool:
 
 
 def _other_recipe(files: Files, stored: Manifest, ours: Manifest) -> str:
+    same = stored.recipe == ours.recipe and stored.settings == ours.settings
+    if same and stored.selection != ours.selection:
+        return (
+            f"{files} holds {_selected(stored)} of this recipe, and not {_selected(ours)}: ask for "
+            "the same, or choose another directory"
+        )
     keys = [
         key
         for key in ("name", "recipe", "selection", "settings", "shard_circuits")
@@ -129,6 +135,13 @@ def _other_recipe(files: Files, stored: Manifest, ours: Manifest) -> str:
         f"{files} holds the database of another recipe{names}: {', '.join(keys)} "
         f"{'differs' if len(keys) == 1 else 'differ'}; choose another directory, or delete it"
     )
+
+
+def _selected(manifest: Manifest) -> str:
+    """Which circuits a database holds, and what of `build` asks for them."""
+    options = {k: v for k, v in manifest.selection.items() if k != "of"}
+    given = ", ".join(f"{name} {value}" for name, value in options.items())
+    return f"{manifest.n_circuits:,} circuits ({given})" if given else "all circuits"
 
 
 def _mend_states(files: Files, manifest: Manifest, header: list[FileSum]) -> list[FileSum]:

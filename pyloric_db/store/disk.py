@@ -193,7 +193,7 @@ class Disk(Files):
                 folder = os.path.dirname(folder)
         # children first: an entry is worth keeping once what it names is safe
         for folder in sorted(folders, key=len, reverse=True):
-            _fsync(folder)
+            fsync_folder(folder)
 
 
 def _refuse_link(path: str) -> None:
@@ -208,7 +208,8 @@ def _write_durably(path: str, data: bytes) -> None:
         os.fsync(f.fileno())
 
 
-def _fsync(path: str) -> None:
+def fsync_folder(path: str | Path) -> None:
+    """Makes the entries of a folder durable."""
     fd = os.open(path, os.O_RDONLY)
     try:
         os.fsync(fd)

@@ -197,7 +197,7 @@ def files_at(where: Where) -> Files:
     """The files at a directory or URL; looks at nothing yet.
 
     Raises:
-        DatabaseError: the URL is not valid, or its library is not installed.
+        DatabaseError: it is no path, the URL is not valid, or its library is not installed.
     """
     if isinstance(where, Files):
         return where
@@ -207,7 +207,10 @@ def files_at(where: Where) -> Files:
         return bucket_at(str(where))
     from pyloric_db.store.disk import Disk
 
-    return Disk(Path(where))
+    try:
+        return Disk(Path(where).expanduser())
+    except (RuntimeError, TypeError) as err:  # ~somebody who is not there, or no path at all
+        raise DatabaseError(f"{where} cannot be found: {err}") from err
 
 
 def difference(where: Where, file: FileSum) -> str | None:

@@ -30,8 +30,13 @@ def file_lock(file: Path, place: str) -> Iterator[None]:
     Raises:
         DatabaseError: another process holds it, or the directory cannot be written.
     """
+    from pyloric_db.store.disk import fsync_folder
+
     try:
+        new = [folder for folder in file.parents if not folder.exists()]
         file.parent.mkdir(parents=True, exist_ok=True)
+        for folder in new:
+            fsync_folder(folder.parent)
         fd = _acquire(file)
     except BlockingIOError as err:
         raise DatabaseError(f"{place} is being built by {_holder(file)}") from err

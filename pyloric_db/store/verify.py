@@ -81,7 +81,8 @@ def verify(path: Where, progress: Callable[[int, int], None] | None = None) -> R
         progress: called with the bytes read so far and in all.
 
     Raises:
-        DatabaseError: the directory holds no database at all. Damage never raises.
+        DatabaseError: the directory holds no database at all, or its ledger has rows that
+            carry a checksum but are not pyloric-db's. Other damage never raises.
     """
     files = _database(path)
     rows = Ledger(files).read()
@@ -154,17 +155,19 @@ def damaged_shards(
 
 
 def status(path: Where, progress: Callable[[int, int], None] | None = None) -> Status:
-    """How far a database is, from its manifest and ledger alone.
+    """How far a database is, from its manifest, its ledger and what it notes of failures.
 
     Args:
         path: directory of the database.
         progress: called with the rows of the ledger read so far and in all.
 
     Raises:
-        DatabaseError: there is no database, or its manifest is damaged.
+        DatabaseError: there is no database, its manifest is damaged, or its ledger is lost.
     """
     files = _database(path)
     manifest, rows = read_manifest(files), Ledger(files).read()
+    if FEATURES_DIR in files.top_names() and not files.exists(LEDGER_FILE):
+        raise DatabaseError(f"{files} has no {LEDGER_FILE}: it may have been copied in part")
     counts: Counter[str] = Counter()
     circuits, seconds, kernel_seconds = 0, 0.0, 0.0
     size = sum(f.size for row in (rows.header, rows.cells) if row for f in files_of(row))

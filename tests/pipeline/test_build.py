@@ -10,7 +10,7 @@ import pytest
 from contents import contents
 
 import pyloric_db as pyl
-from pyloric_db.errors import ConfigError, DatabaseError, ShardError
+from pyloric_db.errors import ClusterError, ConfigError, DatabaseError, ShardError
 from pyloric_db.pipeline.coordinate import WINDOW
 from pyloric_db.pipeline.recipe import load_recipe
 from pyloric_db.store.ledger import failures
@@ -240,9 +240,55 @@ def test_no_workers_and_another_recipe(tiny, tiny_db, tmp_path, snapshot):
     for recipe in (tiny({"name": "other"}), tiny({"protocol.dt_ms": 0.05})):
         with pytest.raises(DatabaseError, match="another recipe"):
             pyl.build(recipe, tiny_db)
-    with pytest.raises(DatabaseError, match="another recipe.*selection"):
-        pyl.build(tiny(), tiny_db, limit=24)
+    with pytest.raises(DatabaseError, match=r"holds all circuits .* not 23 circuits \(limit 23\)"):
+        pyl.build(tiny(), tiny_db, limit=23)
     assert snapshot(tiny_db) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"ids": "0:3"}, r"ids must be ranges, such as \[range\(0, 1000\)\], not '0:3'"),
+        ({"ids": [[0, 3]]}, "ids must be ranges"),
+        ({"limit": "3"}, "limit must be a whole number, not '3'"),
+        ({"limit": True}, "limit must be a whole number, not True"),
+        ({"sample": 2.0}, "sample must be a whole number, not 2.0"),
+        ({"cluster": object()}, "cluster must be the name of a profile"),
+        ({"cluster": {"kind": "scheduler", "address": "tcp://127.0.0.1:9"}}, "no Dask scheduler"),
+        ({"recipe": None}, "a recipe must be a name, a TOML file or a dict, not None"),
+        ({"path": None}, "None cannot be found"),
+    ],
+)
+def test_arguments_that_make_no_sense(tiny, tmp_path, arguments, text):
+    import dask
+
+    with (
+        dask.config.set({"distributed.comm.timeouts.connect": "1s"}),
+        pytest.raises((ConfigError, DatabaseError, ClusterError), match=text),
+    ):
+        pyl.build(**{"recipe": tiny(), "path": tmp_path / "db"} | arguments)
+    assert not (tmp_path / "db").exists() or not list((tmp_path / "db").iterdir())
+
+
+def test_a_path_below_home(client, tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert pyl.build(tiny(), "~/db", cluster=client, limit=1).path == tmp_path / "db"
+
+
+def test_a_script_without_a_guard_builds_once(tiny_toml, tmp_path):
+    """Python runs a script again in each process that it spawns."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys\n"
+        "import pyloric_db as pyl\n"
+        "print('begun')\n"
+        "print(len(pyl.build(sys.argv[1], sys.argv[2], limit=2, workers=1)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, script, tiny_toml, tmp_path / "db"], capture_output=True, text=True
+    )
+    assert done.stdout.split() == ["begun", "2"], done.stderr
+    assert done.stderr == ""
 
 
 def test_one_build_at_a_time(tiny, tiny_db, tmp_path):

@@ -18,6 +18,14 @@ def test_a_build_of_many_circuits_ends_with_an_index(client, tiny, tmp_path, mon
     assert (again.path / again._index).stat().st_mtime_ns == before
 
 
+def test_so_does_a_merge(client, tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(build, "WORTHWHILE", 8)
+    for name, ids in (("a", range(4)), ("b", range(4, 8))):
+        pyloric_db.build(tiny(), tmp_path / name, cluster=client, ids=[ids])
+    merged = pyloric_db.merge([tmp_path / "a", tmp_path / "b"], tmp_path / "both")
+    assert merged._index is not None and len(merged) == 8
+
+
 def test_circuits_without_labels_need_no_index(client, tmp_path, monkeypatch):
     monkeypatch.setattr(build, "WORTHWHILE", 1)
     recipe = {

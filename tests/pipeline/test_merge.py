@@ -144,7 +144,10 @@ def test_what_cannot_be_merged_is_one_sentence(part, tiny, tiny_db, client, tmp_
     with pytest.raises(DatabaseError, match=r"part-000002\.parquet does not match its checksum"):
         pyl.merge([a, bad], tmp_path / "db")
     assert status(tmp_path / "db").shards_done == 8  # a mended source makes the rest
-    with pytest.raises(DatabaseError, match=r"another recipe: selection"):
+    with pytest.raises(
+        DatabaseError,
+        match=r"12 circuits \(ids \[\[0, 12\]\]\) of this recipe, and not all circuits",
+    ):
         pyl.merge([a, b], a)
 
 

@@ -14,7 +14,7 @@ from pyloric_db.pipeline.profile import (
     load_profile,
     packaged_profiles,
 )
-from pyloric_db.pipeline.slurm import job_script
+from pyloric_db.pipeline.slurm import check_slurm, job_script
 
 SLURM = {
     "kind": "slurm",
@@ -145,6 +145,19 @@ def test_the_job_script_of_gpu_nodes():
     script = job_script(load_profile("slurm-gpu"))
     assert "#SBATCH --gres=gpu:1\n" in script
     assert "--resources GPU=1" in script and "--nworkers 8" in script
+
+
+def test_jobs_that_slurm_refuses(tmp_path, monkeypatch):
+    sentence = "sbatch: error: invalid partition specified: nromal"
+    for command in ("sbatch", "squeue", "scancel"):
+        (tmp_path / command).write_text(
+            f"#!/bin/sh\ncat >/dev/null\necho '{sentence}' >&2\nexit 1\n"
+        )
+        (tmp_path / command).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    profile = load_profile({**SLURM, "shared_directory": str(tmp_path)})
+    with pytest.raises(ConfigError, match=f"Slurm does not take the jobs: {sentence}"):
+        check_slurm(profile)
 
 
 def test_workers_leave_before_the_walltime_is_over():

@@ -69,7 +69,7 @@ BAD = {
     "infinite conductance": ({"parameters.grid.gsyn_ab_lp_nS": [math.inf]}, "gsyn_ab_lp_nS.*inf"),
     "negative gbar": (
         {"parameters.grid.py": [{"Na": -100.0}]},
-        r"py.*Na.*-100",
+        r"py\.0\.Na is -100\.0, but .*greater than or equal to 0",
     ),
     "text for a number": ({"parameters.grid.gsyn_ab_lp_nS": ["3"]}, "gsyn_ab_lp_nS.*numbers.*'3'"),
     "true for a number": ({"parameters.grid.gsyn_ab_lp_nS": [True]}, "gsyn_ab_lp_nS"),
@@ -108,6 +108,7 @@ BAD = {
     "sample of nothing": ({"sample": {"count": 0}}, r"sample\.count is 0"),
     "negative seed": ({"sample": {"count": 1, "seed": -1}}, r"sample\.seed is -1"),
     "table for a value": ({"circuit": 3}, "circuit is 3"),
+    "no list": ({"parameters.grid.gsyn_ab_lp_nS": 3}, "gsyn_ab_lp_nS is 3, .* be a list"),
     "a cell twice": ({"parameters.grid.lp": ["LP 1", "LP 1"]}, "lp must list each cell once"),
     "dt that is no part of the epoch": (
         {"protocol.dt_ms": 0.07},

@@ -118,7 +118,7 @@ def test_leftovers_of_a_killed_create_are_no_obstacle(tmp_path):
             {"recipe": {"name": "other"}, "name": "other"},
             r"\(tiny, not other\): name, recipe differ",
         ),
-        ({"selection": {"kind": "limit"}}, "selection differs"),
+        ({"selection": {"limit": 7}}, r"of this recipe, and not 48 circuits \(limit 7\)"),
         ({"settings": {"dt_ms": 0.025}}, "settings differs"),
         ({"shard_circuits": 40}, "shard_circuits differs"),
         ({"n_circuits": 40}, "another version of pyloric-db, whose n_circuits differ"),
