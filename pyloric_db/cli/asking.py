@@ -12,6 +12,7 @@ import pyloric_db
 from pyloric_db.cli.console import (
     DB,
     Json,
+    check_output,
     err,
     out,
     rows_table,
@@ -49,6 +50,8 @@ def query(
     names = None if columns is None else split_names(columns)
     shown = 20 if file_format == "table" and limit is None and output is None else limit
     opened = pyloric_db.open(db)
+    if output is not None:
+        check_output(output, db)
     found = opened.query(expr, columns=names, order_by=order_by, limit=shown)
     if names is None and file_format == "table":
         wanted = (
@@ -165,11 +168,15 @@ def trace(
     duration_s: Annotated[float, typer.Option(help="Seconds to simulate.")] = 5.0,
 ) -> None:
     """Simulate one circuit on from its stored state and draw its voltage traces."""
+    from pyloric_db.plot.canvas import check_suffix
     from pyloric_db.plot.traces import plot_traces
 
     if not 0 < duration_s <= 600:
         raise ConfigError(f"--duration-s must be above 0 and at most 600 s, not {duration_s:g}")
     opened, number = _circuit(db, circuit_id)
+    target = output or Path(f"circuit-{number}.png")
+    check_suffix(target)
+    check_output(target, db)
     row = opened.query(f"circuit_id == {number}").isel(circuit=0)
     simulation = simulate_on(opened, [number], duration_s * 1000)
     words = [f"circuit {number}"]
@@ -180,7 +187,6 @@ def trace(
     if "pyloric" in row:
         labels = ("pyloric", "pyloric_like")
         words.append(next((n.replace("_", "-") for n in labels if row[n].values), "not pyloric"))
-    target = output or Path(f"circuit-{number}.png")
     plot_traces(simulation, target, title=", ".join(words))
     say(f"wrote {target}")
 

@@ -1,5 +1,6 @@
 """What all commands print with: consoles, tables, progress."""
 
+import os
 import sys
 import time
 import warnings
@@ -83,8 +84,9 @@ def check_output(path: Path, db: str) -> None:
 
     if not path.parent.is_dir():
         raise ConfigError(f"{path} cannot be written: {path.parent} is no directory")
-    if not is_url(db) and path.resolve().is_relative_to(Path(db).expanduser().resolve()):
-        raise ConfigError(f"{path} lies inside the database {db}: choose another place")
+    target = Path(os.path.realpath(path))
+    if not is_url(db) and target.is_relative_to(Path(db).expanduser().resolve()):
+        raise ConfigError(f"{path} lies inside the database {db}: choose another place with -o")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -11,7 +11,7 @@ import typer
 from rich.progress import MofNCompleteColumn
 
 import pyloric_db
-from pyloric_db.cli.console import DB, progress_bar, say, split_names
+from pyloric_db.cli.console import DB, check_output, progress_bar, say, split_names
 from pyloric_db.cli.simulating import simulate_on
 from pyloric_db.errors import ConfigError
 
@@ -71,6 +71,7 @@ def plot(
     target = output or Path(f"{kind}.png")
     check_suffix(target)
     opened = pyloric_db.open(db)
+    check_output(target, db)
     names = None if columns is None else _names(columns, "--columns")
     if kind is Kind.rhythm:
         from pyloric_db.plot.rhythm import rhythm_figure
@@ -113,6 +114,7 @@ def report(
     from pyloric_db.report.page import write_report
 
     opened = pyloric_db.open(db)
+    check_output(output, db)
     use_compile_cache()  # a circuit is simulated for its traces
     with progress_bar("figures", MofNCompleteColumn()) as progress:
         write_report(opened, output, progress)
