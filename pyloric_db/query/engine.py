@@ -1,6 +1,7 @@
 """DuckDB over the Parquet files of a database: read-only, and shut in with them."""
 
 from collections.abc import Sequence
+from threading import Lock
 from typing import Any
 
 from pyloric_db.errors import QueryError, first_line
@@ -21,6 +22,7 @@ _SHUT = (
 class Engine:
     """A DuckDB connection that sees the view `circuits`, its files, and nothing else.
 
+    Threads may share it: their questions are answered one after the other, each by all cores.
     `derived` is a table that `ask` may be told to read instead of the view.
     """
 
@@ -28,6 +30,7 @@ class Engine:
         import duckdb
 
         self._duckdb = duckdb
+        self._lock = Lock()
         self._connection = duckdb.connect(":memory:")
         filesystem = files.arrow_filesystem()
         if filesystem is not None:
@@ -54,6 +57,10 @@ class Engine:
         """
         if not isinstance(text, str):
             raise QueryError(f"SQL must be text, not {type(text).__name__}")
+        with self._lock:
+            return self._answer(text)
+
+    def _answer(self, text: str) -> Any:
         try:
             statements = self._connection.extract_statements(text)
         except (self._duckdb.Error, ValueError) as err:

@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import pyarrow as pa
 import pytest
 import synthetic
@@ -116,3 +118,11 @@ def test_any_directory_name(tmp_path):
 def test_sql_must_be_text(db):
     with pytest.raises(QueryError, match="must be text"):
         db.sql(None)
+
+
+def test_threads_may_ask_at_once(pristine):
+    db = database.open(pristine[0])
+    slow = "select count(*) as n from circuits a, circuits b, circuits c, circuits d"
+    with ThreadPoolExecutor(4) as pool:
+        counts = list(pool.map(lambda _: db.sql(slow)["n"][0].as_py(), range(12)))
+    assert counts == [48**4] * 12
