@@ -416,7 +416,7 @@ class Database:
         for source in self._sources(expr):
             try:
                 return self._engine.ask(f"SELECT {what} FROM {source} WHERE {condition} {order}")
-            except QueryError:
+            except (QueryError, DatabaseError):
                 if source == "circuits":
                     raise
         raise AssertionError("the last source is the view")

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from threading import Lock
 from typing import Any
 
-from pyloric_db.errors import QueryError, first_line
+from pyloric_db.errors import DatabaseError, QueryError, first_line
 from pyloric_db.query.expression import quote_text
-from pyloric_db.store.files import Files
+from pyloric_db.store.files import FEATURES_DIR, Files
 
 #: What a query may not do, set after the view exists and then locked.
 _SHUT = (
@@ -37,10 +37,16 @@ class Engine:
             self._connection.register_filesystem(filesystem)
         names = [*parts, *([derived] if derived else [])]
         paths = [_path_of(files, name) for name in names]
+        self._files, self._named = files, dict(zip(paths, names, strict=True))
         allowed = text_list([*paths, *map(literally, paths)])
         self._connection.execute(f"SET allowed_paths = {allowed}")
         self._connection.execute("SET parquet_metadata_cache = true")
-        self._connection.execute(f"CREATE VIEW circuits AS SELECT * FROM {rows_of(files, parts)}")
+        try:
+            self._connection.execute(
+                f"CREATE VIEW circuits AS SELECT * FROM {rows_of(files, parts)}"
+            )
+        except duckdb.Error as err:
+            raise self._unreadable(err) from err
         # it would be drawn into the caller's output. Turning off what is off fails in notebooks
         # that cannot draw it
         setting = "current_setting('enable_progress_bar')"
@@ -54,6 +60,7 @@ class Engine:
 
         Raises:
             QueryError: it is none, is not the only one, or fails.
+            DatabaseError: a part cannot be read.
         """
         if not isinstance(text, str):
             raise QueryError(f"SQL must be text, not {type(text).__name__}")
@@ -75,7 +82,22 @@ class Engine:
         try:
             return self._connection.sql(text).to_arrow_table()
         except (self._duckdb.Error, ValueError, RuntimeError) as err:
+            # what is wrong inside a Parquet file comes as an error of no class of its own
+            if type(err) is self._duckdb.Error or self._name_in(err):
+                raise self._unreadable(err) from err
             raise QueryError(f"SQL failed: {first_line(err)}") from err
+
+    def _unreadable(self, err: Exception) -> DatabaseError:
+        """The error of a damaged part, which is named where DuckDB names it."""
+        name = self._name_in(err) or f"a file in {FEATURES_DIR}"
+        return DatabaseError(
+            f"{name} of {self._files} cannot be read: `pyloric-db verify` says what is damaged, "
+            "and building it again mends it"
+        )
+
+    def _name_in(self, err: Exception) -> str | None:
+        """The file that a message is about; its further lines quote SQL."""
+        return next((name for path, name in self._named.items() if path in first_line(err)), None)
 
 
 def rows_of(files: Files, names: Sequence[str]) -> str:

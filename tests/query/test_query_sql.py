@@ -4,13 +4,13 @@ import pyarrow as pa
 import pytest
 import synthetic
 
-from pyloric_db.errors import QueryError
-from pyloric_db.query import database
+from pyloric_db.errors import DatabaseError, QueryError
+from pyloric_db.query import database as query
 
 
 @pytest.fixture(scope="module")
 def db(pristine):
-    return database.open(pristine[0])
+    return query.open(pristine[0])
 
 
 def test_select_gives_an_arrow_table(db):
@@ -79,7 +79,7 @@ REFUSED = [
 @pytest.mark.parametrize("text", REFUSED)
 def test_everything_but_one_select_within_is_refused(pristine, tmp_path, text):
     path, _ = pristine
-    db = database.open(path)
+    db = query.open(path)
     secret = pa.table({"key": [1]})
     outside = tmp_path / "outside.parquet"
     import pyarrow.parquet as pq
@@ -104,13 +104,13 @@ def test_everything_but_one_select_within_is_refused(pristine, tmp_path, text):
 def test_only_what_the_ledger_names_is_seen(tmp_path):
     manifest = synthetic.build(tmp_path / "db", shards=[0])
     synthetic.write(tmp_path / "db", manifest, 1)  # without its row
-    assert len(database.open(tmp_path / "db").sql("select * from circuits")) == 20
+    assert len(query.open(tmp_path / "db").sql("select * from circuits")) == 20
 
 
 def test_any_directory_name(tmp_path):
     path = tmp_path / "it's [1]* a?b" / "db"
     synthetic.build(path, shards=[0])
-    db = database.open(path)
+    db = query.open(path)
     assert db.query("lp >= 0").sizes["circuit"] == 20
     assert db.states([3]).sizes["circuit"] == 1 and db.circuits.lp.values.size == 20
 
@@ -121,8 +121,33 @@ def test_sql_must_be_text(db):
 
 
 def test_threads_may_ask_at_once(pristine):
-    db = database.open(pristine[0])
+    db = query.open(pristine[0])
     slow = "select count(*) as n from circuits a, circuits b, circuits c, circuits d"
     with ThreadPoolExecutor(4) as pool:
         counts = list(pool.map(lambda _: db.sql(slow)["n"][0].as_py(), range(12)))
     assert counts == [48**4] * 12
+
+
+PART = "features/part-000001.parquet"
+
+
+@pytest.mark.parametrize("begin, end", [(-4, None), (4, 3000)], ids=["footer", "pages"])
+def test_a_damaged_part_is_not_called_a_mistake_in_sql(database, begin, end):
+    path, _ = database
+    data = bytearray((path / PART).read_bytes())
+    data[begin:end] = b"\xff" * len(data[begin:end])
+    (path / PART).write_bytes(data)
+    db = query.open(path)
+    for ask in (lambda: db.query("lp >= 0"), lambda: db.sql("select * from circuits")):
+        with pytest.raises(DatabaseError, match="cannot be read: `pyloric-db verify` says") as said:
+            ask()
+        assert "SQL" not in str(said.value)
+        assert PART in str(said.value) or begin == 4  # DuckDB does not always say which
+
+
+def test_a_part_that_went_missing_is_named(database):
+    path, _ = database
+    db = query.open(path)
+    (path / PART).unlink()
+    with pytest.raises(DatabaseError, match=f"{PART} of .* cannot be read"):
+        db.sql("select * from circuits")
