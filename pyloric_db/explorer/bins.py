@@ -1,4 +1,7 @@
-"""Columns as small integers: what the explorer keeps in memory, one byte a row and column."""
+"""Columns as small integers: what the explorer keeps in memory, one byte a row and column.
+
+Two bytes where an axis has more than 254 cells.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from pyloric_db.errors import QueryError, nearest
-from pyloric_db.query.database import Database, open
+from pyloric_db.query.database import Database
 from pyloric_db.vocabulary import Column, label
 
 Edges = npt.NDArray[np.float64]
-Codes = npt.NDArray[np.uint8]
+Codes = npt.NDArray[np.unsignedinteger[Any]]
 
 BINS = 50
 #: A column with at most so many different values has a bin for each.
@@ -54,11 +57,14 @@ class Binned:
 
 
 class Bins:
-    """The binned columns of a database, each read when first asked for, shared by all pages."""
+    """The binned columns of a database, each read when first asked for, shared by all pages.
+
+    All are of the circuits that were there when it was opened, whatever a build adds meanwhile.
+    """
 
     def __init__(self, db: Database) -> None:
-        self.path = db.path
         self.rows = len(db)
+        self._table = db._table
         self._columns = {c.name: c for c in db.manifest.columns}
         self._axes = {a.name: a for a in db.manifest.axes or ()}
         self._kept: dict[str, Binned] = {}
@@ -85,9 +91,8 @@ class Bins:
             raise QueryError(f"there is no column {name!r} to show{nearest(name, self.choices)}")
         with self._lock:
             if name not in self._kept:
-                # opened anew each time: what it reads is let go, and one byte a row is kept
-                values = open(self.path).circuits
-                self._kept[name] = self._bin(name, lambda n: values[n].values)
+                # not through `Database.circuits`, which would keep what it reads
+                self._kept[name] = self._bin(name, self._table.read)
             return self._kept[name]
 
     def _bin(self, name: str, read: Callable[[str], npt.NDArray[Any]]) -> Binned:
@@ -99,10 +104,11 @@ class Bins:
             return _binned(name, title, read(name), _around(len(texts)), texts)
         if column.kind == "category":
             values = read(name)
-            codes = np.full(len(values), len(column.categories), np.uint8)
+            n = len(column.categories)
+            codes = np.full(len(values), n, code_type(n))
             for place, category in enumerate(column.categories):
                 codes[values == category] = place
-            edges = _around(len(column.categories))
+            edges = _around(n)
             return _counted(name, column.long_name, codes, edges, column.categories)
         return _numbers(column, read(name))
 
@@ -110,10 +116,11 @@ class Bins:
 def _rhythm(present: set[str], read: Callable[[str], npt.NDArray[Any]]) -> Binned:
     """Each circuit's strictest label; a failed run has none and is no silent circuit."""
     labels = [n for n in ("pyloric", "pyloric_like", "periodic") if n in present]
-    codes = np.full(len(read(labels[0])), len(labels), np.uint8)
+    status = read("status")
+    codes = np.full(len(status), len(labels), np.uint8)
     for place in range(len(labels) - 1, -1, -1):
         codes[read(labels[place])] = place
-    codes[read("status") != "ok"] = len(labels) + 1
+    codes[status != "ok"] = len(labels) + 1
     words = {"pyloric": "pyloric", "pyloric_like": "pyloric-like", "periodic": "periodic"}
     names = (*(words[n] for n in labels), "other", "failed")
     return _counted(RHYTHM, "rhythm", codes, _around(len(names)), names)
@@ -140,6 +147,11 @@ def _numbers(column: Column, values: npt.NDArray[Any]) -> Binned:
     return _binned(column.name, title, values, edges, ())
 
 
+def code_type(n: int) -> np.dtype[np.unsignedinteger[Any]]:
+    """What holds the codes of n bins, the one for no value and the one for rows left out."""
+    return np.min_scalar_type(n + 1)
+
+
 def _around(n: int) -> Edges:
     """Ends of the bins around 0, 1, ... n - 1."""
     edges: Edges = np.arange(n + 1, dtype=np.float64) - 0.5
@@ -155,7 +167,7 @@ def _binned(
 ) -> Binned:
     """Values by evenly spaced edges; the first and the last bin take in what lies beyond."""
     n = len(edges) - 1
-    codes = np.empty(len(values), np.uint8)
+    codes = np.empty(len(values), code_type(n))
     scale = n / (edges[-1] - edges[0])
     for start in range(0, len(values), 1 << 20):
         part = values[start : start + (1 << 20)].astype(np.float64)

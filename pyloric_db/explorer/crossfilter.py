@@ -122,7 +122,7 @@ class CrossFilter:
         fails = np.zeros(self._n_rows(), np.uint8)
         for outside in standing.values():
             fails += outside
-        nowhere = np.uint8(active.n + 1)
+        nowhere = active.codes.dtype.type(active.n + 1)
         wholly = np.where(fails == 0, active.codes, nowhere) if standing else active.codes
         self._tables = {}
         for view, columns in views.items():

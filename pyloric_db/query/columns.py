@@ -40,7 +40,7 @@ class Columns:
             DatabaseError: a part file is damaged.
         """
         if name not in self._loaded:
-            values = self._read(self.manifest.column(name))
+            values = self.read(name)
             values.flags.writeable = False  # everybody shares it
             self._loaded[name] = values
         return self._loaded[name]
@@ -62,15 +62,19 @@ class Columns:
                 values[here] = numpy_column(column, table[name])[place[here]]
         return found
 
-    def _read(self, column: Column) -> Array:
-        """A column of all parts; several are read at a time, and each goes where it belongs."""
+    def read(self, name: str) -> Array:
+        """As `load`, but nothing is kept.
+
+        Several parts are read at a time, and each goes where it belongs.
+        """
+        column = self.manifest.column(name)
         values = np.empty(self.n_rows, dtype_of(column))
         end = 0
         with ThreadPoolExecutor(READERS) as pool:
-            for part in pool.map(lambda p: self._table(p, [column.name]), self.parts):
+            for part in pool.map(lambda p: self._table(p, [name]), self.parts):
                 begin, end = end, end + part.num_rows
                 if end <= self.n_rows:
-                    values[begin:end] = numpy_column(column, part[column.name])
+                    values[begin:end] = numpy_column(column, part[name])
         if end != self.n_rows:
             raise DatabaseError(
                 f"{self.files} holds {end:,} rows of features, but its "

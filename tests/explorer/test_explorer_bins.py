@@ -5,6 +5,9 @@ import synthetic
 import pyloric_db
 from pyloric_db.errors import QueryError
 from pyloric_db.explorer.bins import RHYTHM, Bins
+from pyloric_db.explorer.crossfilter import CrossFilter
+from pyloric_db.store.ledger import Ledger
+from pyloric_db.store.lock import build_lock
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +102,31 @@ def test_columns_without_any_value(tmp_path):
     assert nothing.missing == 5 and nothing.whole.sum() == 0
     same = _numbers(column, np.full(5, 3.0, np.float32))
     assert same.names == ("3",) and same.whole.tolist() == [5]
+
+
+def test_all_columns_are_of_the_same_circuits_while_a_build_goes_on(tmp_path):
+    manifest = synthetic.build(tmp_path / "db", shards=[0])
+    bins = Bins(pyloric_db.open(tmp_path / "db"))
+    before = bins.load("period_ms")
+    with build_lock(tmp_path / "db"):
+        Ledger(tmp_path / "db").record(synthetic.write(tmp_path / "db", manifest, 1))
+    columns = [before, *(bins.load(n) for n in ("lp", "activity_lp", RHYTHM))]
+    assert {len(c.codes) for c in columns} == {bins.rows} == {20}
+    CrossFilter(columns, (columns[0], columns[1])).brush("lp", (0, 1))
+
+
+@pytest.mark.parametrize("n", [254, 255, 300])
+def test_an_axis_of_many_cells(tmp_path, n):
+    axes = (synthetic.cell_axis("abpd", 2), synthetic.cell_axis("lp", n))
+    synthetic.build(tmp_path / "db", synthetic.make_manifest(axes, 2 * n, 600, 5))
+    bins = Bins(pyloric_db.open(tmp_path / "db"))
+    lp, abpd = bins.load("lp"), bins.load("abpd")
+    assert lp.whole.tolist() == [2] * n and lp.missing == 0
+    cross = CrossFilter([lp, abpd], (lp, abpd))
+    cross.brush("abpd", (0, 1))
+    linked = cross.brush("lp", (n - 2, n))
+    assert linked.selected == 2 and linked.histograms["abpd"].tolist() == [2, 2]
+    assert cross.brush("abpd", None).histograms["lp"].tolist() == [2] * n
 
 
 def _built(tmp_path):
