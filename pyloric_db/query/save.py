@@ -57,8 +57,10 @@ def save_rows(rows: "xr.Dataset", path: str | Path, file_format: str | None = No
             pq.write_table(arrow_table(rows), path, compression="zstd")
         elif chosen == "csv":
             path.write_bytes(csv_bytes(arrow_table(rows)))
-            text = json.dumps(_csv_metadata(rows, path.name), indent=2) + "\n"
-            _beside(path).write_text(text)
+            file = path.resolve()
+            if file.is_file():  # and no pipe or terminal
+                text = json.dumps(_csv_metadata(rows, file.name), indent=2) + "\n"
+                _beside(file).write_text(text)
         elif chosen == "netcdf":
             rows.to_netcdf(path, engine=_netcdf_engine(), mode="w")
         else:
@@ -180,7 +182,7 @@ def _from_csv(path: Path) -> "xr.Dataset":
     import pyarrow as pa
     import pyarrow.csv
 
-    described = json.loads(_beside(path).read_text())
+    described = json.loads(_beside(path.resolve()).read_text())
     columns = described["tableSchema"]["columns"]
     types = {c["name"]: _arrow_type(c["datatype"]["format"]) for c in columns}
     options = pyarrow.csv.ConvertOptions(column_types=types, strings_can_be_null=True)
