@@ -38,6 +38,18 @@ def split_names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
+def names_in(text: str, option: str) -> list[str]:
+    """The same of an option that must name something.
+
+    Raises:
+        ConfigError: it names nothing.
+    """
+    names = split_names(text)
+    if not names:
+        raise ConfigError(f"{option} names nothing")
+    return names
+
+
 def complain(sentence: str) -> None:
     say(f"pyloric-db: {sentence}", err, style="red")
 

@@ -11,7 +11,7 @@ import typer
 from rich.progress import MofNCompleteColumn
 
 import pyloric_db
-from pyloric_db.cli.console import DB, check_output, progress_bar, say, split_names
+from pyloric_db.cli.console import DB, check_output, names_in, progress_bar, say
 from pyloric_db.cli.simulating import simulate_on
 from pyloric_db.errors import ConfigError
 
@@ -72,11 +72,12 @@ def plot(
     check_suffix(target)
     opened = pyloric_db.open(db)
     check_output(target, db)
-    names = None if columns is None else _names(columns, "--columns")
+    subset = "pyloric" if where is None else where
+    names = None if columns is None else names_in(columns, "--columns")
     if kind is Kind.rhythm:
         from pyloric_db.plot.rhythm import rhythm_figure
 
-        figure = rhythm_figure(opened, where or "pyloric")
+        figure = rhythm_figure(opened, subset)
     elif kind is Kind.histograms:
         from pyloric_db.plot.histograms import histograms_figure
 
@@ -84,23 +85,16 @@ def plot(
     elif kind is Kind.marginals:
         from pyloric_db.plot.marginals import marginals_figure
 
-        figure = marginals_figure(opened, where or "pyloric")
+        figure = marginals_figure(opened, subset)
     else:
         from pyloric_db.plot.stacking import stack_figure
 
         if names is not None and len(names) != 1:
             raise ConfigError(f"a stack shows one column, not {len(names)}")
-        stacked = None if axes is None else _names(axes, "--axes")
+        stacked = None if axes is None else names_in(axes, "--axes")
         figure = stack_figure(opened, names[0] if names else "pyloric", stacked)
     save(figure, target)
     say(f"wrote {target}")
-
-
-def _names(text: str, option: str) -> list[str]:
-    names = split_names(text)
-    if not names:
-        raise ConfigError(f"{option} names nothing")
-    return names
 
 
 def report(

@@ -59,7 +59,8 @@ def stack(db: Database, column: str = "pyloric", axes: Sequence[str] | None = No
             which the feature depends most, as long as 5 circuits remain per pixel.
 
     Raises:
-        QueryError: the circuits are no grid, a name is unknown, or the column holds text.
+        QueryError: the circuits are no grid, a name is unknown or there twice, or the column
+            holds text.
     """
     manifest = db.manifest
     if manifest.axes is None or manifest.grid_size is None:
@@ -74,6 +75,8 @@ def stack(db: Database, column: str = "pyloric", axes: Sequence[str] | None = No
                 f"the grid has no axis {name!r}{nearest(name, names)}: "
                 f"it is one of {', '.join(names)}"
             )
+    if axes is not None and (twice := [name for name in axes if axes.count(name) > 1]):
+        raise QueryError(f"axis {twice[0]!r} is named twice")
     varying = [i for i, n in enumerate(sizes) if n > 1]
     if axes is not None:
         chosen = [i for i in varying if names[i] in axes]

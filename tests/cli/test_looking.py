@@ -48,7 +48,11 @@ def test_plot_as_a_vector_figure(inside, figures_db, tmp_path):
         (["histograms", "--columns", "status"], "status holds text"),
         (["marginals", "--where", "circuit_id < 0"], "no circuit of the 48 satisfies"),
         (["marginals", "--where", "pyloric;"], "not an expression"),
+        (["stack", "--axes", "lp,abpd,lp"], "axis 'lp' is named twice"),
+        (["rhythm", "--where", ""], "the query is empty"),
+        (["marginals", "--where", ""], "the query is empty"),
         (["rhythm", "-o", "x.txt"], "x.txt must end in one of .png, .svg and .pdf"),
+        (["rhythm", "-o", "x.jpg"], "x.jpg must end in one of .png, .svg and .pdf"),
         (["rhythm", "--where", "circuit_id >= 0", "-o", "no/x.png"], "cannot be written"),
     ],
 )
