@@ -14,6 +14,7 @@ import pytest
 
 import pyloric_db as pyl
 from pyloric_db.pipeline.recipe import packaged_recipes
+from pyloric_db.query.save import load_rows
 
 
 def refused(done, *expected):
@@ -286,6 +287,14 @@ def test_query_with_order_and_limit(inside, named_db):
     assert done.stdout.split() == ['"circuit_id"', "7", "5"]
 
 
+def test_query_ordered_by_several_columns(inside, named_db):
+    done = inside(
+        "query", named_db, "circuit_id < 8", "--order-by", "gsyn_ab_lp_nS, -circuit_id",
+        "--columns", "circuit_id", "--format", "csv",
+    )  # fmt: skip
+    assert done.stdout.split()[1:] == ["6", "4", "2", "0", "7", "5", "3", "1"]
+
+
 def test_query_as_a_table(cli, named_db):
     shown = cli("query", named_db, "circuit_id >= 0")
     assert shown.returncode == 0 and "first 20" in shown.stderr
@@ -293,6 +302,12 @@ def test_query_as_a_table(cli, named_db):
     assert len(lines) == 21 and lines[0].split()[:2] == ["circuit_id", "netcode"]
     assert lines[2].split()[:2] == ["1", "0001000000"]
     assert len(cli("query", named_db, "circuit_id >= 0", "--limit", 24).stdout.splitlines()) == 25
+
+
+def test_a_table_that_was_not_cut_does_not_say_so(inside, named_db):
+    for arguments in (["circuit_id >= 0", "--limit", 20], ["circuit_id < 20"]):
+        shown = inside("query", named_db, *arguments)
+        assert len(shown.stdout.splitlines()) == 21 and shown.stderr == ""
 
 
 def test_query_into_files(inside, named_db, tmp_path):
@@ -305,6 +320,27 @@ def test_query_into_files(inside, named_db, tmp_path):
     assert set(table.column_names) == {c.name for c in db.manifest.columns}
     inside("query", named_db, EXPR, "--format", "csv", "-o", tmp_path / "x.csv")
     assert len((tmp_path / "x.csv").read_text().splitlines()) == 1 + len(ANSWER)
+
+
+def test_the_suffix_of_a_file_says_its_format_unless_another_is_named(inside, named_db, tmp_path):
+    def written(name, *arguments):
+        done = inside("query", named_db, EXPR, "-o", tmp_path / name, *arguments)
+        assert done.returncode == 0 and done.stdout == "", done.stderr
+        return tmp_path / name
+
+    for name in ("x.parquet", "X.CSV", "x.zarr"):
+        assert load_rows(written(name)).circuit_id.values.tolist() == ANSWER
+    assert [r["circuit_id"] for r in json.loads(written("x.json").read_text())] == ANSWER
+    assert written("x.txt").read_text().split()[:2] == ["circuit_id", "netcode"]
+    assert written("y.parquet", "--format", "csv").read_text().startswith('"circuit_id"')
+
+
+def test_csv_into_a_pipe_leaves_nothing_beside_it(cli, named_db, tmp_path):
+    (tmp_path / "out.csv").symlink_to("/dev/stdout")
+    done = cli("query", named_db, EXPR, "-o", tmp_path / "out.csv")
+    assert done.returncode == 0 and len(done.stdout.splitlines()) == 1 + len(ANSWER)
+    assert [p.name for p in tmp_path.iterdir()] == ["out.csv"]
+    assert not Path("/dev/stdout-metadata.json").exists()
 
 
 def test_a_table_can_be_piped_into_nothing(named_db):
@@ -328,7 +364,11 @@ def test_a_table_can_be_piped_into_nothing(named_db):
         (["pyloric", "--limit", "-1"], "limit must be a whole number from 0, not -1"),
         (["pyloric", "--format", "xml"], "--format must be one of table, csv.*'xml'"),
         (["pyloric", "--format", "parquet"], "needs a file"),
-        (["pyloric", "-o", "no/where"], "cannot be written"),
+        (["pyloric", "-o", "no/where.txt"], "cannot be written"),
+        (["pyloric", "-o", "near.xls"], "near.xls must end in one of .txt, .csv.*or --format"),
+        (["pyloric", "-o", "near"], "near must end in one of .txt, .csv.*or --format"),
+        (["pyloric", "--columns", ""], "--columns names nothing"),
+        (["pyloric", "--order-by", " ,"], "--order-by names nothing"),
         (["pyloric", "--format", "parquet", "-o", "no/where"], "cannot be written"),
     ],
 )

@@ -14,10 +14,10 @@ from pyloric_db.cli.console import (
     Json,
     check_output,
     err,
+    names_in,
     out,
     rows_table,
     say,
-    split_names,
     table_of,
     write_text,
 )
@@ -28,49 +28,85 @@ if TYPE_CHECKING:
     from pyloric_db.query.database import Database
 
 
+#: Rows of a table on the screen, unless a limit is given.
+_ON_SCREEN = 20
+
+
 def query(
     db: DB,
     expr: Annotated[
         str, typer.Argument(metavar="EXPR", help="Such as 'pyloric and period_ms > 1200'.")
     ],
     columns: Annotated[str | None, typer.Option(help="Names, separated by commas.")] = None,
-    order_by: Annotated[str | None, typer.Option(help="A column; '-name' for descending.")] = None,
+    order_by: Annotated[
+        str | None, typer.Option(help="Columns, separated by commas; '-name' for descending.")
+    ] = None,
     limit: Annotated[int | None, typer.Option(help="At most N circuits.")] = None,
     file_format: Annotated[
-        str, typer.Option("--format", help="table, csv, json, parquet, netcdf or zarr.")
-    ] = "table",
+        str | None,
+        typer.Option(
+            "--format",
+            help="table, csv, json, parquet, netcdf or zarr. By default what the suffix of -o says "
+            "(.txt, .csv, .json, .parquet, .nc or .zarr), or a table.",
+        ),
+    ] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="File to write.")] = None,
 ) -> None:
     """Print the circuits for which an expression over the columns is true."""
-    formats = ("table", "csv", "json", "parquet", "netcdf", "zarr")
-    if file_format not in formats:
-        raise QueryError(f"--format must be one of {', '.join(formats)}, not {file_format!r}")
-    if file_format in formats[3:] and output is None:
-        raise QueryError(f"--format {file_format} needs a file: -o FILE")
-    names = None if columns is None else split_names(columns)
-    shown = 20 if file_format == "table" and limit is None and output is None else limit
+    chosen = _format(file_format, output)
+    names = None if columns is None else names_in(columns, "--columns")
+    order = None if order_by is None else names_in(order_by, "--order-by")
+    # a table on the screen is cut short; one row more says whether it was
+    cut = chosen == "table" and limit is None and output is None
     opened = pyloric_db.open(db)
     if output is not None:
         check_output(output, db)
-    found = opened.query(expr, columns=names, order_by=order_by, limit=shown)
-    if names is None and file_format == "table":
+    found = opened.query(
+        expr, columns=names, order_by=order, limit=_ON_SCREEN + 1 if cut else limit
+    )
+    cut = cut and found.sizes["circuit"] > _ON_SCREEN
+    if cut:
+        found = found.isel(circuit=slice(_ON_SCREEN))
+    if names is None and chosen == "table":
         wanted = (
             "netcode",
             *("period_ms", "duty_cycle_abpd", "duty_cycle_lp", "duty_cycle_py"),
             *("phase_start_lp", "phase_start_py", "pyloric_like", "pyloric", "status"),
         )
         names = [n for n in wanted if n in found]
-    order = list(dict.fromkeys(["circuit_id", *(names or [str(v) for v in found.data_vars])]))
-    if output is not None and file_format not in ("table", "json"):
+    shown = list(dict.fromkeys(["circuit_id", *(names or [str(v) for v in found.data_vars])]))
+    if output is not None and chosen not in ("table", "json"):
         from pyloric_db.query.save import save_rows
 
-        save_rows(found[[n for n in order if n != "circuit_id"]], output, file_format)
+        save_rows(found[[n for n in shown if n != "circuit_id"]], output, chosen)
     elif output is not None:
-        write_text(output, _formatted(found, order, file_format, wide=True))
+        write_text(output, _formatted(found, shown, chosen, wide=True))
     else:
-        sys.stdout.write(_formatted(found, order, file_format, wide=not sys.stdout.isatty()))
-    if file_format == "table" and shown == 20 and found.sizes["circuit"] == 20:
-        say("the first 20; --limit N shows more, --format csv all", err)
+        sys.stdout.write(_formatted(found, shown, chosen, wide=not sys.stdout.isatty()))
+    if cut:
+        say(f"the first {_ON_SCREEN}; --limit N shows more, --format csv all", err)
+
+
+def _format(file_format: str | None, output: Path | None) -> str:
+    """The format of an answer, from what was said or from the name of the file."""
+    from pyloric_db.query.save import SUFFIXES
+
+    suffixes = {"table": ".txt", "csv": ".csv", "json": ".json"} | SUFFIXES
+    if file_format is None:
+        if output is None:
+            return "table"
+        for name, suffix in suffixes.items():
+            if output.suffix.lower() == suffix:
+                return name
+        raise QueryError(
+            f"{output} must end in one of {', '.join(suffixes.values())}, or --format must say "
+            "what to write"
+        )
+    if file_format not in suffixes:
+        raise QueryError(f"--format must be one of {', '.join(suffixes)}, not {file_format!r}")
+    if output is None and file_format not in ("table", "csv", "json"):
+        raise QueryError(f"--format {file_format} needs a file: -o FILE")
+    return file_format
 
 
 def _formatted(found: Any, order: list[str], file_format: str, wide: bool) -> str:
