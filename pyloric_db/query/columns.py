@@ -152,6 +152,20 @@ def attributes(column: Column) -> dict[str, str]:
     return {"units": column.unit, "long_name": column.long_name}
 
 
+def names_of(names: str | Sequence[str]) -> list[str]:
+    """One name or several as a list.
+
+    Raises:
+        QueryError: it is neither.
+    """
+    if isinstance(names, str):
+        return [names]
+    try:
+        return list(names)
+    except TypeError as err:
+        raise QueryError(f"columns are given by their names, not as {names!r}") from err
+
+
 def check_names(manifest: Manifest, names: Sequence[str]) -> None:
     """Whether these are columns of the table.
 

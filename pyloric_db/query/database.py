@@ -11,7 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from pyloric_db.errors import DatabaseError, PyloricDBWarning, QueryError
-from pyloric_db.query.columns import Columns, attributes, check_names, dtype_of, numpy_column
+from pyloric_db.query.columns import (
+    Columns,
+    attributes,
+    check_names,
+    dtype_of,
+    names_of,
+    numpy_column,
+)
 from pyloric_db.query.expression import quote_name, to_sql
 from pyloric_db.query.rows import Rows
 from pyloric_db.store.cells import CELL_COLUMNS, read_cells
@@ -147,7 +154,7 @@ class Database:
         coords = {"circuit_id": variables.pop("circuit_id")}
         return xr.Dataset(variables, coords, {"name": self.manifest.name})
 
-    def cube(self, columns: Sequence[str] | None = None) -> "xr.Dataset":
+    def cube(self, columns: str | Sequence[str] | None = None) -> "xr.Dataset":
         """The circuits as a hypercube: one dim for each axis of the grid, with its values.
 
         Args:
@@ -163,7 +170,8 @@ class Database:
         """
         from pyloric_db.query.cube import make_cube
 
-        return make_cube(self._table, self._rows, columns)
+        names = None if columns is None else names_of(columns)
+        return make_cube(self._table, self._rows, names)
 
     def states(self, ids: npt.ArrayLike | None = None) -> "xr.Dataset":
         """Stored states: V (circuit, cell) mV, Ca (circuit, cell) uM, m, h and s.
@@ -255,7 +263,7 @@ class Database:
     def query(
         self,
         expr: str,
-        columns: Sequence[str] | None = None,
+        columns: str | Sequence[str] | None = None,
         order_by: str | Sequence[str] | None = None,
         limit: int | None = None,
     ) -> "xr.Dataset":
@@ -272,7 +280,7 @@ class Database:
         Raises:
             QueryError: the expression is not valid, or a column is unknown.
         """
-        names = [c.name for c in self.manifest.columns] if columns is None else _several(columns)
+        names = [c.name for c in self.manifest.columns] if columns is None else names_of(columns)
         check_names(self.manifest, names)
         names = list(dict.fromkeys(["circuit_id", *names]))
         order = f"ORDER BY {self._order(order_by)}"
@@ -501,7 +509,7 @@ class Database:
 
     def _order(self, order_by: str | Sequence[str] | None) -> str:
         terms = []
-        for term in _several(order_by or ()):
+        for term in () if order_by is None else names_of(order_by):
             name = str(term).removeprefix("-")
             check_names(self.manifest, [name])
             terms.append(f"{quote_name(name)} {'DESC' if term != name else 'ASC'} NULLS LAST")
@@ -521,7 +529,3 @@ class Database:
             )
         coords = {"circuit_id": variables.pop("circuit_id")}
         return xr.Dataset(variables, coords, {"name": self.manifest.name})
-
-
-def _several(names: str | Sequence[str]) -> list[str]:
-    return [names] if isinstance(names, str) else list(names)

@@ -6,6 +6,7 @@ no place for them: they stand in `FILE-metadata.json` beside it, as the W3C reco
 """
 
 import json
+import warnings
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -37,9 +38,10 @@ def save_rows(rows: "xr.Dataset", path: str | Path, file_format: str | None = No
         file_format: `parquet`, `csv`, `netcdf` or `zarr`; by the suffix if not said.
 
     Raises:
-        ConfigError: the format is none of these, the path cannot be written, or h5netcdf (the
-            extra `netcdf`) is missing.
+        ConfigError: these are no such rows, the format is none of these, the path cannot be
+            written, or h5netcdf (the extra `netcdf`) is missing.
     """
+    _check_rows(rows)
     path = Path(path)
     chosen = _format_of(path) if file_format is None else file_format
     if chosen not in SUFFIXES:
@@ -62,13 +64,37 @@ def save_rows(rows: "xr.Dataset", path: str | Path, file_format: str | None = No
                 text = json.dumps(_csv_metadata(rows, file.name), indent=2) + "\n"
                 _beside(file).write_text(text)
         elif chosen == "netcdf":
-            rows.to_netcdf(path, engine=_netcdf_engine(), mode="w")
+            _as_text(rows).to_netcdf(path, engine=_netcdf_engine(), mode="w")
         else:
             # a Zarr group does not keep the order of its arrays
-            ordered = rows.assign_attrs({_ORDER: list(map(str, rows.data_vars))})
-            ordered.to_zarr(path, mode="w-", zarr_format=3, consolidated=False)
+            ordered = _as_text(rows).assign_attrs({_ORDER: list(map(str, rows.data_vars))})
+            with warnings.catch_warnings():
+                # an extension of Zarr v3 that xarray asks for
+                warnings.filterwarnings("ignore", "Consolidated metadata is currently not part")
+                ordered.to_zarr(path, mode="w-", zarr_format=3, consolidated=True)
     except OSError as err:
         raise ConfigError(f"{path} cannot be written: {err.strerror or first_line(err)}") from err
+
+
+def _check_rows(rows: Any) -> None:
+    import xarray as xr
+
+    wanted = "what can be saved are rows as `query` or `nearest` returns them"
+    if not isinstance(rows, xr.Dataset):
+        raise ConfigError(f"{wanted}: an xarray Dataset, not {type(rows).__name__}")
+    for name in ("circuit_id", *map(str, rows.data_vars)):
+        if name not in rows.variables:
+            raise ConfigError(f"{wanted}: these have no {name}")
+        if rows[name].dims != (CIRCUIT,):
+            raise ConfigError(
+                f"{wanted}: {name} has the dimensions {rows[name].dims}, not {CIRCUIT} alone"
+            )
+
+
+def _as_text(rows: "xr.Dataset") -> "xr.Dataset":
+    """Rows whose text says that it is text: of no rows, objects would be taken for numbers."""
+    text = np.dtypes.StringDType()
+    return rows.assign({n: v.astype(text) for n, v in rows.items() if v.dtype.kind == "O"})
 
 
 def load_rows(path: str | Path) -> "xr.Dataset":

@@ -324,3 +324,16 @@ def test_questions_are_answered_in_a_notebook(pristine):
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
     nbclient.NotebookClient(notebook, timeout=60).execute()
     assert notebook.cells[0].outputs[0].text == f"{len(database.open(pristine[0]))}\n"
+
+
+def test_names_of_columns_are_one_text_or_several(db):
+    assert list(db.cube("pyloric").data_vars) == ["pyloric"]
+    assert list(db.query("True", columns="pyloric").data_vars) == ["pyloric"]
+    for ask in (
+        lambda: db.query("True", order_by=5),
+        lambda: db.query("True", order_by=0),
+        lambda: db.query("True", columns=5),
+        lambda: db.cube(5),
+    ):
+        with pytest.raises(QueryError, match="columns are given by their names, not as [05]"):
+            ask()

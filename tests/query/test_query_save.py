@@ -7,6 +7,7 @@ import pytest
 import synthetic
 import xarray as xr
 
+import pyloric_db
 from pyloric_db.errors import ConfigError, DatabaseError
 from pyloric_db.query import database
 from pyloric_db.query.save import SUFFIXES, load_rows, save_rows
@@ -30,6 +31,7 @@ def test_what_was_saved_is_what_is_loaded(db, tmp_path, suffix, expr):
     save_rows(rows, tmp_path / f"rows{suffix}")
     loaded = load_rows(tmp_path / f"rows{suffix}")
     assert loaded.identical(rows) and list(loaded.data_vars) == list(rows.data_vars)
+    assert {n: v.dtype for n, v in loaded.items()} == {n: v.dtype for n, v in rows.items()}
 
 
 def test_units_are_where_each_format_has_them(db, tmp_path):
@@ -41,7 +43,7 @@ def test_units_are_where_each_format_has_them(db, tmp_path):
     field = pq.read_schema(files["parquet"]).field("period_ms")
     assert field.metadata[b"units"] == b"ms"
     assert xr.open_dataset(files["netcdf"], engine="h5netcdf").period_ms.attrs["units"] == "ms"
-    assert xr.open_zarr(files["zarr"], consolidated=False).period_ms.attrs["units"] == "ms"
+    assert xr.open_zarr(files["zarr"]).period_ms.attrs["units"] == "ms"  # without a warning
     beside = json.loads((tmp_path / "rows.csv-metadata.json").read_text())
     (column,) = (c for c in beside["tableSchema"]["columns"] if c["name"] == "period_ms")
     assert column["qudt:unit"] == "ms" and beside["url"] == "rows.csv"
@@ -72,6 +74,21 @@ def test_bad_places(db, tmp_path):
         with pytest.raises(ConfigError, match="exists already|is a directory"):
             save_rows(rows, tmp_path / name)
         assert (tmp_path / name / "thesis.txt").read_text() == "mine"
+
+
+def test_what_is_no_rows_of_circuits(db, tmp_path):
+    rows = db.query("pyloric", columns=["period_ms"])
+    rhythm = pyloric_db.features_from_spikes([[[100.0, 200.0, 1100.0, 1200.0]] * 3])
+    for wrong, message in (
+        (rows.to_dataframe(), "an xarray Dataset, not DataFrame"),
+        (None, "not NoneType"),
+        (rhythm, "these have no circuit_id"),
+        (db.states([3]), r"V has the dimensions \('circuit', 'cell'\)"),
+    ):
+        for name in ("x.parquet", "x.csv", "x.zarr"):
+            with pytest.raises(ConfigError, match=f"what can be saved are rows .*: .*{message}"):
+                save_rows(wrong, tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_files_that_are_none_of_ours(db, tmp_path):
