@@ -181,12 +181,13 @@ def stack_figure(
         height_ratios=(8, 0.35 * len(laid.x) + 0.05),
     )  # fmt: skip
     ax = figure.add_subplot(grid[0, 1])
-    _draw_image(figure, ax, laid, figure.add_subplot(grid[0, 2]))
+    drawn = _pooled(laid.image)
+    _draw_image(figure, ax, laid.column, drawn, figure.add_subplot(grid[0, 2]))
     _draw_strips(figure.add_subplot(grid[0, 0]), db, laid.y, laid.image.shape[0], upright=True)
     _draw_strips(figure.add_subplot(grid[1, 1]), db, laid.x, laid.image.shape[1], upright=False)
     pixel = "a pixel is one circuit"
-    if len(db) != db.manifest.grid_size or laid.per_pixel != 1:
-        pixel = f"mean of each pixel's circuits ({len(db):,} on {laid.image.size:,} pixels)"
+    if len(db) != db.manifest.grid_size or drawn.size < len(db):
+        pixel = f"mean of each pixel's circuits ({len(db):,} on {drawn.size:,} pixels)"
     ax.set_title(f"{laid.column.long_name}: {pixel}; hatched: no value", fontsize=10)
     words = (
         "strips: each axis of the grid, outermost outside, from its first value (light) to its "
@@ -196,7 +197,13 @@ def stack_figure(
     return figure
 
 
-def _draw_image(figure: "Figure", ax: "Axes", laid: Stack, scale: "Axes") -> None:
+def _draw_image(
+    figure: "Figure",
+    ax: "Axes",
+    column: Column,
+    image: npt.NDArray[np.float32],
+    scale: "Axes",
+) -> None:
     import matplotlib
     from matplotlib.colors import LinearSegmentedColormap
 
@@ -205,9 +212,9 @@ def _draw_image(figure: "Figure", ax: "Axes", laid: Stack, scale: "Axes") -> Non
     colours = LinearSegmentedColormap.from_list("stack", viridis)
     ax.set_facecolor("white")
     ax.patch.set(hatch="////", edgecolor="0.75")
-    flag = laid.column.kind == "bool"
+    flag = column.kind == "bool"
     drawn = ax.imshow(
-        np.ma.masked_invalid(_pooled(laid.image)),
+        np.ma.masked_invalid(image),
         cmap=colours,
         aspect="auto",
         interpolation="nearest",
@@ -217,7 +224,7 @@ def _draw_image(figure: "Figure", ax: "Axes", laid: Stack, scale: "Axes") -> Non
     ax.set_yticks([])
     figure.colorbar(
         drawn, cax=scale,
-        label=f"share of circuits: {laid.column.long_name}" if flag else axis_title(laid.column),
+        label=f"share of circuits: {column.long_name}" if flag else axis_title(column),
     )  # fmt: skip
 
 

@@ -118,3 +118,14 @@ def test_circuits_that_are_no_grid(tmp_path):
     synthetic.build(tmp_path / "db", manifest)
     with pytest.raises(QueryError, match="no grid"):
         stack(pyloric_db.open(tmp_path / "db"))
+
+
+def test_the_title_says_what_a_pixel_is(db, part, monkeypatch):
+    def title(*arguments):
+        return stack_figure(*arguments).axes[0].get_title()
+
+    assert "a pixel is one circuit;" in title(db, "period_ms")
+    assert "each pixel's circuits (48 on 6 pixels)" in title(db, "period_ms", ["abpd", "lp"])
+    assert "each pixel's circuits (20 on " in title(part, "period_ms")
+    monkeypatch.setattr("pyloric_db.plot.stacking.MOST_DRAWN", 4)
+    assert "each pixel's circuits (48 on 12 pixels)" in title(db, "period_ms")
