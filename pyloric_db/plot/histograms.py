@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pyloric_db.plot.canvas import SUBSET, WHOLE, axis_title, new_figure
-from pyloric_db.plot.tallies import Tally, count, extent, histogram, number_columns
+from pyloric_db.plot.tallies import Tally, count, extent, histogram, number_columns, percentiles
 from pyloric_db.query.database import Database
 from pyloric_db.vocabulary import CRITERIA, PUBLISHED, Column
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-BINS = 40
+BINS = 60
 
 
 def histograms_figure(
@@ -23,10 +23,11 @@ def histograms_figure(
 ) -> "Figure":
     """One histogram per feature; a subset is drawn in front of all circuits.
 
-    The features of the published criteria are drawn over mean ± 5 SD (from 0 on, unless they are
-    gaps), with the accepted range, mean ± 2 SD, behind (Prinz, Bucher & Marder 2004, Nat Neurosci
-    7:1345, table 1); what lies further out is said in a number. Other columns are drawn from
-    their lowest to their highest value. Circuits without the feature are left out.
+    The features of the published criteria are drawn from the 1st to the 99th percentile of all
+    circuits and at least over the published mean ± 3 SD (from 0 on, unless they are gaps), with the
+    accepted range, mean ± 2 SD, behind (Prinz, Bucher & Marder 2004, Nat Neurosci 7:1345,
+    table 1). Other columns are drawn from their lowest to their highest value. A panel says how
+    many of all circuits lie beyond its axis, and how many are without the feature.
 
     Args:
         columns: names; the fifteen of the criteria if not said.
@@ -62,9 +63,11 @@ def histograms_figure(
 def _edges(db: Database, column: Column) -> npt.NDArray[np.float64]:
     criterion = PUBLISHED.get(column.name)
     if criterion:
-        low, high = (criterion.mean + k * criterion.sd for k in (-5, 5))
+        low, high = (criterion.mean + k * criterion.sd for k in (-3, 3))
         # durations and phases begin at 0, gaps may be negative
-        return np.linspace(low if "gap" in column.name else max(low, 0.0), high, BINS + 1)
+        low = low if "gap" in column.name else max(low, 0.0)
+        common = percentiles(db, column) or (low, high)
+        return np.linspace(min(low, common[0]), max(high, common[1]), BINS + 1)
     low, high = extent(db, column)
     return np.linspace(low, high if high > low else low + 1, BINS + 1)
 
@@ -89,8 +92,6 @@ def _draw(ax: "Axes", column: Column, tally: Tally, has_subset: bool) -> None:
     ax.set_xlabel(axis_title(column), fontsize=8)
     ax.tick_params(labelsize=7)
     ax.locator_params(axis="y", nbins=3)
-    if tally.outside:
-        ax.text(
-            0.98, 0.95, f"{tally.outside:,} outside", transform=ax.transAxes, fontsize=6.5,
-            ha="right", va="top",
-        )  # fmt: skip
+    words = [f"{tally.beyond:,} beyond the axis"] if tally.beyond else []
+    words += [f"{tally.missing:,} without"] if tally.missing else []
+    ax.set_title(", ".join(words), loc="right", fontsize=6.5, pad=2)

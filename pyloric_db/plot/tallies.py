@@ -19,14 +19,16 @@ Counts = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Tally:
-    """Circuits per bin, of all and of a subset; `outside` of the range and `missing` in all.
+    """Circuits per bin, of all and of a subset.
+
+    `beyond` are those of all whose value lies beyond the bins, `missing` those without one.
 
     `edges` are the bins' ends; for values of a grid, which have no width, they are None.
     """
 
     whole: Counts
     subset: Counts
-    outside: int
+    beyond: int
     missing: int
     edges: npt.NDArray[np.float64] | None = None
 
@@ -78,6 +80,13 @@ def extent(db: Database, column: Column) -> tuple[float, float]:
     return (0.0, 1.0) if low is None else (float(low), float(high))
 
 
+def percentiles(db: Database, column: Column) -> tuple[float, float] | None:
+    """The 1st and the 99th percentile of a column; None where it has no value."""
+    text = f"SELECT quantile_disc({number(column)}, [0.01, 0.99]) FROM circuits"
+    found = rows(db, text)[0][0]
+    return None if found is None else (float(found[0]), float(found[1]))
+
+
 def histogram(
     db: Database,
     column: Column,
@@ -93,12 +102,12 @@ def histogram(
     n = len(edges) - 1
     value = number(column)
     low, high = float(edges[0]), float(edges[-1])
-    outside = f"{value} < {low!r} OR {value} > {high!r}"
+    beyond = f"{value} < {low!r} OR {value} > {high!r}"
     if log:
         value, low, high = f"log10({value})", math.log10(low), math.log10(high)
     place = f"CAST(floor(({value} - {low!r}) / {(high - low) / n!r}) AS BIGINT)"
     place = (
-        f"CASE WHEN {quote_name(column.name)} IS NULL THEN -2 WHEN {outside} THEN -1 "
+        f"CASE WHEN {quote_name(column.name)} IS NULL THEN -2 WHEN {beyond} THEN -1 "
         f"ELSE greatest(0, least({place}, {n - 1})) END"
     )
     return _tally(db, place, where, n, edges)
@@ -119,7 +128,7 @@ def grid_index(sizes: Sequence[int], axis: int) -> str:
 def _tally(
     db: Database, place: str, where: str | None, n: int, edges: npt.NDArray[np.float64] | None
 ) -> Tally:
-    """Counts per place from 0 to n - 1; -1 is outside and -2 missing."""
+    """Counts per place from 0 to n - 1; -1 is beyond them and -2 missing."""
     whole, subset = np.zeros(n, np.int64), np.zeros(n, np.int64)
     apart = {-2: 0, -1: 0}
     for at, both, chosen in rows(
