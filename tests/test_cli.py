@@ -398,6 +398,7 @@ def test_show_by_id_and_by_netcode(cli, named_db):
     assert found["gsyn_nS"]["ab_lp"] == 30 and found["gsyn_nS"]["py_lp"] == 0
     assert cli("show", named_db, "1013111220", "--json").stdout == by_id.stdout
     shown = cli("show", named_db, 15).stdout
+    assert re.search(r"abpd +1 \(AB/PD 2\) *\nlp +0 \(LP 1\) *\npy +1 \(PY 2\)", shown), shown
     assert "1013111220" in shown and "gbar (mS/cm2)" in shown and "spike_rate_abpd_Hz" in shown
 
 

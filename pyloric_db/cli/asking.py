@@ -183,9 +183,12 @@ def show(db: DB, circuit_id: Id, as_json: Json = False) -> None:
             table.add_row(str(synapse), f"{float(parameters.gsyn.sel(synapse=synapse)):g}")
         out.print(table)
     table = table_of("feature", "value", "unit")
+    cells = {a.name: a.labels for a in opened.manifest.axes or () if a.kind == "cell"}
     for name, value in values.items():
         unit = row[name].attrs.get("units", "1")
         shown = "" if value is None else f"{value:.5g}" if isinstance(value, float) else str(value)
+        if name in cells:
+            shown += f" ({cells[name][value]})"
         table.add_row(name, shown, "" if unit == "1" else unit)
     out.print(table)
 

@@ -11,10 +11,14 @@ period_ms)` does. A division by zero is null too.
 
 Numbers are compared with a float32 column in float32, so that `gsyn_ab_lp_nS == 0.1` finds the
 rows written from 0.1. Other arithmetic is in float64.
+
+A grid's axis of cells holds indices, which count from 0, and can be compared with the names of its
+cells: `lp == 'LP 3'` is `lp == 2`.
 """
 
 import ast
 import math
+import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,6 +38,24 @@ _ARITHMETIC = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/"}
 _COMPARE = {
     ast.Eq: "=", ast.NotEq: "<>", ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=",
 }  # fmt: skip
+_ALLOWED = (
+    "allowed are columns, numbers, text in quotes, comparisons, in, and, or, not, + - * / and "
+    "isnull(...)"
+)
+#: Slips of those who know other languages, looked for outside of quotes, and what to write.
+_SLIPS = (
+    (
+        r"(?i)\bis\s+(not\s+)?null\b",
+        "null is asked for with isnull(...), the others with not isnull(...)",
+    ),
+    (
+        r"\b(AND|OR|NOT|IN)\b|&&|\|\||!(?!=)",
+        "and, or, not and in are written out, in small letters",
+    ),
+    (r"<>", "unequal is written !="),
+    (r"(?<![=<>!])=(?!=)", "equal is written =="),
+    (r"\b0\d", "a number has no 0 in front; a netcode is text, in quotes"),
+)
 _FLOAT_MAX = float(np.finfo(np.float32).max)
 
 
@@ -42,13 +64,15 @@ class _Part:
     """A translated part: its SQL, and what it is.
 
     `kind` is `condition`, `text`, `single` (a float32), `double` or `whole` (an integer
-    column). A literal keeps its value; a column itself, for its categories and its name.
+    column). A literal keeps its value; a column itself, for its categories and its name, and the
+    names of its cells where it is a grid's axis of cells.
     """
 
     sql: str
     kind: str
     literal: float | str | bool | None = None
     column: Column | None = None
+    cells: tuple[str, ...] = ()
 
     @property
     def is_number(self) -> bool:
@@ -79,7 +103,8 @@ def to_sql(expression: str, manifest: Manifest) -> str:
     try:
         tree = parsed(expression)
     except SyntaxError as err:
-        raise QueryError(f"the query {_quote(expression)} is not an expression: {err.msg}") from err
+        mistake = _mistake(expression.strip(), err)
+        raise QueryError(f"the query {_quote(expression)} is not an expression {mistake}") from err
     except (ValueError, MemoryError, RecursionError) as err:
         raise QueryError(f"the query {_quote(expression)} cannot be read") from err
     part = _Translator(manifest, expression.strip()).translate(tree, 0)
@@ -95,6 +120,21 @@ def parsed(expression: str) -> ast.expr:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Python's advice on `1 is 1`, `'\\d'` and the like
         return ast.parse(expression.strip(), mode="eval").body
+
+
+def _mistake(text: str, err: SyntaxError) -> str:
+    """Where a text stops being an expression, and what to write instead."""
+    begin = len(text)
+    if err.offset and err.offset > 0:  # else it is the end
+        lines = text.splitlines(keepends=True)
+        begin = sum(map(len, lines[: (err.lineno or 1) - 1])) + err.offset - 1
+    place = f"at {_quote(text[begin:])}" if text[begin:].strip() else "at its end"
+    bare = re.sub(r"'[^']*'|\"[^\"]*\"", "''", text)
+    for slip, hint in _SLIPS:
+        if re.search(slip, bare):
+            return f"{place}: {hint}"
+    known = "" if err.msg.startswith("invalid syntax") else f" ({err.msg})"
+    return f"{place}{known}: {_ALLOWED}"
 
 
 def quote_text(text: str) -> str:
@@ -153,10 +193,7 @@ class _Translator:
 
     def refuse(self, node: ast.AST) -> NoReturn:
         text = ast.get_source_segment(self.source, node) or self.source
-        raise QueryError(
-            f"a query may not contain {_quote(text)}: allowed are columns, numbers, text, "
-            "comparisons, in, and, or, not, + - * / and isnull(...)"
-        )
+        raise QueryError(f"a query may not contain {_quote(text)}: {_ALLOWED}")
 
     def constant(self, node: ast.Constant) -> _Part:
         value = node.value
@@ -173,11 +210,15 @@ class _Translator:
         self.refuse(node)
 
     def name(self, name: str) -> _Part:
+        if name.lower() in ("null", "nan") and name not in {c.name for c in self.manifest.columns}:
+            raise QueryError(f"{name} is not allowed in a query: write isnull(...)")
         check_names(self.manifest, [name])
         column = self.manifest.column(name)
         kinds = {"float32": "single", "float64": "double", "bool": "condition"}
         kinds |= {"string": "text", "category": "text"}
-        return _Part(quote_name(name), kinds.get(column.kind, "whole"), column=column)
+        axes = (a for a in self.manifest.axes or () if a.name == name and a.kind == "cell")
+        cells = next((a.labels for a in axes), ())
+        return _Part(quote_name(name), kinds.get(column.kind, "whole"), column=column, cells=cells)
 
     def join(self, word: str, parts: list[_Part]) -> _Part:
         return _condition("(" + f" {word} ".join(map(self.condition, parts)) + ")")
@@ -198,8 +239,8 @@ class _Translator:
                 if len(node.ops) > 1:
                     raise QueryError("'in' cannot be chained: put it in parentheses")
                 return self.member(left, right_node, isinstance(op, ast.NotIn), depth)
-            if type(op) not in _COMPARE:
-                self.refuse(node)
+            if isinstance(op, ast.Is | ast.IsNot):
+                raise QueryError("a query may not contain 'is': null is asked for with isnull(...)")
             right = self.translate(right_node, depth)
             conditions.append(_compared(_COMPARE[type(op)], left, right))
             left = right
@@ -274,11 +315,15 @@ def _folded(sign: str, a: float, b: float) -> _Part:
 
 
 def _compared(operator: str, left: _Part, right: _Part) -> str:
+    if operator in ("=", "<>"):  # the numbers of cells have no order
+        left, right = _as_index(left, right), _as_index(right, left)
     if left.is_number and right.is_number:
         a, b, _ = _in_common(left, right)
         return f"({a} {operator} {b})"
     if left.kind != right.kind:
-        raise QueryError(f"{left.describe()} cannot be compared with {right.describe()}")
+        raise QueryError(
+            f"{left.describe()} cannot be compared with {right.describe()}{_advice(left, right)}"
+        )
     if operator not in ("=", "<>"):
         raise QueryError(
             f"{left.describe()} and {right.describe()} can be compared with == and != only"
@@ -287,6 +332,27 @@ def _compared(operator: str, left: _Part, right: _Part) -> str:
         if one.column and one.column.categories and isinstance(other.literal, str):
             _check_category(one.column, other.literal)
     return f"({left.sql} {operator} {right.sql})"
+
+
+def _advice(left: _Part, right: _Part) -> str:
+    for one, other in ((left, right), (right, left)):
+        if one.cells and isinstance(other.literal, str):
+            return " but by == and !=: cells have no order"
+        if one.kind == "text" and isinstance(other.literal, float):
+            return ": text stands in quotes"
+    return ""
+
+
+def _as_index(part: _Part, other: _Part) -> _Part:
+    """A cell's name as its index, where the other side is an axis of cells."""
+    if not other.cells or not isinstance(part.literal, str):
+        return part
+    if part.literal not in other.cells:
+        raise QueryError(
+            f"{other.describe()} is never {part.literal!r}{nearest(part.literal, other.cells)}; "
+            f"its cells are {', '.join(f'{name} ({i})' for i, name in enumerate(other.cells))}"
+        )
+    return _number(other.cells.index(part.literal))
 
 
 def _check_category(column: Column, value: str) -> None:
