@@ -402,6 +402,24 @@ def test_show_by_id_and_by_netcode(cli, named_db):
     assert "1013111220" in shown and "gbar (mS/cm2)" in shown and "spike_rate_abpd_Hz" in shown
 
 
+def test_show_without_a_circuit_lists_the_columns(inside, named_db):
+    db = pyl.open(named_db)
+    shown = inside("show", named_db)
+    assert shown.returncode == 0, shown.stderr
+    assert [line.split()[0] for line in shown.stdout.splitlines()[1:]] == [
+        c.name for c in db.manifest.columns
+    ]
+    assert "period_ms  " in shown.stdout and "AB/PD burst start to next start" in shown.stdout
+    found = json.loads(inside("show", named_db, "--json").stdout)
+    assert {
+        "name": "period_ms",
+        "unit": "ms",
+        "meaning": "AB/PD burst start to next start",
+    } in found
+    assert len(found) == len(db.manifest.columns)
+    refused(inside("query", named_db, "zzzz > 1"), "which `pyloric-db show DB` lists")
+
+
 @pytest.mark.parametrize(
     "circuit", ["24", "9999999999", "99999999999999999999999", "x", "1.5", "٣"]
 )

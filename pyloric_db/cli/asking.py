@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
 import pyloric_db
 from pyloric_db.cli.console import (
@@ -143,8 +144,18 @@ def _circuit(db: str, circuit_id: str) -> tuple["Database", int]:
 Id = Annotated[str, typer.Argument(metavar="ID", help="circuit_id, or a ten-digit netcode.")]
 
 
-def show(db: DB, circuit_id: Id, as_json: Json = False) -> None:
-    """Show one circuit: its conductances, features and labels."""
+def show(
+    db: DB,
+    circuit_id: Annotated[
+        str | None,
+        typer.Argument(metavar="ID", help="circuit_id, or a ten-digit netcode."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show one circuit: its conductances, features and labels. Without an ID list the columns."""
+    if circuit_id is None:
+        _show_columns(db, as_json)
+        return
     opened, number = _circuit(db, circuit_id)
     parameters = opened.parameters([number]).isel(circuit=0)
     row = opened.query(f"circuit_id == {number}").isel(circuit=0)
@@ -190,6 +201,20 @@ def show(db: DB, circuit_id: Id, as_json: Json = False) -> None:
         if name in cells:
             shown += f" ({cells[name][value]})"
         table.add_row(name, shown, "" if unit == "1" else unit)
+    out.print(table)
+
+
+def _show_columns(db: str, as_json: bool) -> None:
+    columns = pyloric_db.open(db).manifest.columns
+    if as_json:
+        described = [{"name": c.name, "unit": c.unit, "meaning": c.long_name} for c in columns]
+        print(json.dumps(described, indent=2))
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for title in ("column", "unit", "meaning"):
+        table.add_column(title, overflow="fold")
+    for c in columns:
+        table.add_row(c.name, "" if c.unit == "1" else c.unit, c.long_name)
     out.print(table)
 
 

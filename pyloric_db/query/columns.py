@@ -177,5 +177,5 @@ def check_names(manifest: Manifest, names: Sequence[str]) -> None:
         if name not in known:
             raise QueryError(
                 f"unknown column {name!r}{nearest(str(name), known)}; the table has {len(known)} "
-                "columns, which `list(db.circuits.variables)` lists"
+                "columns, which `pyloric-db show DB` lists with their meaning"
             )
