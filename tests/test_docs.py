@@ -5,7 +5,9 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import synthetic
 
+import pyloric_db
 from pyloric_db.pipeline.plan import make_plan
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -32,6 +34,19 @@ def test_recipes_of_the_documentation_can_be_planned(block, tmp_path):
     plan = make_plan(recipe)
     assert plan.manifest.n_circuits >= 1
     assert plan.manifest.name == tomllib.loads(text)["name"]
+
+
+def test_the_shares_of_a_cube_are_those_of_the_circuits_in_it(tmp_path):
+    manifest = synthetic.build(tmp_path / "db", shards=[0])
+    table = synthetic.shard_data(manifest, 0)[1]
+    (block,) = re.findall(
+        r"```python\n(cube = .*?)```", (DOCS / "queries.md").read_text(), re.DOTALL
+    )
+    names = {"db": pyloric_db.open(tmp_path / "db")}
+    exec(block, names)
+    share = names["share"].sel(lp="LP 2", gsyn_lp_py_nS=10)
+    chosen = (table["lp"] == 1) & (table["gsyn_lp_py_nS"] == 10)
+    assert float(share) == table["pyloric"][chosen].mean()
 
 
 def test_links_of_the_readme_lead_to_files():
