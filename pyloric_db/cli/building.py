@@ -247,14 +247,14 @@ def _print_shares(db: "Database") -> None:
     found = shares(db)
     if not found:
         return
-    table = table_of(
-        "share of circuits", "published (2004)", "measured", "95% interval", "circuits"
-    )
-    for s in found:
+    published = [f"{100 * s.published:.2f}%" for s in found if s.published is not None]
+    titles = ("published (2004)",) if published else ()
+    table = table_of("share of circuits", *titles, "measured", "95% interval", "circuits")
+    for i, s in enumerate(found):
         low, high = s.interval
         table.add_row(
             s.label,
-            "" if s.published is None else f"{100 * s.published:.2f}%",
+            *published[i : i + 1],
             f"{100 * s.count / s.total:.2f}%",
             f"{100 * low:.2f} - {100 * high:.2f}%",
             f"{s.count:,} of {s.total:,}",
