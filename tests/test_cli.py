@@ -444,5 +444,5 @@ def test_trace_draws_a_figure(cli, named_db, tmp_path):
 def test_trace_refuses_bad_durations(inside, named_db, tmp_path, snapshot):
     for duration in ("0", "nan", "601"):
         done = inside("trace", named_db, 3, "--duration-s", duration, cwd=tmp_path)
-        refused(done, "--duration-s must be above 0")
+        refused(done, "--duration-s must be from 0.01 to 600 s")
     assert snapshot(tmp_path) == {}

@@ -14,7 +14,6 @@ from pyloric_db.cli import (
     looking,
     matching,
     measuring,
-    merging,
     statistics,
 )
 from pyloric_db.cli.console import complain, warnings_as_sentences
@@ -28,14 +27,13 @@ app = typer.Typer(
 )
 for command in (
     *building.COMMANDS,
-    *merging.COMMANDS,
+    *deriving.COMMANDS,
     *measuring.COMMANDS,
     *asking.COMMANDS,
     *matching.COMMANDS,
     *looking.COMMANDS,
     *exporting.COMMANDS,
     *statistics.COMMANDS,
-    *deriving.COMMANDS,
 ):
     app.command()(command)
 

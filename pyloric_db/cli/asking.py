@@ -235,8 +235,8 @@ def trace(
     from pyloric_db.plot.canvas import check_suffix
     from pyloric_db.plot.traces import plot_traces
 
-    if not 0 < duration_s <= 600:
-        raise ConfigError(f"--duration-s must be above 0 and at most 600 s, not {duration_s:g}")
+    if not 0.01 <= duration_s <= 600:
+        raise ConfigError(f"--duration-s must be from 0.01 to 600 s, not {duration_s:g}")
     opened, number = _circuit(db, circuit_id)
     target = output or Path(f"circuit-{number}.png")
     check_suffix(target)

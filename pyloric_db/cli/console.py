@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Protocol, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, TextIO
 
 import typer
 from rich.console import Console
@@ -24,6 +24,9 @@ from rich.table import Table
 from rich.text import Text
 
 from pyloric_db.errors import ConfigError, PyloricDBWarning
+
+if TYPE_CHECKING:
+    from pyloric_db.query.database import Database
 
 #: As wide as its tables need where it is no terminal.
 out = Console(width=None if sys.stdout.isatty() else 10_000)
@@ -48,6 +51,17 @@ def names_in(text: str, option: str) -> list[str]:
     if not names:
         raise ConfigError(f"{option} names nothing")
     return names
+
+
+def condition(given: str | None, db: "Database", option: str = "--where") -> str:
+    """What was given with `option`, or the label that is meant where nothing was.
+
+    Raises:
+        ConfigError: nothing was given, and the circuits of this database have no such label.
+    """
+    if given is None and "pyloric" not in {c.name for c in db.manifest.columns}:
+        raise ConfigError(f"the circuits of {db.path} have no label pyloric: give {option}")
+    return "pyloric" if given is None else given
 
 
 def complain(sentence: str) -> None:

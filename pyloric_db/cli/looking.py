@@ -11,7 +11,7 @@ import typer
 from rich.progress import MofNCompleteColumn
 
 import pyloric_db
-from pyloric_db.cli.console import DB, check_output, names_in, progress_bar, say
+from pyloric_db.cli.console import DB, check_output, condition, names_in, progress_bar, say
 from pyloric_db.cli.simulating import simulate_on
 from pyloric_db.errors import ConfigError
 
@@ -72,12 +72,11 @@ def plot(
     check_suffix(target)
     opened = pyloric_db.open(db)
     check_output(target, db)
-    subset = "pyloric" if where is None else where
     names = None if columns is None else names_in(columns, "--columns")
     if kind is Kind.rhythm:
         from pyloric_db.plot.rhythm import rhythm_figure
 
-        figure = rhythm_figure(opened, subset)
+        figure = rhythm_figure(opened, condition(where, opened))
     elif kind is Kind.histograms:
         from pyloric_db.plot.histograms import histograms_figure
 
@@ -85,14 +84,15 @@ def plot(
     elif kind is Kind.marginals:
         from pyloric_db.plot.marginals import marginals_figure
 
-        figure = marginals_figure(opened, subset)
+        figure = marginals_figure(opened, condition(where, opened))
     else:
         from pyloric_db.plot.stacking import stack_figure
 
         if names is not None and len(names) != 1:
             raise ConfigError(f"a stack shows one column, not {len(names)}")
         stacked = None if axes is None else names_in(axes, "--axes")
-        figure = stack_figure(opened, names[0] if names else "pyloric", stacked)
+        column = condition(names[0] if names else None, opened, "--columns")
+        figure = stack_figure(opened, column, stacked)
     save(figure, target)
     say(f"wrote {target}")
 

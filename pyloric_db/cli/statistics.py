@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import pyloric_db
-from pyloric_db.cli.console import DB, Json, err, out, say, table_of
+from pyloric_db.cli.console import DB, Json, condition, err, out, say, table_of
 
 if TYPE_CHECKING:
     from pyloric_db.statistics.stats import Statistics
@@ -19,8 +19,9 @@ _SHOWN = 10
 def stats(
     db: DB,
     where: Annotated[
-        str, typer.Option(help="The circuits: those for which this expression is true.")
-    ] = "pyloric",
+        str | None,
+        typer.Option(help="The circuits: those for which this expression is true; else pyloric."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Describe a set of circuits, by default the pyloric ones.
@@ -30,12 +31,13 @@ def stats(
     """
     opened = pyloric_db.open(db)
     with err.status("counting"):
-        found = opened.stats(where)
+        chosen = condition(where, opened)
+        found = opened.stats(chosen)
     if as_json:
         print(json.dumps(found.to_json()))
         return
     share = 100 * found.n_selected / found.n_circuits
-    say(f"{found.n_selected:,} of {found.n_circuits:,} circuits ({share:.2f}%): {where}\n")
+    say(f"{found.n_selected:,} of {found.n_circuits:,} circuits ({share:.2f}%): {chosen}\n")
     _combinations(found)
     _marginals(found)
     _components(found)

@@ -154,7 +154,8 @@ def visible_gpus(profile: LocalGpuProfile) -> tuple[str, ...]:
         return tuple(map(str, profile.gpus))
     said = os.environ.get("CUDA_VISIBLE_DEVICES")
     if said is not None:
-        found = [gpu.strip() for gpu in said.split(",") if gpu.strip()]
+        named = [gpu.strip() for gpu in said.split(",") if gpu.strip()]
+        found = named[: named.index("-1")] if "-1" in named else named  # as CUDA reads it
     elif shutil.which("nvidia-smi"):
         listed = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True)
         n = sum(line.startswith("GPU ") for line in listed.stdout.splitlines())

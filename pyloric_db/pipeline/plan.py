@@ -1,7 +1,7 @@
 """A recipe and a selection to what will be built: the manifest and its shards."""
 
 import platform
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import pyloric_db
 from pyloric_db.errors import ConfigError
 from pyloric_db.pipeline.draw import Selection, grid_axes, has_netcode, select
 from pyloric_db.pipeline.ranges import Ranges, recorded_ranges
-from pyloric_db.pipeline.recipe import Recipe, load_recipe, protocol_settings
+from pyloric_db.pipeline.recipe import Recipe, load_recipe
 from pyloric_db.protocol import Protocol
 from pyloric_db.store.manifest import Manifest
 from pyloric_db.store.parameters import parameter_columns
@@ -92,7 +92,7 @@ def make_plan(
             sources=circuit.source_names,
             axes=axes,
             columns=columns,
-            settings=protocol_settings(protocol),
+            settings=asdict(protocol),
             versions=versions(),
         )
     except ValueError as err:

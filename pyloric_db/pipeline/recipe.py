@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Callable
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -358,8 +358,3 @@ _TABLES = (
     CircuitSpec, CellSpec, SynapseSpec, GapJunctionSpec, ParametersSpec, PriorSpec, TableSpec,
     SampleSpec, StoreSpec, Distribution,
 )  # fmt: skip
-
-
-def protocol_settings(protocol: Protocol) -> dict[str, Any]:
-    """The protocol as plain numbers, for the manifest."""
-    return asdict(protocol)

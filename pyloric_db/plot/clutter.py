@@ -56,13 +56,6 @@ def best_order(codes: Codes) -> tuple[tuple[int, ...], tuple[int, ...], int]:
     return x, y, clutter
 
 
-def clutter_of(image: npt.NDArray[np.generic]) -> int:
-    """Pairs of neighbouring pixels, side by side or one above the other, that differ."""
-    beside = np.count_nonzero(image[:, 1:] != image[:, :-1])
-    below = np.count_nonzero(image[1:] != image[:-1])
-    return int(beside + below)
-
-
 def stacked(
     grid: npt.NDArray[np.generic], x: Sequence[int], y: Sequence[int]
 ) -> npt.NDArray[np.generic]:

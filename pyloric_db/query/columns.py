@@ -28,11 +28,6 @@ class Columns:
         self.n_rows = n_rows
         self._loaded: dict[str, Array] = {}
 
-    @property
-    def loaded(self) -> frozenset[str]:
-        """Names of the columns that have been read so far."""
-        return frozenset(self._loaded)
-
     def load(self, name: str) -> Array:
         """One column, (rows,), read-only, as `numpy_column` converts it.
 

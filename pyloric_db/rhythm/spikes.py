@@ -67,16 +67,6 @@ class SpikeTrains:
     n_cells: int
 
     @classmethod
-    def from_buffer(cls, buffer: NDArray[Any], counts: NDArray[Any]) -> "SpikeTrains":
-        """The first `counts` (circuit, cell) times of each row of `buffer` (circuit, cell, slot).
-
-        For buffers that the integrator filled: ascending times are taken for granted.
-        """
-        n_circuits, n_cells, slots = buffer.shape
-        used = np.arange(slots) < counts[..., None]
-        return cls(buffer[used].astype(np.float64), offsets_of(counts), n_circuits, n_cells)
-
-    @classmethod
     def from_padded(cls, padded: ArrayLike, cells: Sequence[str]) -> "SpikeTrains":
         """Spike times (circuit, cell, spike) in ms, each row padded with NaN at its end.
 

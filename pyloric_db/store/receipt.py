@@ -10,8 +10,8 @@ class Receipt:
     """A written shard.
 
     `counts` maps each status to its number of circuits, and `pyloric_like` and `pyloric`,
-    where the table has them, to theirs. `seconds` is what writing took, and `kernel_seconds` 0;
-    whoever ran the whole task may replace them by its time and that of integrating in it.
+    where the table has them, to theirs. `seconds`, and `kernel_seconds` of them for integrating,
+    are for whoever ran the whole task to fill in.
     """
 
     shard: int
@@ -20,5 +20,5 @@ class Receipt:
     last_id: int
     files: tuple[FileSum, ...]
     counts: dict[str, int]
-    seconds: float
+    seconds: float = 0.0
     kernel_seconds: float = 0.0

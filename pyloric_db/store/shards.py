@@ -1,6 +1,5 @@
 """Writing one shard: its states, its features, its receipt. Runs in a worker process."""
 
-import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +45,6 @@ def write_shard(
         ValueError: the arrays do not fit the manifest; nothing is written then.
         OSError: the files could not be written.
     """
-    start = time.perf_counter()
     files = files_at(path)
     ids = np.asarray(circuit_ids)
     table = {**columns, CIRCUIT_ID: ids}
@@ -65,7 +63,6 @@ def write_shard(
         last_id=int(ids[-1]),
         files=tuple(FileSum.of(name, data) for name, data in contents.items()),
         counts=_counts(table),
-        seconds=time.perf_counter() - start,
     )
 
 

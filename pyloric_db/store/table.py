@@ -25,16 +25,12 @@ def arrow_schema(manifest: Manifest) -> Any:
     """The `pyarrow.Schema` of the feature table."""
     import pyarrow as pa
 
-    types = {
-        "float32": pa.float32(), "float64": pa.float64(), "int64": pa.int64(),
-        "int8": pa.int8(), "uint8": pa.uint8(), "uint16": pa.uint16(), "bool": pa.bool_(),
-        "string": pa.string(), "category": pa.dictionary(pa.int8(), pa.string()),
-    }  # fmt: skip
+    texts = {"string": pa.string(), "category": pa.dictionary(pa.int8(), pa.string())}
     return pa.schema(
         [
             pa.field(
                 c.name,
-                types[c.kind],
+                texts.get(c.kind) or pa.from_numpy_dtype(np.dtype(c.kind)),
                 nullable=c.nullable,
                 metadata={"units": c.unit, "long_name": c.long_name},
             )

@@ -26,7 +26,7 @@ def test_so_does_a_merge(client, tiny, tmp_path, monkeypatch):
     assert merged._index is not None and len(merged) == 8
 
 
-def test_circuits_without_labels_need_no_index(client, tmp_path, monkeypatch):
+def test_circuits_without_labels_need_no_index(client, tmp_path, monkeypatch, inside):
     monkeypatch.setattr(build, "WORTHWHILE", 1)
     recipe = {
         "name": "lonely",
@@ -37,3 +37,7 @@ def test_circuits_without_labels_need_no_index(client, tmp_path, monkeypatch):
     }  # fmt: skip
     db = pyloric_db.build(recipe, tmp_path / "db", cluster=client)
     assert len(db) == 4 and not (tmp_path / "db/derived").exists()
+    # and what means the pyloric ones where nothing is said asks for a condition
+    for command, option in ((["stats"], "--where"), (["plot", "stack"], "--columns")):
+        done = inside(command[0], tmp_path / "db", *command[1:])
+        assert done.returncode == 2 and f"no label pyloric: give {option}" in done.stderr

@@ -85,9 +85,10 @@ def test_gpus(monkeypatch):
     profile = load_profile("local-gpu")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2, GPU-8f6e")
     assert visible_gpus(profile) == ("2", "GPU-8f6e") and n_workers(profile) == 2
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    with pytest.raises(ConfigError, match="no GPU is visible"):
-        profile_of("local-gpu", None)
+    for none in ("", "-1", "-1,0"):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", none)
+        with pytest.raises(ConfigError, match="no GPU is visible"):
+            profile_of("local-gpu", None)
     assert visible_gpus(load_profile({"kind": "local-gpu", "gpus": [1]})) == ("1",)
     shared = load_profile({"kind": "local-gpu", "gpus": [0, 1], "workers_per_gpu": 4})
     assert n_workers(shared) == 8

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from images import clutter_of
 
-from pyloric_db.plot.clutter import best_order, clutter_of, stacked
+from pyloric_db.plot.clutter import best_order, stacked
 
 
 def orders(shape):

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
+from images import clutter_of
 
 from pyloric_db.errors import QueryError
-from pyloric_db.plot.clutter import clutter_of
 from pyloric_db.plot.stacking import _classes, _pooled, stack, stack_figure
 
 AXES = ["abpd", "lp", "gsyn_ab_lp_nS", "gsyn_lp_py_nS"]

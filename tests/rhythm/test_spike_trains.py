@@ -20,7 +20,7 @@ def trains():
     return SpikeTrains.from_lists([[[1, 2], [], [5]], [[], [], []], [[3], [1, 9], []]], CELLS)
 
 
-def test_padded_lists_and_buffer_agree(trains):
+def test_padded_and_lists_agree(trains):
     padded = np.array(
         [
             [[1, 2], [NAN, NAN], [5, NAN]],
@@ -29,8 +29,6 @@ def test_padded_lists_and_buffer_agree(trains):
         ]
     )
     assert rows(SpikeTrains.from_padded(padded, CELLS)) == rows(trains)
-    garbage = np.nan_to_num(padded, nan=-7.0).astype(np.float32)
-    assert rows(SpikeTrains.from_buffer(garbage, trains.counts)) == rows(trains)
 
 
 def test_select_block_and_window(trains):
