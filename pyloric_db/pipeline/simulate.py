@@ -264,9 +264,9 @@ def simulate(
     Returns:
         the recorded variables (circuit, ..., time); `spike_time_ms` (circuit, cell, spike), ms from
         the start, padded with NaN; and `status` (circuit), `ok` unless the numbers of a circuit
-        are not to be used: its run failed, or spikes were too close to be kept. With
-        `return_state`, a pair of this and the Dataset of states, which goes into `initial` of the
-        next call.
+        are not to be used: its run failed, or spikes were too close to be kept (runs go on to the
+        end of a piece of a second, and a failure there counts). With `return_state`, a pair of this
+        and the Dataset of states, which goes into `initial` of the next call.
 
     Raises:
         ConfigError: an argument is not valid.
