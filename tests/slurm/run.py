@@ -147,11 +147,11 @@ def _wait(what: str, condition: Callable[[], bool], timeout_s: float) -> None:
         time.sleep(0.1)
 
 
-def profile(folder: Path) -> Path:
+def profile(folder: Path, partition: str = "test") -> Path:
     """The packaged profile, cut to the size of this machine."""
     content = tomllib.loads(packaged_profiles()["slurm-cpu"])
     content |= {
-        "jobs": 2, "workers_per_job": 1, "walltime_minutes_per_job": 60.0, "partition": "test",
+        "jobs": 2, "workers_per_job": 1, "walltime_minutes_per_job": 60.0, "partition": partition,
         "interface": "lo", "shared_directory": str(folder), "log_directory": f"{folder}/logs",
         "local_directory": f"{folder}/scratch",
     }  # fmt: skip
@@ -170,9 +170,12 @@ def jobs(environment: dict[str, str], state: str = "PENDING,RUNNING,COMPLETING")
     return _say(["squeue", "-h", "-o", "%A", "-t", state], environment).split()
 
 
-def start(folder: Path, path: Path, environment: dict[str, str]) -> "subprocess.Popen[str]":
+def start(
+    folder: Path, path: Path, environment: dict[str, str], partition: str = "test"
+) -> "subprocess.Popen[str]":
+    cluster = profile(folder, partition)
     return subprocess.Popen(
-        [COMMAND, "build", folder / "recipe.toml", "--out", path, "--cluster", profile(folder)],
+        [COMMAND, "build", folder / "recipe.toml", "--out", path, "--cluster", cluster],
         env=environment,
         text=True,
         stdout=subprocess.PIPE,
@@ -243,6 +246,14 @@ def interrupted(folder: Path, environment: dict[str, str]) -> None:
     print("interrupted: exit code 130, and no job is left")
 
 
+def refused(folder: Path, environment: dict[str, str]) -> None:
+    path = folder / "refused"
+    err = finish(start(folder, path, environment, partition="nromal"), 2, timeout_s=60)
+    assert "Slurm does not take the jobs" in err and "partition" in err, err
+    assert not path.exists()
+    print(f"refused: {err.strip()}")
+
+
 def main() -> None:
     install()
     folder = Path(tempfile.mkdtemp(prefix="slurm-"))
@@ -251,6 +262,7 @@ def main() -> None:
         with slurm(folder) as environment:
             cancelled_in_the_middle(folder, environment)
             interrupted(folder, environment)
+            refused(folder, environment)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
