@@ -441,6 +441,22 @@ def test_trace_draws_a_figure(cli, named_db, tmp_path):
     assert width > 1000 and height > 500
 
 
+def test_ctrl_c_ends_a_command_even_while_an_object_is_finalised(tmp_path):
+    """As an exception it would be lost there: JAX has a part in collecting garbage."""
+    code = (
+        "import os, signal\n"
+        "from pyloric_db.cli.console import ends_at_once\n"
+        "class Interrupted:\n"
+        "    def __del__(self): os.kill(os.getpid(), signal.SIGINT)\n"
+        "with ends_at_once():\n"
+        "    Interrupted()\n"
+        "print('went on')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == "\npyloric-db: interrupted\n"
+
+
 def test_trace_refuses_bad_durations(inside, named_db, tmp_path, snapshot):
     for duration in ("0", "nan", "601"):
         done = inside("trace", named_db, 3, "--duration-s", duration, cwd=tmp_path)

@@ -14,6 +14,7 @@ from pyloric_db.cli.console import (
     DB,
     Json,
     check_output,
+    ends_at_once,
     err,
     names_in,
     out,
@@ -242,7 +243,8 @@ def trace(
     check_suffix(target)
     check_output(target, db)
     row = opened.query(f"circuit_id == {number}").isel(circuit=0)
-    simulation = simulate_on(opened, [number], duration_s * 1000)
+    with ends_at_once():
+        simulation = simulate_on(opened, [number], duration_s * 1000)
     words = [f"circuit {number}"]
     if "netcode" in row:
         words[0] += f" (netcode {row['netcode'].values})"

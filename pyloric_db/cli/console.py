@@ -1,6 +1,7 @@
 """What all commands print with: consoles, tables, progress."""
 
 import os
+import signal
 import sys
 import time
 import warnings
@@ -62,6 +63,25 @@ def condition(given: str | None, db: "Database", option: str = "--where") -> str
     if given is None and "pyloric" not in {c.name for c in db.manifest.columns}:
         raise ConfigError(f"the circuits of {db.path} have no label pyloric: give {option}")
     return "pyloric" if given is None else given
+
+
+@contextmanager
+def ends_at_once() -> Iterator[None]:
+    """Ctrl-C ends the process there and then, with code 130.
+
+    As an exception it may come while Python collects garbage, where JAX has a hand in it and it
+    is lost. Only for commands that leave nothing half done.
+    """
+
+    def stop(signum: int, frame: object) -> None:
+        os.write(2, b"\npyloric-db: interrupted\n")
+        os._exit(130)
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def complain(sentence: str) -> None:

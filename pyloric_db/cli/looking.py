@@ -11,7 +11,15 @@ import typer
 from rich.progress import MofNCompleteColumn
 
 import pyloric_db
-from pyloric_db.cli.console import DB, check_output, condition, names_in, progress_bar, say
+from pyloric_db.cli.console import (
+    DB,
+    check_output,
+    condition,
+    ends_at_once,
+    names_in,
+    progress_bar,
+    say,
+)
 from pyloric_db.cli.simulating import simulate_on
 from pyloric_db.errors import ConfigError
 
@@ -110,7 +118,7 @@ def report(
     opened = pyloric_db.open(db)
     check_output(output, db)
     use_compile_cache()  # a circuit is simulated for its traces
-    with progress_bar("figures", MofNCompleteColumn()) as progress:
+    with ends_at_once(), progress_bar("figures", MofNCompleteColumn()) as progress:
         write_report(opened, output, progress)
     say(f"wrote {output}")
 

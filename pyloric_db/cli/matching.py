@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import pyloric_db
-from pyloric_db.cli.console import DB, Json, check_output, err, out, say, table_of
+from pyloric_db.cli.console import DB, Json, check_output, ends_at_once, err, out, say, table_of
 from pyloric_db.cli.simulating import simulate_on
 from pyloric_db.errors import ConfigError
 from pyloric_db.vocabulary import CRITERIA, label
@@ -178,7 +178,7 @@ def _draw(
     ids = circuit["circuit_id"].values
     # two cycles more than are shown, so that any burst may be the first
     period = max(float(circuit["period_ms"].values[0]), float(features["period_ms"].values[0]))
-    with err.status("simulating the nearest circuit"):
+    with ends_at_once(), err.status("simulating the nearest circuit"):
         simulation = simulate_on(opened, ids, (CYCLES + 2) * period)
     plot_match(spikes, features, circuit, simulation, output)
 

@@ -5,6 +5,7 @@ the other circuits of the batch, its place there or the width: all operations ar
 along the batch and each width is compiled from the same step (a test holds it to the bit).
 """
 
+import math
 import os
 import time
 from collections.abc import Callable
@@ -256,11 +257,13 @@ class Engine:
         rows = {}
         for i, values in zip(arrays, trace, strict=True):
             # (slot, sample, part, rows..., batch) -> (rows..., time, batch)
-            flat = values.reshape(-1, *values.shape[3:])[every // length - 1 :: every // length]
+            # lengths are counted, not left to NumPy: without synapses there are no rows
+            flat = values.reshape(math.prod(values.shape[:3]), *values.shape[3:])
+            flat = flat[every // length - 1 :: every // length]
             rows[i] = np.moveaxis(flat, 0, -2)
         n_times = next(iter(rows.values())).shape[-2]
         folded = tuple(
-            rows[i].reshape(*rows[i].shape[:-2], -1)
+            rows[i].reshape(*rows[i].shape[:-2], math.prod(rows[i].shape[-2:]))
             if i in rows
             else np.zeros((*batch.state[i].shape[:-1], n_times * len(batch)))
             for i in range(len(batch.state))

@@ -13,6 +13,10 @@ from pyloric_db.integrate.arithmetic import Arithmetic
 Spikes = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
+#: What a second difference of V in float32 may be by rounding: a few units in the last place.
+ROUNDING_mV = 2e-5
+
+
 def start_finding(V_0: Any, V: Any) -> Any:
     """What `spike_finder` keeps, at the start of an epoch; V_0 is V one sample earlier."""
     return jnp.stack([V_0, V, V + jnp.inf, V - jnp.inf, V * 0, V * jnp.nan])
@@ -31,7 +35,7 @@ def spike_finder(
     def look(j: Any, k: Any, V_2: Any, found: Any) -> Any:
         V_0, V_1, low, high, total, spike_ms = found
         spike_ms = jnp.where(k == 0, jnp.nan, spike_ms)
-        spike, vertex = _find_maxima(V_0, V_1, V_2, f(threshold_mV))
+        spike, vertex = _find_maxima(f, V_0, V_1, V_2, threshold_mV)
         time = ((j * samples + k).astype(V_1.dtype) + vertex) * f(sample_ms)
         time = jnp.where(jnp.isnan(spike_ms), time, jnp.inf)
         return jnp.stack(
@@ -48,18 +52,23 @@ def spike_finder(
     return look
 
 
-def _find_maxima(V_0: Any, V_1: Any, V_2: Any, threshold: Any) -> tuple[Any, Any]:
+def _find_maxima(
+    f: Callable[[float], Any], V_0: Any, V_1: Any, V_2: Any, threshold_mV: float
+) -> tuple[Any, Any]:
     """Whether the middle of three samples is a maximum above threshold, and its time.
+
+    One that rises above its neighbours by no more than rounding is none: a cell may rest on a
+    plateau above the threshold.
 
     Returns:
         mask, and the parabola's vertex in samples from the middle one (-1/2 ... 1/2).
     """
     curvature = V_0 - 2 * V_1 + V_2
     slope = 0.5 * (V_2 - V_0)
-    is_maximum = (V_1 >= V_0) & (V_1 > V_2)
+    is_maximum = (V_1 >= V_0) & (V_1 > V_2) & (curvature < f(-ROUNDING_mV))
     vertex = jnp.where(is_maximum, -slope / jnp.where(is_maximum, curvature, -1), 0)
     height = V_1 + 0.5 * slope * vertex
-    return is_maximum & (height > threshold), vertex
+    return is_maximum & (height > f(threshold_mV)), vertex
 
 
 def spikes_of_slots(slots: np.ndarray) -> Spikes:

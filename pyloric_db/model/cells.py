@@ -37,10 +37,10 @@ def cell_gbar(name: str) -> np.ndarray:
     Raises:
         ConfigError: no published cell has this name.
     """
-    if name not in PUBLISHED_CELLS:
+    if not isinstance(name, str) or name not in PUBLISHED_CELLS:
         raise ConfigError(
             f"no published cell is named {name!r}; there are AB/PD 1-5, LP 1-5 and PY 1-6"
-            f"{nearest(name, list(PUBLISHED_CELLS))}"
+            f"{nearest(str(name), list(PUBLISHED_CELLS))}"
         )
     return np.array(PUBLISHED_CELLS[name], float)
 
@@ -56,6 +56,8 @@ def prinz2003_gbar(model_number: int | np.ndarray) -> np.ndarray:
     """
     number = np.asarray(model_number)
     n = len(CHANNELS)
+    if number.dtype.kind not in "iu":
+        raise ConfigError(f"model numbers must be whole numbers, not {model_number!r}")
     if (number < 1).any() or (number > 6**n).any():
         raise ConfigError(f"model numbers of the Prinz 2003 grid run from 1 to {6**n}")
     levels = np.stack(np.unravel_index(number - 1, (6,) * n), axis=-1)

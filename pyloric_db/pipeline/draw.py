@@ -14,6 +14,7 @@ from pyloric_db.model.cells import cell_gbar
 from pyloric_db.model.circuit import Circuit
 from pyloric_db.pipeline.ranges import Ranges, check_ranges, ids_of_rows, ranges_text
 from pyloric_db.pipeline.recipe import (
+    MOST_CONDUCTANCE,
     Distribution,
     Recipe,
     TableSpec,
@@ -264,7 +265,7 @@ def _table(spec: TableSpec, circuit: Circuit) -> Columns:
         if hashlib.sha256(content).hexdigest() != spec.sha256:
             raise ConfigError(f"{path} has changed since its recipe was loaded")
         if path.endswith(".parquet"):
-            table = pyarrow.parquet.read_table(pa.BufferReader(content))
+            table = pyarrow.parquet.ParquetFile(pa.BufferReader(content)).read()
         else:
             table = pyarrow.csv.read_csv(pa.BufferReader(content))
     except (OSError, pa.ArrowException) as err:
@@ -287,11 +288,11 @@ def _table(spec: TableSpec, circuit: Circuit) -> Columns:
         if not (is_number or pa.types.is_decimal(kind) or pa.types.is_null(kind)):
             raise ConfigError(f"{path}: column {name} is not numeric, but {kind}")
         values = np.asarray(table[name].to_numpy(), float)
-        bad = np.flatnonzero(~(np.isfinite(values) & (values >= 0)))
+        bad = np.flatnonzero(~((values >= 0) & (values <= MOST_CONDUCTANCE)))
         if bad.size:
             raise ConfigError(
                 f"{path}: column {name}, row {bad[0] + 1} is {values[bad[0]]:g}; conductances "
-                "must be finite and not negative"
+                f"must be from 0 to {MOST_CONDUCTANCE:g}"
             )
         columns[name] = values
     for cell in circuit.cells:

@@ -19,7 +19,9 @@ from pyloric_db.vocabulary import CELLS, CHANNELS
 
 PRESETS = {"prinz2004": PRINZ2004}
 
-Conductance = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+#: Engines hold conductances in float32, which ends at 3.4e38.
+MOST_CONDUCTANCE = 1e30
+Conductance = Annotated[float, Field(ge=0, le=MOST_CONDUCTANCE, allow_inf_nan=False)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 
 

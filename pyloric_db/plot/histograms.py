@@ -56,7 +56,7 @@ def histograms_figure(
         words += f" and the {subset:,} of {where!r} (blue), each scaled to its highest bar"
     ranges = any(c.name in PUBLISHED for c in chosen)
     words += "\nhatched: accepted range, mean ± 2 SD of 99 lobsters" if ranges else ""
-    figure.suptitle(words, fontsize=10)
+    figure.suptitle(words, fontsize=10, wrap=True)
     return figure
 
 

@@ -54,7 +54,8 @@ def find_nearest(
     if not len(ids):
         if not db.count(where):
             raise QueryError(f"there is no circuit for which {where!r} is true")
-        raise QueryError(f"no circuit has the features {', '.join(wanted)}, and {where!r}")
+        among = "" if where == "True" else f" of those for which {where!r} is true"
+        raise QueryError(f"no circuit{among} has all the features {', '.join(wanted)}")
     parts = [
         db.query(f"circuit_id in {ids[i : i + _AT_ONCE].tolist()}")
         for i in range(0, len(ids), _AT_ONCE)

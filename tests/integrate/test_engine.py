@@ -11,7 +11,7 @@ from circuits import CIRCUITS, as_reference, pyloric_grid
 from pyloric_db.errors import ConfigError
 from pyloric_db.integrate import engine as engine_module
 from pyloric_db.integrate.engine import WIDTHS, Engine
-from pyloric_db.model.cells import cell_gbar
+from pyloric_db.model.cells import cell_gbar, prinz2003_gbar
 from pyloric_db.model.circuit import PRINZ2004, SINGLE_CELL, Circuit, GapJunction
 from pyloric_db.model.constants import Constants
 from pyloric_db.pipeline.run import protocol_engine, run_circuits
@@ -236,6 +236,20 @@ def test_spikes_are_the_maxima_of_the_trace(crowd):
     # samples are 0.1 ms apart; without interpolation the spread would be 0.03 ms
     assert len(errors) > 500
     assert np.max(np.abs(errors)) < 0.06 and np.std(errors) < 0.02
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_rounding_on_a_plateau_is_no_spike(dtype):
+    """A cell of the 2003 grid that spikes once and then stays between 0 and 20 mV."""
+    gbar = prinz2003_gbar(1640742)[None, None]
+    engine = Engine(SINGLE_CELL, dt_ms=0.05, epoch_ms=1000.0, dtype=dtype)
+    batch = engine.start(cold_states(1, SINGLE_CELL), gbar, np.zeros((1, 0)))
+    n_spikes = []
+    for _ in range(3):
+        batch, epoch = engine.epoch(batch)
+        assert epoch.V_max[0, 0] > 0 and not epoch.crowded[0]
+        n_spikes.append(int(epoch.n_spikes[0, 0]))
+    assert n_spikes == [1, 0, 0]
 
 
 def test_threshold(crowd):

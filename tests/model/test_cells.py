@@ -52,6 +52,18 @@ def test_numbers_outside_the_grid(number):
         prinz2003_gbar(number)
 
 
+@pytest.mark.parametrize("number", [1.5, True, "1", None, []])
+def test_what_is_no_model_number(number):
+    with pytest.raises(ConfigError, match="must be whole numbers"):
+        prinz2003_gbar(number)
+
+
+@pytest.mark.parametrize("name", [3, ["LP 1"], None])
+def test_what_is_no_name_of_a_cell(name):
+    with pytest.raises(ConfigError, match="no published cell is named"):
+        cell_gbar(name)
+
+
 def test_unknown_cell_names_the_nearest():
     with pytest.raises(ConfigError, match="AB/PD 1"):
         cell_gbar("ABPD 1")

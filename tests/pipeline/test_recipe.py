@@ -108,6 +108,10 @@ BAD = {
     "sample of nothing": ({"sample": {"count": 0}}, r"sample\.count is 0"),
     "negative seed": ({"sample": {"count": 1, "seed": -1}}, r"sample\.seed is -1"),
     "table for a value": ({"circuit": 3}, "circuit is 3"),
+    "more than float32 holds": (
+        {"parameters.grid.gsyn_ab_lp_nS": [0, 1e39]},
+        r"gsyn_ab_lp_nS\.1 is 1e\+39, but .* less than or equal to 10{30}$",
+    ),
     "no list": ({"parameters.grid.gsyn_ab_lp_nS": 3}, "gsyn_ab_lp_nS is 3, .* be a list"),
     "a cell twice": ({"parameters.grid.lp": ["LP 1", "LP 1"]}, "lp must list each cell once"),
     "dt that is no part of the epoch": (
@@ -214,6 +218,7 @@ def test_a_table_lies_beside_its_recipe(table_recipe):
 BAD_TABLES = {
     "negative": (HEADER + "1,1,1,1\n1,1,-2,1\n", "column gbar_py_Na, row 2 is -2"),
     "NaN": (HEADER + "1,1,1,nan\n", "column gsyn_ab_lp_nS, row 1 is nan"),
+    "more than float32 holds": (HEADER + "1,1,1,1e39\n", "row 1 is 1e.39; .* from 0 to 1e.30"),
     "missing": (HEADER + "1,1,1,1\n1,1,1,1\n1,,1,1\n", "column gbar_lp_Na, row 3 is nan"),
     "text": (HEADER + "1,1,1,1\n1,x,1,1\n", "column gbar_lp_Na is not numeric"),
     "dates": (HEADER + "1,2004-12-01,1,1\n", "column gbar_lp_Na is not numeric"),

@@ -140,6 +140,13 @@ def test_a_labelled_current_goes_to_its_cell():
         np.testing.assert_array_equal(found["V"], wanted["V"])
 
 
+def test_variables_of_a_cell_without_synapses():
+    found = simulate(
+        cell_gbar("LP 1")[None, None], circuit=SINGLE_CELL, duration_ms=20, variables=("V", "s")
+    )
+    assert found["s"].shape == (1, 0, 40) and found["V"].shape == (1, 1, 40)
+
+
 def test_what_became_of_each_circuit_is_said():
     current = np.zeros((4, 3))
     current[2, 1] = 1e6

@@ -96,7 +96,10 @@ def test_more_circuits_than_one_expression_names(db, table, monkeypatch):
         ({"where": "perid_ms > 3"}, "unknown column 'perid_ms'"),
         ({"where": "period_ms"}, "must be a condition"),
         ({"where": "lp == 77"}, "there is no circuit for which 'lp == 77' is true"),
-        ({"where": "isnull(period_ms)"}, "no circuit has the features period_ms, and 'isnull"),
+        (
+            {"where": "isnull(period_ms)"},
+            "of those for which 'isnull.* has all the features",
+        ),
         ({"features": 5}, "features must be a dict or a Dataset, not int"),
     ],
 )
