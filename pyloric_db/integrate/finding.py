@@ -65,7 +65,7 @@ def _find_maxima(
     """
     curvature = V_0 - 2 * V_1 + V_2
     slope = 0.5 * (V_2 - V_0)
-    is_maximum = (V_1 >= V_0) & (V_1 > V_2) & (curvature < f(-ROUNDING_mV))
+    is_maximum = (V_1 >= V_0) & (V_1 > V_2) & (-curvature > f(ROUNDING_mV))
     vertex = jnp.where(is_maximum, -slope / jnp.where(is_maximum, curvature, -1), 0)
     height = V_1 + 0.5 * slope * vertex
     return is_maximum & (height > f(threshold_mV)), vertex
