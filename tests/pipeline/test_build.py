@@ -275,6 +275,7 @@ def test_a_path_below_home(client, tiny, tmp_path, monkeypatch):
     assert pyl.build(tiny(), "~/db", cluster=client, limit=1).path == tmp_path / "db"
 
 
+@pytest.mark.slow
 def test_a_script_without_a_guard_builds_once(tiny_toml, tmp_path):
     """Python runs a script again in each process that it spawns."""
     script = tmp_path / "script.py"

@@ -105,6 +105,7 @@ def test_tonic_cells_are_at_the_phase_of_their_interval():
         assert times[0] == pytest.approx(0.75 * period, abs=0.01 * period)
 
 
+@pytest.mark.slow
 def test_slow_bursters_get_there():
     cells = thermalise(prinz2003_gbar(SLOW), Protocol())
     assert (cells.activity == "bursting").all() and cells.steady.all()

@@ -115,6 +115,7 @@ def test_a_database_without_finished_circuits(tmp_path):
     assert "no circuit is finished yet" in page.text
 
 
+@pytest.mark.slow
 def test_circuits_that_are_no_grid(tmp_path):
     synthetic.build(tmp_path / "db", synthetic.make_manifest(axes=None, recipe=RECIPE))
     page = Page(report_html(pyloric_db.open(tmp_path / "db")))
