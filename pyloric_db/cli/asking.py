@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 import pyloric_db
 from pyloric_db.cli.console import (
@@ -142,17 +141,10 @@ def _circuit(db: str, circuit_id: str) -> tuple["Database", int]:
     return opened, int(circuit_id)
 
 
-Id = Annotated[str, typer.Argument(metavar="ID", help="circuit_id, or a ten-digit netcode.")]
+_ID = typer.Argument(metavar="ID", help="circuit_id, or a ten-digit netcode.")
 
 
-def show(
-    db: DB,
-    circuit_id: Annotated[
-        str | None,
-        typer.Argument(metavar="ID", help="circuit_id, or a ten-digit netcode."),
-    ] = None,
-    as_json: Json = False,
-) -> None:
+def show(db: DB, circuit_id: Annotated[str | None, _ID] = None, as_json: Json = False) -> None:
     """Show one circuit: its conductances, features and labels. Without an ID list the columns."""
     if circuit_id is None:
         _show_columns(db, as_json)
@@ -211,9 +203,9 @@ def _show_columns(db: str, as_json: bool) -> None:
         described = [{"name": c.name, "unit": c.unit, "meaning": c.long_name} for c in columns]
         print(json.dumps(described, indent=2))
         return
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for title in ("column", "unit", "meaning"):
-        table.add_column(title, overflow="fold")
+    table = table_of("column", "unit", "meaning")
+    for column in table.columns:
+        column.justify = "left"
     for c in columns:
         table.add_row(c.name, "" if c.unit == "1" else c.unit, c.long_name)
     out.print(table)
@@ -226,7 +218,7 @@ def _plain(value: Any) -> Any:
 
 def trace(
     db: DB,
-    circuit_id: Id,
+    circuit_id: Annotated[str, _ID],
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Figure; by default circuit-ID.png.")
     ] = None,

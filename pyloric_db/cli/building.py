@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import DownloadColumn, MofNCompleteColumn
 
-from pyloric_db.cli.console import DB, Json, err, out, progress_bar, rows_table, say, table_of
+from pyloric_db.cli.console import (
+    DB,
+    Json,
+    end_interrupted,
+    out,
+    progress_bar,
+    rows_table,
+    say,
+    table_of,
+)
 from pyloric_db.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -183,12 +192,6 @@ def _print_built(db: "Database", seconds: float, as_json: bool) -> None:
     _print_examples(db)
 
 
-_SHOW_CURSOR = b"\x1b[?25h"
-_INTERRUPTED = (
-    b"\npyloric-db: interrupted; what is finished is kept, and the same command goes on\n"
-)
-
-
 @contextmanager
 def _interruptible(*, has_jobs: bool) -> Iterator[None]:
     """Ctrl-C, and SIGTERM as batch systems send it, end the process at once with code 130.
@@ -206,11 +209,9 @@ def _interruptible(*, has_jobs: bool) -> Iterator[None]:
             raise KeyboardInterrupt
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
-        # past all buffers: the signal may have come while they were being written
-        os.write(2, (_SHOW_CURSOR if err.is_terminal else b"") + _INTERRUPTED)
         for worker in multiprocessing.active_children():
             worker.kill()  # one that is just starting would complain of its parent's death
-        os._exit(130)
+        end_interrupted("; what is finished is kept, and the same command goes on")
 
     # what Python says of semaphores that a killed process leaves; it removes them as it says so
     os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker:UserWarning")

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Protocol, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Protocol, TextIO
 
 import typer
 from rich.console import Console
@@ -65,6 +65,14 @@ def condition(given: str | None, db: "Database", option: str = "--where") -> str
     return "pyloric" if given is None else given
 
 
+def end_interrupted(note: str = "") -> NoReturn:
+    """Ends the process there and then, with code 130."""
+    # past all buffers: the signal may have come while they were being written
+    show_cursor = "\x1b[?25h" if err.is_terminal else ""
+    os.write(2, f"{show_cursor}\npyloric-db: interrupted{note}\n".encode())
+    os._exit(130)
+
+
 @contextmanager
 def ends_at_once() -> Iterator[None]:
     """Ctrl-C ends the process there and then, with code 130.
@@ -73,11 +81,7 @@ def ends_at_once() -> Iterator[None]:
     is lost. Only for commands that leave nothing half done.
     """
 
-    def stop(signum: int, frame: object) -> None:
-        os.write(2, b"\npyloric-db: interrupted\n")
-        os._exit(130)
-
-    before = signal.signal(signal.SIGINT, stop)
+    before = signal.signal(signal.SIGINT, lambda signum, frame: end_interrupted())
     try:
         yield
     finally:

@@ -79,8 +79,11 @@ class Constants:
             )
         positive |= {f"Q10_gbar[{i}]": factor for i, factor in enumerate(self.Q10_gbar)}
         for name, value in positive.items():
-            number = isinstance(value, Real) and not isinstance(value, bool)
-            if not number or not 0 < float(value) < math.inf:  # type: ignore[arg-type]
+            if (
+                isinstance(value, bool)
+                or not isinstance(value, Real)
+                or not 0 < float(value) < math.inf
+            ):
                 raise ConfigError(f"constant {name} must be a number above 0, not {value!r}")
 
     def __hash__(self) -> int:

@@ -150,7 +150,8 @@ def parameters(recipe: Recipe, ids: np.ndarray) -> tuple[Columns, np.ndarray, np
     axes = grid_axes(recipe)
     if axes is not None:
         columns = grid_columns(axes, ids)
-        return columns, *_conductances(grid_values(axes, columns), circuit, len(ids))
+        values = grid_values(axes, columns)
+        return columns, *conductances(values, circuit.cells, circuit.synapse_names, len(ids))
     if recipe.parameters.prior is not None:
         values = _draw(recipe, ids)
     else:
@@ -159,7 +160,7 @@ def parameters(recipe: Recipe, ids: np.ndarray) -> tuple[Columns, np.ndarray, np
         values = {name: column[ids] for name, column in table.items()}
     # what is run is what is stored, to the bit
     stored = {name: np.asarray(v, np.float32) for name, v in values.items()}
-    gbar, gsyn = _conductances(stored, circuit, len(ids))
+    gbar, gsyn = conductances(stored, circuit.cells, circuit.synapse_names, len(ids))
     columns = {
         gbar_column(cell, channel): gbar[:, i, k].astype(np.float32)
         for i, cell in enumerate(circuit.cells)
@@ -205,10 +206,6 @@ def _published_axes() -> tuple[Axis, ...]:
 
 def _levels(axis: Axis) -> tuple[str, ...] | tuple[float, ...]:
     return axis.labels if axis.kind == "cell" else axis.values
-
-
-def _conductances(values: Columns, circuit: Circuit, n: int) -> tuple[np.ndarray, np.ndarray]:
-    return conductances(values, circuit.cells, circuit.synapse_names, n)
 
 
 def _draw(recipe: Recipe, ids: np.ndarray) -> Columns:

@@ -339,7 +339,11 @@ def simulate(
         padded,
         {"units": "ms", "long_name": "spike times from the start of the run"},
     )
-    data["status"] = (CIRCUIT, np.concatenate(failures), {"long_name": "how the run ended"})
+    data["status"] = (
+        CIRCUIT,
+        np.concatenate(failures),
+        {"units": "1", "long_name": "how the run ended"},
+    )
     dims = {d for name in variables for d in units[name][0]} | {CELL}
     coords: dict[str, Any] = {d: list(v) for d, v in coordinates(circuit).items() if d in dims}
     if variables:

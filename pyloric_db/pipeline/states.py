@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pyloric_db.errors import ConfigError
+from pyloric_db.integrate.engine import RANGE_V_mV
 from pyloric_db.model.circuit import Circuit
 from pyloric_db.vocabulary import (
     CELL,
@@ -25,7 +26,7 @@ States = dict[str, np.ndarray]
 
 #: What a state may be, with room for rounding.
 LIMITS = {
-    "V": (-250.0, 250.0),
+    "V": (-RANGE_V_mV, RANGE_V_mV),
     "Ca": (0.0, np.inf),
     "m": (-1e-3, 1.001),
     "h": (-1e-3, 1.001),
@@ -43,13 +44,17 @@ def coordinates(circuit: Circuit) -> dict[str, tuple[str, ...]]:
     }
 
 
+def _lengths(circuit: Circuit) -> dict[str, int]:
+    return {dim: len(labels) for dim, labels in coordinates(circuit).items()}
+
+
 def cold_states(n: int, circuit: Circuit) -> States:
     """V = -50 mV, [Ca] = 0.05 uM, m = 0, h = 1, s = 0 for n circuits.
 
     Source: Prinz, Billimoria & Marder 2003.
     """
     cold = {"V": -50.0, "Ca": 0.05, "m": 0.0, "h": 1.0, "s": 0.0}
-    size = {dim: len(labels) for dim, labels in coordinates(circuit).items()}
+    size = _lengths(circuit)
     return {
         name: np.full((n, *(size[d] for d in dims)), cold[name])
         for name, (dims, _, _) in STATE_VARIABLES.items()
@@ -98,7 +103,7 @@ def states_from(initial: "xr.Dataset | Mapping[str, Any]", n: int, circuit: Circ
         )
     dataset = initial if isinstance(initial, xr.Dataset) else xr.Dataset(initial)
     labels = coordinates(circuit)
-    size = {CIRCUIT: n} | {dim: len(labels[dim]) for dim in labels}
+    size = {CIRCUIT: n, **_lengths(circuit)}
     states: States = {}
     for name, (dims, _, _) in STATE_VARIABLES.items():
         if name not in dataset:

@@ -240,7 +240,7 @@ def test_spikes_are_the_maxima_of_the_trace(crowd):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_rounding_on_a_plateau_is_no_spike(dtype):
-    """A cell of the 2003 grid that spikes once and then stays between 0 and 20 mV."""
+    """A cell of the 2003 grid that spikes once and whose voltage then has its maxima above 0 mV."""
     gbar = prinz2003_gbar(1640742)[None, None]
     engine = Engine(SINGLE_CELL, dt_ms=0.05, epoch_ms=1000.0, dtype=dtype)
     batch = engine.start(cold_states(1, SINGLE_CELL), gbar, np.zeros((1, 0)))
