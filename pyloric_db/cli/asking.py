@@ -20,10 +20,10 @@ from pyloric_db.cli.console import (
     rows_table,
     say,
     table_of,
-    write_text,
 )
 from pyloric_db.cli.simulating import simulate_on
 from pyloric_db.errors import ConfigError, QueryError
+from pyloric_db.whole import written_whole
 
 if TYPE_CHECKING:
     from pyloric_db.query.database import Database
@@ -81,7 +81,8 @@ def query(
 
         save_rows(found[[n for n in shown if n != "circuit_id"]], output, chosen)
     elif output is not None:
-        write_text(output, _formatted(found, shown, chosen, wide=True))
+        with written_whole(output) as work:
+            work.write_text(_formatted(found, shown, chosen, wide=True))
     else:
         sys.stdout.write(_formatted(found, shown, chosen, wide=not sys.stdout.isatty()))
     if cut:

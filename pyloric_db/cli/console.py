@@ -139,13 +139,6 @@ def check_output(path: Path, db: str) -> None:
         raise ConfigError(f"{path} lies inside the database {db}: choose another place with -o")
 
 
-def write_text(path: Path, text: str) -> None:
-    try:
-        path.write_text(text)
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be written: {error.strerror}") from error
-
-
 def rows_table(found: Any, names: list[str]) -> Table:
     table = table_of(*names)
     for i in range(found.sizes["circuit"]):

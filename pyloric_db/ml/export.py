@@ -1,7 +1,6 @@
 """A directory of training data: the parts of a split, constants, and a README about both."""
 
 import json
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from pyloric_db.ml.split import PARTS, part_of, read_shares
 from pyloric_db.query.database import Database
 from pyloric_db.query.save import SUFFIXES, save_rows
 from pyloric_db.vocabulary import CIRCUIT
+from pyloric_db.whole import written_whole
 
 FORMATS = ("parquet", "npz", "csv", "netcdf", "zarr")
 CONSTANTS_FILE = "standardisation.json"
@@ -87,25 +87,15 @@ def export(
         means_of = [means(m) for m in (parts["train"].inputs, parts["train"].targets)]
         parts = {name: filled(part, *means_of) for name, part in parts.items()}
     counts = {name: len(part.circuit_id) for name, part in parts.items()}
-    try:
-        with tempfile.TemporaryDirectory(
-            prefix=f"{target.name}.partial-", dir=target.parent
-        ) as folder:
-            # one below it, because only its owner may enter a temporary directory
-            work = Path(folder, target.name)
-            work.mkdir()
-            for name, part in parts.items():
-                _write(part, work, name, file_format, missing)
-            (work / CONSTANTS_FILE).write_text(json.dumps(constants, indent=2) + "\n")
-            text = _readme(
-                db, len(arrays.circuit_id), parts, constants, file_format, where, missing, shares
-            )
-            (work / README_FILE).write_text(text, encoding="utf-8")
-            if target.exists():
-                target.rmdir()
-            work.replace(target)
-    except OSError as err:
-        raise ConfigError(f"{target} cannot be written: {err.strerror}") from err
+    with written_whole(target, new=True) as work:
+        work.mkdir()
+        for name, part in parts.items():
+            _write(part, work, name, file_format, missing)
+        (work / CONSTANTS_FILE).write_text(json.dumps(constants, indent=2) + "\n")
+        text = _readme(
+            db, len(arrays.circuit_id), parts, constants, file_format, where, missing, shares
+        )
+        (work / README_FILE).write_text(text, encoding="utf-8")
     return counts
 
 

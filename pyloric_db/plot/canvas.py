@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyloric_db.errors import ConfigError
 from pyloric_db.vocabulary import CHANNELS, Column, label
+from pyloric_db.whole import written_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -40,10 +41,8 @@ def check_suffix(path: str | Path) -> None:
 def save(figure: "Figure", path: str | Path) -> None:
     """Write a figure; ConfigError where its format is unknown or the file cannot be written."""
     check_suffix(path)
-    try:
-        figure.savefig(path, dpi=150)
-    except OSError as err:
-        raise ConfigError(f"{path} cannot be written: {err.strerror}") from err
+    with written_whole(path) as work:
+        figure.savefig(work, dpi=150)
 
 
 def axis_title(column: Column) -> str:

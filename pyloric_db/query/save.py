@@ -16,6 +16,7 @@ import numpy as np
 
 from pyloric_db.errors import ConfigError, DatabaseError, first_line
 from pyloric_db.vocabulary import CIRCUIT
+from pyloric_db.whole import written_whole
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -46,34 +47,27 @@ def save_rows(rows: "xr.Dataset", path: str | Path, file_format: str | None = No
     chosen = _format_of(path) if file_format is None else file_format
     if chosen not in SUFFIXES:
         raise ConfigError(f"the format must be one of {', '.join(SUFFIXES)}, not {chosen!r}")
-    if chosen == "zarr" and path.exists():
-        raise ConfigError(f"{path} exists already: choose another name")
-    if chosen != "zarr" and path.is_dir():
-        raise ConfigError(f"{path} cannot be written: it is a directory")
-    if not path.absolute().parent.is_dir():
-        raise ConfigError(f"{path} cannot be written: {path.parent} is no directory")
-    try:
+    with written_whole(path, new=chosen == "zarr") as work:
         if chosen == "parquet":
             import pyarrow.parquet as pq
 
-            pq.write_table(arrow_table(rows), path, compression="zstd")
+            pq.write_table(arrow_table(rows), work, compression="zstd")
         elif chosen == "csv":
-            path.write_bytes(csv_bytes(arrow_table(rows)))
-            file = path.resolve()
-            if file.is_file():  # and no pipe or terminal
+            work.write_bytes(csv_bytes(arrow_table(rows)))
+            if path.is_file() or not path.exists():  # and no pipe or terminal
+                file = path.resolve()
                 text = json.dumps(_csv_metadata(rows, file.name), indent=2) + "\n"
-                _beside(file).write_text(text)
+                with written_whole(_beside(file)) as described:
+                    described.write_text(text)
         elif chosen == "netcdf":
-            _as_text(rows).to_netcdf(path, engine=_netcdf_engine(), mode="w")
+            _as_text(rows).to_netcdf(work, engine=_netcdf_engine(), mode="w")
         else:
             # a Zarr group does not keep the order of its arrays
             ordered = _as_text(rows).assign_attrs({_ORDER: list(map(str, rows.data_vars))})
             with warnings.catch_warnings():
                 # an extension of Zarr v3 that xarray asks for
                 warnings.filterwarnings("ignore", "Consolidated metadata is currently not part")
-                ordered.to_zarr(path, mode="w-", zarr_format=3, consolidated=True)
-    except OSError as err:
-        raise ConfigError(f"{path} cannot be written: {err.strerror or first_line(err)}") from err
+                ordered.to_zarr(work, mode="w-", zarr_format=3, consolidated=True)
 
 
 def _check_rows(rows: Any) -> None:

@@ -10,6 +10,7 @@ from pyloric_db.query.database import Database
 from pyloric_db.report.facts import collect
 from pyloric_db.report.figures import Picture, pictures
 from pyloric_db.vocabulary import ACTIVITIES, STATUSES
+from pyloric_db.whole import written_whole
 
 #: Figures that `pictures` gives, for the progress.
 N_PICTURES = 5
@@ -56,13 +57,5 @@ def write_report(
     Raises:
         ConfigError: as `report_html` does, or the file cannot be written.
     """
-    path = Path(path)
-    if not path.parent.is_dir():
-        raise ConfigError(f"{path} cannot be written: there is no directory {path.parent}")
-    if path.is_dir():
-        raise ConfigError(f"{path} cannot be written: it is a directory")
-    text = report_html(db, progress)
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be written: {error.strerror}") from error
+    with written_whole(path) as work:
+        work.write_text(report_html(db, progress), encoding="utf-8")

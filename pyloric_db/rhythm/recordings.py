@@ -1,7 +1,7 @@
 """The rhythm analysis for anybody's spike times."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -49,9 +49,10 @@ def features_from_spikes(
 
     Source: Prinz, Bucher & Marder 2004, Nat Neurosci 7:1345; see `rhythm.bursts`.
     """
-    names = tuple(cells)
-    if not names:
-        raise ConfigError("cells must name at least one cell, not none")
+    listed = isinstance(cells, Iterable) and not isinstance(cells, str)
+    names = tuple(cells) if listed else ()
+    if not names or not all(isinstance(name, str) for name in names):
+        raise ConfigError(f"cells must be names of one or more cells, not {cells!r}")
     if not isinstance(protocol, Protocol):
         raise ConfigError(f"protocol must be a Protocol, not {protocol!r}")
     if isinstance(spike_times_ms, Mapping):
