@@ -36,7 +36,7 @@ lint: .venv/.ready  ## style and types
 validate: .venv/.ready  ## write docs/validation.md; about ten minutes on two cores
 	$(BIN)/python validation/validate.py
 
-bench: .venv/.ready  ## rates on this machine, on one process and on two
+bench: .venv/.ready  ## rates on this machine, on one process and on several
 	$(BIN)/pyloric-db bench
 
 # a database of full size: 1.8 GB

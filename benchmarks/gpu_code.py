@@ -40,16 +40,16 @@ NAMES = {
 @dataclass(frozen=True)
 class Code:
     """Machine code of a kernel: of its loop over steps per circuit-step, but for registers and
-    spilled bytes; `billions` are circuit-steps per second at the two latencies."""
+    spilled bytes; `billions` are circuit-steps per second at the two latencies, with one warp per
+    scheduler, with two, and so on."""
 
     compile_s: float
     instructions: int
     special: int
     registers: int
     spilled: int
-    warps: int
     limit: float
-    billions: tuple[float, ...]
+    billions: tuple[tuple[float, ...], ...]
 
 
 def tool(name: str) -> Path:
@@ -105,10 +105,16 @@ def compiled(vehicle: str, folder: Path) -> Code:
         sum(i.pipe == "special" for i in loop),
         registers,
         spilled,
-        warps,
         billions(least_cycles(loop)),
-        tuple(billions(cycles(loop, warps, latency)) for latency in SPECIAL_LATENCIES),
+        tuple(
+            tuple(sorted(billions(cycles(loop, n, latency)) for latency in SPECIAL_LATENCIES))
+            for n in range(1, warps + 1)
+        ),
     )
+
+
+def span(rates: tuple[float, ...]) -> str:
+    return " to ".join(f"{rate:.1f}" for rate in rates)
 
 
 def run(command: list[object]) -> str:
@@ -131,6 +137,7 @@ def main() -> None:
         body = step_body((folders["jax"] / "program.txt").read_text())
     kernels, copies = len(body.of("fusion")), len(body.of("copy"))
     moved = sum(body.moved(GPU_WIDTHS[-1]).values()) / GPU_WIDTHS[-1]
+    most = len(codes["cuda"].billions)
     head = [
         "", "instructions", "of these special functions", "registers, bytes spilled",
         "warps per scheduler", "rate if nothing waits", "rate, played through",
@@ -139,8 +146,7 @@ def main() -> None:
     rows = [
         [
             NAMES[vehicle], f"{c.instructions:,}", str(c.special), f"{c.registers}, {c.spilled}",
-            str(c.warps), f"{c.limit:.1f}", " to ".join(f"{x:.1f}" for x in sorted(c.billions)),
-            f"{c.compile_s:.1f}",
+            str(len(c.billions)), f"{c.limit:.1f}", span(c.billions[-1]), f"{c.compile_s:.1f}",
         ]
         for vehicle, c in codes.items()
     ]  # fmt: skip
@@ -157,6 +163,11 @@ def main() -> None:
             f"{SPECIAL_LATENCIES[1]} cycles. What it does at spikes and at the ends of an epoch "
             "is not in it.",
             table(head, rows),
+            "Where a batch does not fill the GPU, a scheduler has fewer warps. The CUDA C:",
+            table(
+                ["circuits", *(f"{LANES * n // most:,}" for n in range(1, most + 1))],
+                [["rate, played through", *map(span, codes["cuda"].billions)]],
+            ),
             "The CUDA C, compiled for six generations:",
             table(
                 ["", *GENERATIONS],

@@ -7,7 +7,7 @@ import sys
 
 from page import arguments, publish, setting, table
 
-from pyloric_db.pipeline.bench import SHARD_CIRCUITS, Bench, measure
+from pyloric_db.pipeline.bench import Bench, measure
 
 
 def report(b: Bench) -> str:
@@ -24,20 +24,19 @@ def report(b: Bench) -> str:
     if len(b.rates) > 1:
         rows.append(["kernel, times one process", "1", f"{b.speedup_kernel:.2f}"])
         rows.append(["from ids to files, times one process", "1", f"{b.speedup_end_to_end:.2f}"])
-    hours = f"{b.hours_for_20250000_circuits_on_16_cores:.1f} hours"
     more = [
         ["simulated per circuit", f"{b.simulated_s_per_circuit:.2f} s"],
         ["a process is ready after", f"{b.start_up_s:.1f} s"],
         ["the sixteen cells are thermalised in", f"{b.thermalise_16_cells_s:.1f} s"],
         ["peak memory of a process", f"{b.peak_memory_MiB:.0f} MiB"],
-        ["20,250,000 circuits on 16 such cores", hours],
+        b.estimate().split(": "),
     ]
     counts = [f"{r.processes} process" + ("es" if r.processes > 1 else "") for r in b.rates]
     stages = [[name, f"{100 * share:.1f}%"] for name, share in b.stages.items()]
     return "\n\n".join(
         [
             table(["", *counts], rows),
-            f"Where the time of a shard of {SHARD_CIRCUITS:,} circuits goes, on one process:",
+            f"Where the time of a shard of {b.shard_circuits:,} circuits goes, on one process:",
             table(["stage", "share"], stages),
             table(["", ""], more),
         ]
@@ -52,10 +51,10 @@ def main() -> None:
 
     publish(
         "Simulation",
-        setting("pyloric-db bench", "jax", "jaxlib", "numpy")
+        setting("pyloric-db bench", "jax", "jaxlib", "numpy", "cupy-cuda13x")
         + " The kernel is an epoch of a full batch with spike finding on. All rates are medians "
         "over repetitions, of all processes together; those of processor time are per process. One "
-        "process and two take turns.",
+        "process and several take turns.",
         report(measure(progress)),
         write=args.write_docs,
     )

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def bench(as_json: Json = False) -> None:
-    """Measure how fast this machine integrates and builds, on one process and on two."""
+    """Measure how fast this machine integrates and builds, on one process and on several."""
     from pyloric_db.pipeline.bench import measure
 
     with progress_bar("measurements", MofNCompleteColumn()) as progress:
@@ -21,7 +21,7 @@ def bench(as_json: Json = False) -> None:
     if as_json:
         print(json.dumps(asdict(found), indent=2))
         return
-    say(f"{found.machine}; {found.versions}")
+    say("; ".join(filter(None, (found.machine, found.gpu, found.versions))))
     _print_rates(found)
     _print_stages(found)
     say(
@@ -29,10 +29,7 @@ def bench(as_json: Json = False) -> None:
         f"is ready after {found.start_up_s:.1f} s and holds at most {found.peak_memory_MiB:,.0f} "
         f"MiB; the sixteen cells are thermalised in {found.thermalise_16_cells_s:.1f} s"
     )
-    say(
-        "20,250,000 circuits on 16 such cores: "
-        f"{found.hours_for_20250000_circuits_on_16_cores:.1f} hours"
-    )
+    say(found.estimate())
 
 
 def _print_rates(found: "Bench") -> None:

@@ -175,6 +175,10 @@ class Engine:
         self.widths = WIDTHS if on_cpu else GPU_WIDTHS
         #: circuits that run at the same time at the best rate
         self.lanes = self._kernel.lanes if self._kernel else self.widths[-1]
+        #: name of the GPU that epochs run on
+        self.gpu: str | None = None if on_cpu else jax.devices()[0].device_kind
+        if self._kernel:
+            self.gpu = self._kernel.gpu
         self.n_steps = n_steps
         self.seconds = 0.0  # spent in compiled programs
         # the stride is an argument, since XLA unrolls short loops whose trip count it knows, at

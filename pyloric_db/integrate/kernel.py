@@ -218,6 +218,14 @@ class EpochKernel:
         multiprocessors = cupy.cuda.Device().attributes["MultiProcessorCount"]
         return int(multiprocessors * BLOCKS_PER_MULTIPROCESSOR * THREADS)
 
+    @cached_property
+    def gpu(self) -> str:
+        """What the GPU calls itself."""
+        import cupy
+
+        device = cupy.cuda.Device().id
+        return str(cupy.cuda.runtime.getDeviceProperties(device)["name"].decode())
+
     @staticmethod
     def place(array: Any) -> Any:
         """The array on the GPU."""

@@ -1,7 +1,7 @@
 """Rates of the engine and of everything around it, measured on this machine.
 
 Every process is an interpreter of its own, as in a build. Repetitions on one process take turns
-with repetitions on two at the same time, so that a disturbance of the machine meets both.
+with repetitions on several at the same time, so that a disturbance of the machine meets both.
 """
 
 import cProfile
@@ -30,7 +30,7 @@ from pyloric_db.pipeline.compile_cache import use_compile_cache
 from pyloric_db.pipeline.draw import netcodes, parameters
 from pyloric_db.pipeline.machine import cores, machine, versions
 from pyloric_db.pipeline.plan import LEAST_SHARDS, make_plan
-from pyloric_db.pipeline.recipe import Recipe
+from pyloric_db.pipeline.recipe import Recipe, load_recipe
 from pyloric_db.pipeline.run import protocol_engine, run_circuits
 from pyloric_db.pipeline.task import build_shard, store_cells, stored_cells
 from pyloric_db.pipeline.thermalise import distinct_cells, initial_states
@@ -47,7 +47,10 @@ KERNEL_EPOCHS = 2
 #: Whole shards on one process, and as many on all.
 SHARD_REPETITIONS = 2
 SHARD_CIRCUITS = 2048
-#: The projection: the full recipe on a desktop.
+#: On a GPU so many processes share it, and their shards fill it so many times.
+GPU_PROCESSES = 8
+GPU_FILLS = 3
+#: The projection: the full recipe on a desktop, or on the GPU that is there.
 FULL_CIRCUITS = 20_250_000
 FULL_CORES = 16
 
@@ -75,11 +78,15 @@ class Bench:
 
     `speedup_kernel` and `speedup_end_to_end` are the rates of the most processes over those of
     one, the median over pairs of neighbouring repetitions. `start_up_s` is from the start of a
-    process to the end of its first epoch, with the program from the cache.
+    process to the end of its first epoch, with the program from the cache. `gpu` is the
+    name of the GPU, if there is one; the estimate for the full recipe is then for this one, and
+    else for sixteen such cores.
     """
 
     machine: str
+    gpu: str | None
     versions: str
+    shard_circuits: int
     rates: tuple[Rates, ...]
     speedup_kernel: float
     speedup_end_to_end: float
@@ -88,7 +95,14 @@ class Bench:
     start_up_s: float
     thermalise_16_cells_s: float
     peak_memory_MiB: float
-    hours_for_20250000_circuits_on_16_cores: float
+    hours_for_20250000_circuits: float
+
+    def estimate(self) -> str:
+        """How long the full recipe takes, in words."""
+        hours = self.hours_for_20250000_circuits
+        time = f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.1f} minutes"
+        where = f"one {self.gpu}" if self.gpu else f"{FULL_CORES} such cores"
+        return f"{FULL_CIRCUITS:,} circuits on {where}: {time}"
 
 
 @dataclass(frozen=True)
@@ -127,18 +141,27 @@ def measure(
     progress: Callable[[int, int], None] | None = None,
     *,
     recipe: Any = "prinz2004",
-    shard_circuits: int = SHARD_CIRCUITS,
+    shard_circuits: int | None = None,
 ) -> Bench:
-    """Measure with random circuits of a recipe, on one process and on two.
-
-    Takes about a minute on two quiet cores. On a machine with one core there is no second process.
+    """Measure with random circuits of a recipe, on one process and on more, at most one per core:
+    on two, or on the eight that share a GPU. Takes about a minute on two quiet cores.
 
     Args:
         progress: called with (measurements done, measurements in all).
-        recipe: a packaged name, a TOML file, a dict or a `Recipe`, of at least four shards.
-        shard_circuits: circuits of a shard.
+        recipe: a packaged name, a TOML file, a dict or a `Recipe`, of at least four shards, and of
+            as many as there are processes.
+        shard_circuits: circuits of a shard; None for a few batches.
     """
-    counts = (1, 2) if cores() > 1 else (1,)
+    loaded = load_recipe(recipe)
+    engine = protocol_engine(loaded.circuit.circuit(), loaded.run_protocol())
+    most = min(cores(), GPU_PROCESSES if engine.gpu else 2)
+    counts = (1, most) if most > 1 else (1,)
+    if shard_circuits is None:
+        shard_circuits = GPU_FILLS * engine.lanes if engine.gpu else SHARD_CIRCUITS
+    loaded = loaded.model_copy(
+        update={"store": loaded.store.model_copy(update={"shard_circuits": shard_circuits})}
+    )
+    n_shards = max(LEAST_SHARDS, most)
     total = counts[-1] + 1 + len(counts) * (KERNEL_REPETITIONS + SHARD_REPETITIONS)
     done = 0
 
@@ -150,7 +173,8 @@ def measure(
 
     if progress is not None:
         progress(0, total)
-    plan = make_plan(recipe, sample=LEAST_SHARDS * shard_circuits, seed=1)
+    plan = make_plan(loaded, sample=n_shards * shard_circuits, seed=1)
+    shard_circuits = plan.manifest.shard_circuits  # of whole chunks
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         path = str(Path(folder) / "db")
         manifest = create(path, plan.manifest)
@@ -163,7 +187,7 @@ def measure(
         step()
         # a shard of a build is a stretch of the grid; these are samples of all of it
         jobs = [
-            _Job(path, plan.recipe, manifest, k, ids[k::LEAST_SHARDS].tobytes())
+            _Job(path, plan.recipe, manifest, k, ids[k::n_shards][:shard_circuits].tobytes())
             for k in range(counts[-1])
         ]
         pools = [
@@ -193,11 +217,14 @@ def measure(
                 shards[n].append(together(n, _shard))
     rates = tuple(_rates(n, kernel[n], shards[n], shard_circuits) for n in counts)
     alone = [found[0] for found in shards[1]]
-    per_core = rates[-1].circuits_per_s / rates[-1].processes
+    # cores add up; a GPU is one
+    full_per_s = rates[-1].circuits_per_s * (1 if engine.gpu else FULL_CORES / rates[-1].processes)
     every = [s for found in shards[counts[-1]] for s in found]
     return Bench(
         machine=machine(),
-        versions=versions("jax", "jaxlib", "numpy"),
+        gpu=engine.gpu,
+        versions=versions("jax", "jaxlib", "numpy", "cupy-cuda13x"),
+        shard_circuits=shard_circuits,
         rates=rates,
         speedup_kernel=_speedup(kernel[1], kernel[counts[-1]]),
         speedup_end_to_end=_speedup(
@@ -209,7 +236,7 @@ def measure(
         start_up_s=start_ups[-1],
         thermalise_16_cells_s=thermalise_s,
         peak_memory_MiB=max(s.peak_memory_MiB for s in every),
-        hours_for_20250000_circuits_on_16_cores=FULL_CIRCUITS / per_core / FULL_CORES / 3600,
+        hours_for_20250000_circuits=FULL_CIRCUITS / full_per_s / 3600,
     )
 
 

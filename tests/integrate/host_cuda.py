@@ -168,6 +168,7 @@ def cupy():
         split=lambda a, places: _wrapped(np.split(_bare(a), places)),
         cuda=SimpleNamespace(
             is_available=lambda: True,
-            Device=lambda: SimpleNamespace(attributes={"MultiProcessorCount": 1}),
+            Device=lambda: SimpleNamespace(id=0, attributes={"MultiProcessorCount": 1}),
+            runtime=SimpleNamespace(getDeviceProperties=lambda _: {"name": b"the processor"}),
         ),
     )

@@ -318,6 +318,9 @@ def test_double_precision_stays_on_the_cpu(monkeypatch, on_host):
     engine = Engine(SINGLE_CELL, dt_ms=0.05, epoch_ms=10, dtype="float64")
     batch, _ = engine.epoch(a_batch(engine, 2))
     assert isinstance(batch.V_before, np.ndarray) and engine.lanes == engine_module.WIDTHS[-1]
+    assert engine.gpu is None
+    single = Engine(SINGLE_CELL, dt_ms=0.05, epoch_ms=10)
+    assert single.gpu == "the processor" and single.lanes == 512
 
 
 # ---------------------------------------------------------------- for a real GPU

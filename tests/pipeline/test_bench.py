@@ -20,7 +20,7 @@ def test_rates_and_stages_are_consistent(tiny):
     # every circuit of the tiny recipe runs for two or three epochs of a quarter of a second
     assert 0.5 <= found.simulated_s_per_circuit <= 0.75
     per_core = found.rates[-1].circuits_per_s / found.rates[-1].processes
-    assert found.hours_for_20250000_circuits_on_16_cores == pytest.approx(
-        20_250_000 / per_core / 16 / 3600
-    )
+    assert found.gpu is None
+    assert found.estimate().startswith("20,250,000 circuits on 16 such cores: ")
+    assert found.hours_for_20250000_circuits == pytest.approx(20_250_000 / per_core / 16 / 3600)
     assert seen[0][0] == 0 and seen[-1][0] == seen[-1][1]
