@@ -17,7 +17,7 @@ import numpy as np
 import xarray as xr
 from page import DOCS, arguments, publish, setting, table
 
-from pyloric_db.pipeline.compile_cache import use_compile_cache
+from pyloric_db.pipeline.jax_settings import set_up_jax
 from pyloric_db.pipeline.simulate import simulate
 from pyloric_db.plot.canvas import COLOURS, new_figure
 from pyloric_db.rhythm.recordings import features_from_spikes
@@ -175,7 +175,7 @@ def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--quick", action="store_true", help="float32 at 0.1 and 0.05 ms only")
     args = parser.parse_args()
-    use_compile_cache()
+    set_up_jax()
     truth = Truth.load()
     settings = list(product(SCHEMES, DTYPES, DTS_MS))
     if args.quick:

@@ -112,12 +112,12 @@ def report(
     ),
 ) -> None:
     """Write a page on what was built, how long it took and what was found, with figures."""
-    from pyloric_db.pipeline.compile_cache import use_compile_cache
+    from pyloric_db.pipeline.jax_settings import set_up_jax
     from pyloric_db.report.page import write_report
 
     opened = pyloric_db.open(db)
     check_output(output, db)
-    use_compile_cache()  # a circuit is simulated for its traces
+    set_up_jax()  # a circuit is simulated for its traces
     with ends_at_once(), progress_bar("figures", MofNCompleteColumn()) as progress:
         write_report(opened, output, progress)
     say(f"wrote {output}")

@@ -14,8 +14,8 @@ def simulate_on(opened: "Database", ids: Any, duration_ms: float) -> "xr.Dataset
     `ids` as `Database.simulate` takes them.
     """
     opened.states(ids)  # damage is said before JAX is loaded
-    from pyloric_db.pipeline.compile_cache import use_compile_cache
+    from pyloric_db.pipeline.jax_settings import set_up_jax
 
-    use_compile_cache()
+    set_up_jax()
     dt_ms = float(opened.manifest.settings["dt_ms"])
     return opened.simulate(ids, duration_ms=round(duration_ms / dt_ms) * dt_ms)

@@ -26,8 +26,8 @@ import pyarrow.parquet as pq
 
 from pyloric_db.integrate.engine import Batch, Engine
 from pyloric_db.pipeline.build import circuit_of
-from pyloric_db.pipeline.compile_cache import use_compile_cache
 from pyloric_db.pipeline.draw import netcodes, parameters
+from pyloric_db.pipeline.jax_settings import set_up_jax
 from pyloric_db.pipeline.machine import cores, machine, versions
 from pyloric_db.pipeline.plan import LEAST_SHARDS, make_plan
 from pyloric_db.pipeline.recipe import Recipe, load_recipe
@@ -152,6 +152,7 @@ def measure(
             as many as there are processes.
         shard_circuits: circuits of a shard; None for a few batches.
     """
+    set_up_jax()
     loaded = load_recipe(recipe)
     engine = protocol_engine(loaded.circuit.circuit(), loaded.run_protocol())
     most = min(cores(), GPU_PROCESSES if engine.gpu else 2)
@@ -178,7 +179,6 @@ def measure(
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         path = str(Path(folder) / "db")
         manifest = create(path, plan.manifest)
-        use_compile_cache()
         began = time.perf_counter()
         ids = plan.selection.part(0, plan.selection.count)
         _, gbar, _ = parameters(plan.recipe, ids)
@@ -271,7 +271,7 @@ def _speedup(alone: list[list[_Timing]], together: list[list[_Timing]]) -> float
 @cache
 def _ready(job: _Job) -> tuple[Engine, Batch]:
     """This process's engine, and a full batch after an epoch."""
-    use_compile_cache()
+    set_up_jax()
     circuit = circuit_of(job.manifest)
     engine = protocol_engine(circuit, job.recipe.run_protocol())
     cells = stored_cells(job.path)

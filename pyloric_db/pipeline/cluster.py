@@ -29,8 +29,8 @@ from distributed.deploy import Cluster
 from distributed.security import Security
 
 from pyloric_db.errors import ClusterError, ConfigError
-from pyloric_db.pipeline.compile_cache import use_compile_cache
 from pyloric_db.pipeline.coordinate import is_shard
+from pyloric_db.pipeline.jax_settings import set_up_jax
 from pyloric_db.pipeline.profile import (
     LocalGpuProfile,
     LocalProfile,
@@ -65,7 +65,7 @@ DASHBOARD = f"{LOOPBACK}:0"
 
 
 class Prepare(WorkerPlugin):
-    """Gets a worker process ready: loads the engine and turns on the cache of programs."""
+    """Gets a worker process ready: loads the engine and sets JAX up."""
 
     name = "pyloric-db"
     idempotent = True
@@ -74,7 +74,7 @@ class Prepare(WorkerPlugin):
         import pyloric_db.pipeline.task  # noqa: F401
 
         keep_steady()
-        use_compile_cache()
+        set_up_jax()
 
 
 class PrepareScheduler(SchedulerPlugin):
