@@ -39,8 +39,9 @@ def nearest(name: str, allowed: "list[str] | tuple[str, ...]") -> str:
     """A hint `; did you mean 'x'?` for a misspelt name, or an empty string."""
     from difflib import get_close_matches
 
-    match = get_close_matches(name, list(allowed), n=1, cutoff=0.5)
-    return f"; did you mean {match[0]!r}?" if match else ""
+    as_written = {known.lower(): known for known in allowed}
+    match = get_close_matches(name.lower(), list(as_written), n=1, cutoff=0.5)
+    return f"; did you mean {as_written[match[0]]!r}?" if match else ""
 
 
 def first_line(err: BaseException) -> str:

@@ -64,7 +64,12 @@ def make_manifest(
         sources=SOURCES,
         axes=axes,
         columns=columns,
-        settings={"dt_ms": 0.05, "scheme": "gates_first", "dtype": "float32"},
+        settings={
+            "dt_ms": 0.05,
+            "scheme": "gates_first",
+            "dtype": "float32",
+            "spike_threshold_mV": 5.0,
+        },  # fmt: skip
         versions={"pyloric_db": "0"},
     )
     return replace(manifest, **changes)

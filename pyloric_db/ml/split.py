@@ -15,6 +15,7 @@ circuit of a test set was ever trained on. The hash, in full:
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -58,19 +59,19 @@ def part_of(place: npt.NDArray[np.float64], shares: Sequence[float]) -> npt.NDAr
     return np.searchsorted(np.cumsum(shares)[:-1], place, side="right")
 
 
-def read_shares(text: str) -> tuple[float, ...]:
+def read_shares(text: Any) -> tuple[float, ...]:
     """The shares of a text such as `0.8/0.1/0.1`.
 
     Raises:
         ConfigError: these are not one, two or three positive numbers that add up to 1.
     """
     try:
-        shares = tuple(float(part) for part in text.split("/"))
+        shares = tuple(float(part) for part in text.split("/")) if isinstance(text, str) else ()
     except ValueError:
         shares = ()
     if len(shares) not in PARTS or not all(math.isfinite(s) and s > 0 for s in shares):
         raise ConfigError(
-            f"a split must be one, two or three shares above 0 such as 0.8/0.1/0.1, not {text!r}"
+            f"a split must be one, two or three shares above 0 such as '0.8/0.1/0.1', not {text!r}"
         )
     if not math.isclose(sum(shares), 1.0, abs_tol=1e-9):
         raise ConfigError(f"the shares of a split must add up to 1, not {sum(shares):g}")

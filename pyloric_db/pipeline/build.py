@@ -47,12 +47,13 @@ NAMED_SHARDS = 10
 Progress = Callable[[int, int], None]
 
 
-def circuit_of(manifest: Manifest) -> Circuit:
-    """The topology of a database's circuits.
+def circuit_of(database: Database | Manifest) -> Circuit:
+    """The topology of a database's circuits, as `simulate` and `classify` take it.
 
     Raises:
         DatabaseError: its recipe does not describe one.
     """
+    manifest = database.manifest if isinstance(database, Database) else database
     try:
         return CircuitSpec.model_validate_json(json.dumps(manifest.recipe["circuit"])).circuit()
     except (KeyError, ValueError) as err:
@@ -85,7 +86,8 @@ def build(
         path: directory of the database, made if it does not exist, or its URL.
         cluster: where to run: a packaged profile, a TOML file or a dict of one, or a Dask cluster
             or client; None for the profile `local`.
-        workers: worker processes of the local cluster; None for one per core.
+        workers: worker processes of the local cluster, at most one per shard; None for one per
+            core.
         limit: only the first so many circuits of the recipe.
         sample: only so many at random, drawn with `seed`.
         seed: of the sample.
@@ -106,7 +108,7 @@ def build(
     from pyloric_db.pipeline.cluster import profile_of
 
     plan = make_plan(recipe, limit=limit, sample=sample, seed=seed, ids=ids)
-    profile = profile_of(cluster, workers)
+    profile = profile_of(cluster, workers, plan.manifest.n_shards)
     files = files_at(path)
     ledger = Ledger(files)
     check_target(ledger, plan.manifest)

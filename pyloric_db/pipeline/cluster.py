@@ -106,8 +106,10 @@ class Crew:
     keep: Callable[[], None] = lambda: None
 
 
-def profile_of(cluster: Any, workers: int | None) -> Profile | None:
+def profile_of(cluster: Any, workers: int | None, n_shards: int) -> Profile | None:
     """The profile that `build(cluster=..., workers=...)` asks for; None for a Dask object.
+
+    A local cluster has no more workers than there are shards.
 
     Raises:
         ConfigError: it is not valid, or cannot be used on this machine.
@@ -126,6 +128,9 @@ def profile_of(cluster: Any, workers: int | None) -> Profile | None:
         if not isinstance(profile, LocalProfile):
             raise ConfigError("workers is for a local cluster: others have it in their profile")
         profile = profile.model_copy(update={"workers": workers})
+    if isinstance(profile, LocalProfile):
+        wanted = profile.workers or dask.system.CPU_COUNT
+        profile = profile.model_copy(update={"workers": min(wanted, n_shards)})
     if isinstance(profile, LocalGpuProfile):
         visible_gpus(profile)
     if isinstance(profile, SlurmProfile):

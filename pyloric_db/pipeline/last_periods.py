@@ -12,8 +12,9 @@ from pyloric_db.store.events import events_table
 if TYPE_CHECKING:
     import pyarrow as pa
 
-#: So many periods of the first cell are kept.
-PERIODS = 3
+#: So many periods of the first cell are kept: of fewer, with bursts cut at both ends, the analysis
+#: does not find the two whole cycles that it needs.
+PERIODS = 5
 
 
 class LastPeriods:

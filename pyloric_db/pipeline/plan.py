@@ -75,6 +75,12 @@ def make_plan(
         *feature_columns(circuit.cells),
         *run_columns(circuit.cells),
     )
+    names = [c.name for c in columns]
+    twice = next((n for n in names if names.count(n) > 1), None)
+    if twice is not None:
+        raise ConfigError(
+            f"recipe {loaded.name} gives its table two columns {twice!r}: call the cell otherwise"
+        )
     try:
         manifest = Manifest(
             name=loaded.name,

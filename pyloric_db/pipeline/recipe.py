@@ -57,6 +57,10 @@ class CircuitSpec(_Table):
     def _one_of(self) -> "CircuitSpec":
         if (self.preset is None) == (not self.cells):
             raise ValueError("give either preset or [[circuit.cells]]")
+        if self.preset is not None and (self.synapses or self.gap_junctions):
+            raise ValueError(
+                "a preset comes with its synapses: for others give [[circuit.cells]] in its place"
+            )
         return self
 
     def circuit(self) -> Circuit:
@@ -148,7 +152,7 @@ class SampleSpec(_Table):
 class StoreSpec(_Table):
     """`shard_circuits`: circuits per shard at most, which is what a kill can lose per worker.
 
-    `events`: whether the spikes of each circuit's last three periods are kept, see
+    `events`: whether the spikes of each circuit's last five periods are kept, see
     `Database.events`.
     """
 

@@ -13,6 +13,7 @@ from pyloric_db.errors import ConfigError, nearest
 from pyloric_db.integrate.engine import SAMPLE_MS, SAMPLES_PER_SLOT, WIDTHS, Epoch
 from pyloric_db.model.circuit import PRINZ2004, Circuit
 from pyloric_db.model.constants import REFERENCE_TEMPERATURE_K, Constants
+from pyloric_db.pipeline.recipe import MOST_CONDUCTANCE
 from pyloric_db.pipeline.run import engine_for, run_circuits, status_of
 from pyloric_db.pipeline.states import (
     States,
@@ -78,11 +79,12 @@ def conductances(gbar: Any, gsyn: Any, circuit: Circuit) -> tuple[np.ndarray, np
                 f"{name} has the shape {array.shape}, but this circuit needs "
                 f"(circuits, {', '.join(map(str, shapes[name]))})"
             )
-        bad = np.argwhere(~(np.isfinite(array) & (array >= 0)))
+        bad = np.argwhere(~((array >= 0) & (array <= MOST_CONDUCTANCE)))
         if len(bad):
             i = tuple(int(k) for k in bad[0])
             raise ConfigError(
-                f"{name}{list(i)} is {array[i]:g}; conductances must be finite and not negative"
+                f"{name}{list(i)} is {array[i]:g}; conductances must be numbers from 0 to "
+                f"{MOST_CONDUCTANCE:g}"
             )
         arrays[name] = array
     if not len(arrays["gbar"]):
@@ -197,6 +199,7 @@ def simulate(
     scheme: Literal["gates_first", "old_state"] = ...,
     dtype: Literal["float32", "float64"] = ...,
     constants: Constants | None = ...,
+    spike_threshold_mV: float = ...,
     return_state: Literal[False] = False,
 ) -> xr.Dataset: ...
 
@@ -217,6 +220,7 @@ def simulate(
     scheme: Literal["gates_first", "old_state"] = ...,
     dtype: Literal["float32", "float64"] = ...,
     constants: Constants | None = ...,
+    spike_threshold_mV: float = ...,
     return_state: Literal[True],
 ) -> tuple[xr.Dataset, xr.Dataset]: ...
 
@@ -236,6 +240,7 @@ def simulate(
     scheme: Literal["gates_first", "old_state"] = "gates_first",
     dtype: Literal["float32", "float64"] = "float32",
     constants: Constants | None = None,
+    spike_threshold_mV: float = Protocol.spike_threshold_mV,
     return_state: bool = False,
 ) -> xr.Dataset | tuple[xr.Dataset, xr.Dataset]:
     """Simulate circuits and return traces and spike times.
@@ -259,6 +264,7 @@ def simulate(
         scheme: `gates_first` (default) or `old_state`, see `integrate.step`.
         dtype: `float32` or `float64`.
         constants: the model's numbers; None for the published ones.
+        spike_threshold_mV: a spike is a local maximum of V above it.
         return_state: return the state at the end too.
 
     Returns:
@@ -273,7 +279,9 @@ def simulate(
     """
     gbar, gsyn = conductances(gbar, gsyn, circuit)
     dt_ms, duration_ms = _number(dt_ms, "dt_ms"), _number(duration_ms, "duration_ms")
-    protocol = Protocol(dt_ms=dt_ms, scheme=scheme, dtype=dtype)
+    protocol = Protocol(
+        dt_ms=dt_ms, scheme=scheme, dtype=dtype, spike_threshold_mV=spike_threshold_mV
+    )
     if duration_ms <= 0:
         raise ConfigError(f"duration_ms must be above 0, not {duration_ms}")
     n_steps = _steps(duration_ms, dt_ms, "duration_ms")

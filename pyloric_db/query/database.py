@@ -94,7 +94,10 @@ def _check(files: Files, manifest: Manifest, rows: LedgerRows) -> None:
 
 
 class Database:
-    """A database that was opened with `open`. Reads only; its attributes are not to be set."""
+    """A database that was opened with `open`. Reads only; its attributes are not to be set.
+
+    Threads and forked processes may share it; pickled, it is opened again where it arrives.
+    """
 
     def __init__(self, files: Files, manifest: Manifest, rows: LedgerRows) -> None:
         self.files = files
@@ -104,6 +107,10 @@ class Database:
         count = sum(row["n_circuits"] for row in rows.shards.values())
         self._table = Columns(files, manifest, parts, count)
         self._rows = Rows(manifest, rows.shards, lambda: self._table.load("circuit_id"))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        address = self.files.address
+        return open, (address if is_url(address) else str(Path(address).absolute()),)
 
     @property
     def path(self) -> Path | str:
@@ -207,7 +214,7 @@ class Database:
     def events(self, ids: npt.ArrayLike) -> "xr.DataArray":
         """The last spikes of circuits: (circuit, cell, spike) ms, NaN behind each cell's last.
 
-        Only where the recipe says `[store] events = "last_periods"`: spikes of the last three
+        Only where the recipe says `[store] events = "last_periods"`: spikes of the last five
         periods, or, of a circuit without a period, of the last `silent_ms`. Times count from the
         start of the run, which ended at `t_simulated_ms`; `features_from_spikes` reads them.
 
@@ -342,14 +349,17 @@ class Database:
             raise QueryError(f"{self.path} has no finished circuits yet")
         return self._engine.ask(text)
 
-    def simulate(self, ids: npt.ArrayLike, *, duration_ms: float, **settings: Any) -> "xr.Dataset":
+    def simulate(self, ids: npt.ArrayLike, *, duration_ms: float, **settings: Any) -> Any:
         """Goes on from the stored states, as `pyloric_db.simulate` does.
 
         Args:
             ids: circuit ids.
             duration_ms: how long.
-            settings: other arguments of `pyloric_db.simulate`; `dt_ms`, `scheme` and `dtype`
-                are those of the database if not given.
+            settings: other arguments of `pyloric_db.simulate`; `dt_ms`, `scheme`, `dtype` and
+                `spike_threshold_mV` are those of the database if not given.
+
+        Returns:
+            as there; the circuits have their `circuit_id`.
 
         Raises:
             QueryError: an id is not in the database.
@@ -358,18 +368,21 @@ class Database:
 
         stored = self.manifest.settings
         defaults: dict[str, Any] = {
-            k: stored[k] for k in ("dt_ms", "scheme", "dtype") if k in stored
+            k: stored[k] for k in ("dt_ms", "scheme", "dtype", "spike_threshold_mV") if k in stored
         }
         defaults["initial"] = self.states(ids)
         defaults["circuit"] = pyloric_db.circuit_of(self.manifest)
         parameters = self.parameters(ids)
-        traces: xr.Dataset = pyloric_db.simulate(
+        found: Any = pyloric_db.simulate(
             parameters.gbar.values,
             parameters.gsyn.values,
             duration_ms=duration_ms,
             **defaults | settings,
         )
-        return traces
+        # with return_state, a pair
+        if isinstance(found, tuple):
+            return tuple(each.assign_coords(circuit_id=parameters.circuit_id) for each in found)
+        return found.assign_coords(circuit_id=parameters.circuit_id)
 
     def to_arrays(
         self,

@@ -1,5 +1,6 @@
 """DuckDB over the Parquet files of a database: read-only, and shut in with them."""
 
+import os
 from collections.abc import Sequence
 from threading import Lock
 from typing import Any
@@ -22,7 +23,8 @@ _SHUT = (
 class Engine:
     """A DuckDB connection that sees the view `circuits`, its files, and nothing else.
 
-    Threads may share it: their questions are answered one after the other, each by all cores.
+    Threads may share it: their questions are answered one after the other, each by all cores. A
+    process that was forked makes its own, since DuckDB's threads stay behind.
     `derived` is a table that `ask` may be told to read instead of the view.
     """
 
@@ -30,30 +32,43 @@ class Engine:
         import duckdb
 
         self._duckdb = duckdb
-        self._lock = Lock()
-        self._connection = duckdb.connect(":memory:")
-        filesystem = files.arrow_filesystem()
-        if filesystem is not None:
-            self._connection.register_filesystem(filesystem)
         names = [*parts, *([derived] if derived else [])]
         paths = [_path_of(files, name) for name in names]
-        self._files, self._named = files, dict(zip(paths, names, strict=True))
-        allowed = text_list([*paths, *map(literally, paths)])
-        self._connection.execute(f"SET allowed_paths = {allowed}")
-        self._connection.execute("SET parquet_metadata_cache = true")
+        self._files, self._parts = files, parts
+        self._named = dict(zip(paths, names, strict=True))
+        self._connections: dict[int, tuple[Any, Lock]] = {}  # by process
+        self._connected()
+
+    def _connected(self) -> tuple[Any, Lock]:
+        """This process's connection, and the lock that goes with it."""
+        process = os.getpid()
+        if process not in self._connections:
+            # an inherited one is kept: to close it is to wait for its threads
+            self._connections[process] = self._connect(), Lock()
+        return self._connections[process]
+
+    def _connect(self) -> Any:
+        connection = self._duckdb.connect(":memory:")
+        filesystem = self._files.arrow_filesystem()
+        if filesystem is not None:
+            connection.register_filesystem(filesystem)
+        allowed = text_list([*self._named, *map(literally, self._named)])
+        connection.execute(f"SET allowed_paths = {allowed}")
+        connection.execute("SET parquet_metadata_cache = true")
         try:
-            self._connection.execute(
-                f"CREATE VIEW circuits AS SELECT * FROM {rows_of(files, parts)}"
+            connection.execute(
+                f"CREATE VIEW circuits AS SELECT * FROM {rows_of(self._files, self._parts)}"
             )
-        except duckdb.Error as err:
+        except self._duckdb.Error as err:
             raise self._unreadable(err) from err
         # it would be drawn into the caller's output. Turning off what is off fails in notebooks
         # that cannot draw it
         setting = "current_setting('enable_progress_bar')"
-        if self._connection.execute(f"SELECT {setting}").fetchone() != (False,):
-            self._connection.execute("SET enable_progress_bar = false")
+        if connection.execute(f"SELECT {setting}").fetchone() != (False,):
+            connection.execute("SET enable_progress_bar = false")
         for statement in _SHUT:
-            self._connection.execute(statement)
+            connection.execute(statement)
+        return connection
 
     def ask(self, text: str) -> Any:
         """The `pyarrow.Table` of one SELECT statement.
@@ -64,12 +79,13 @@ class Engine:
         """
         if not isinstance(text, str):
             raise QueryError(f"SQL must be text, not {type(text).__name__}")
-        with self._lock:
-            return self._answer(text)
+        connection, lock = self._connected()
+        with lock:
+            return self._answer(connection, text)
 
-    def _answer(self, text: str) -> Any:
+    def _answer(self, connection: Any, text: str) -> Any:
         try:
-            statements = self._connection.extract_statements(text)
+            statements = connection.extract_statements(text)
         except (self._duckdb.Error, ValueError) as err:
             raise QueryError(f"SQL cannot be read: {first_line(err)}") from err
         if len(statements) != 1:
@@ -80,7 +96,7 @@ class Engine:
                 "a database is read-only"
             )
         try:
-            return self._connection.sql(text).to_arrow_table()
+            return connection.sql(text).to_arrow_table()
         except (self._duckdb.Error, ValueError, RuntimeError) as err:
             # what is wrong inside a Parquet file comes as an error of no class of its own
             if type(err) is self._duckdb.Error or self._name_in(err):

@@ -39,8 +39,8 @@ def features_from_spikes(
 
     Returns:
         The columns of `vocabulary.feature_columns(cells)` over the dimension `circuit`, with
-        `units` and `long_name`; null is NaN. A spike rate is null where the extent of the
-        recording is unknown, a single spike without `window_ms`.
+        `units` and `long_name`, and the coordinates of the circuits; null is NaN. A spike rate is
+        null where the extent of the recording is unknown, a single spike without `window_ms`.
 
     Raises:
         ConfigError: no circuit, no cell, a wrong number of cells, cell names twice, a dict
@@ -57,11 +57,11 @@ def features_from_spikes(
         raise ConfigError(f"protocol must be a Protocol, not {protocol!r}")
     if isinstance(spike_times_ms, Mapping):
         raise ConfigError(f"spike times must be a list in the order {', '.join(names)}, not a dict")
-    circuit_coord = None
+    of_circuits: dict[Any, xr.DataArray] = {}
     if isinstance(spike_times_ms, xr.DataArray):
         spike_times_ms = _with_dims(spike_times_ms, names)
-        if CIRCUIT in spike_times_ms.coords:
-            circuit_coord = spike_times_ms.coords[CIRCUIT]
+        coords = spike_times_ms.coords.items()
+        of_circuits = {name: values for name, values in coords if values.dims == (CIRCUIT,)}
     trains = _trains(spike_times_ms, names)
     if trains.n_circuits == 0:
         raise ConfigError("spike times must hold at least one circuit, not none")
@@ -71,13 +71,13 @@ def features_from_spikes(
     for cell in names:
         rate = f"spike_rate_{cell}_Hz"
         columns[rate] = np.where(known, columns[rate], np.float32(np.nan))
-    dataset = xr.Dataset(
+    return xr.Dataset(
         {
             c.name: (CIRCUIT, columns[c.name], {"units": c.unit, "long_name": c.long_name})
             for c in feature_columns(names)
-        }
+        },
+        of_circuits,
     )
-    return dataset if circuit_coord is None else dataset.assign_coords({CIRCUIT: circuit_coord})
 
 
 def _with_dims(array: xr.DataArray, cells: tuple[str, ...]) -> xr.DataArray:
@@ -108,8 +108,8 @@ def _trains(spike_times: Any, cells: tuple[str, ...]) -> SpikeTrains:
         if isinstance(spike_times, xr.DataArray):
             return SpikeTrains.from_padded(spike_times.values, cells)
         if isinstance(spike_times, np.ndarray) and spike_times.dtype != object:
-            padded = np.asarray(spike_times, dtype=np.float64)
-            return SpikeTrains.from_padded(padded[None] if padded.ndim == 2 else padded, cells)
+            padded = spike_times[None] if spike_times.ndim == 2 else spike_times
+            return SpikeTrains.from_padded(padded, cells)
         circuits = list(spike_times)
         if circuits and all(_is_row(item) for item in circuits):
             circuits = [circuits]  # one circuit, given as its cells

@@ -73,8 +73,9 @@ class SpikeTrains:
         Raises:
             ConfigError: the shape does not fit `cells`, a NaN stands before a time, a time is
                 infinite, or the times of a cell do not ascend.
+            TypeError: these are no numbers.
         """
-        array = np.asarray(padded, dtype=np.float64)
+        array = _numbers(padded)
         if array.ndim != 3:
             raise ConfigError(
                 f"spike times must have the dimensions (circuit, cell, spike), not {array.shape}"
@@ -103,11 +104,12 @@ class SpikeTrains:
         Raises:
             ConfigError: a circuit has not as many cells as `cells`, a time is not finite, or
                 the times of a cell do not ascend.
+            TypeError: these are no numbers.
         """
         rows: list[Floats] = []
         for circuit in nested:
             _check_cell_count(len(circuit), cells)
-            rows += [np.asarray(row, dtype=np.float64).reshape(-1) for row in circuit]
+            rows += [_numbers(row).reshape(-1) for row in circuit]
         counts = np.array([row.size for row in rows], dtype=np.int64)
         times = np.concatenate(rows) if rows else np.zeros(0)
         trains = cls(times, offsets_of(counts), len(nested), len(cells))
@@ -191,6 +193,14 @@ class SpikeTrains:
         times[new] = later.times
         times[~new] = self.times
         return SpikeTrains(times, offsets, self.n_circuits, self.n_cells)
+
+
+def _numbers(values: ArrayLike) -> Floats:
+    """As float64; TypeError for dates, lengths of time with a unit of their own, and the like."""
+    array = np.asarray(values)
+    if array.dtype.kind not in "iufO":
+        raise TypeError(f"not {array.dtype}")
+    return np.asarray(array, dtype=np.float64)
 
 
 def _check_cell_count(n_cells: int, cells: Sequence[str]) -> None:

@@ -31,9 +31,13 @@ def rank_correlations(columns: npt.NDArray[np.floating]) -> Floats:
 def cramers_v(levels: npt.NDArray[np.integer]) -> Floats:
     """Cramér's V of every pair of columns of levels (n, k) -> (k, k): 0 independent, 1 the same.
 
-    Also for levels without an order, such as numbered cells. NaN where a column is constant.
+    Freed of what chance adds, which is much where rows are few and levels many. Also for levels
+    without an order, such as numbered cells. NaN where a column is constant, or has a level for
+    every row.
+
+    Source: Bergsma 2013, J Korean Stat Soc 42:323.
     """
-    k = levels.shape[1]
+    n, k = levels.shape
     compact = [np.unique(c, return_inverse=True) for c in levels.T]
     found = np.full((k, k), np.nan)
     for i in range(k):
@@ -42,8 +46,17 @@ def cramers_v(levels: npt.NDArray[np.integer]) -> Floats:
             if min(a, b) < 2:
                 continue
             cells = np.bincount(compact[i][1] * b + compact[j][1], minlength=a * b)
-            found[i, j] = found[j, i] = association(cells.reshape(a, b), method="cramer")
+            found[i, j] = found[j, i] = _without_chance(
+                association(cells.reshape(a, b), method="cramer"), n, a, b
+            )
     return found
+
+
+def _without_chance(v: float, n: int, a: int, b: int) -> float:
+    """Cramér's V of n rows with a and b levels, less what it is of independent ones."""
+    most = min(levels - 1 - (levels - 1) ** 2 / (n - 1) for levels in (a, b))
+    squared = v**2 * (min(a, b) - 1) - (a - 1) * (b - 1) / (n - 1)
+    return float(np.sqrt(max(0.0, squared) / most)) if most > 0 else float("nan")
 
 
 def grouped(values: npt.NDArray[np.floating]) -> Integers:

@@ -82,8 +82,9 @@ def test_parts_by_place():
         ("0.9/0.1/0", "above 0"),
         ("1.5/-0.5", "above 0"),
         ("nan/1", "above 0"),
-        ("a/b", "such as 0.8/0.1/0.1, not 'a/b'"),
+        ("a/b", "such as '0.8/0.1/0.1', not 'a/b'"),
         ("", "not ''"),
+        ((0.8, 0.2), r"not \(0.8, 0.2\)"),
     ],
 )
 def test_bad_shares(text, message):

@@ -48,6 +48,11 @@ def test_a_local_cluster_listens_on_loopback_only(client):
     assert listeners(pids) == {"127.0.0.1"}
 
 
+def test_no_worker_is_started_for_want_of_a_shard():
+    assert n_workers(profile_of(None, 1000, 3)) == n_workers(profile_of("local", 3, 7)) == 3
+    assert n_workers(profile_of(None, None, 1)) == 1
+
+
 def test_certificates_are_asked_for(tmp_path):
     """A scheduler with TLS takes those who have its certificates, and nobody else."""
     from distributed import Client, LocalCluster
@@ -88,7 +93,7 @@ def test_gpus(monkeypatch):
     for none in ("", "-1", "-1,0"):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", none)
         with pytest.raises(ConfigError, match="no GPU is visible"):
-            profile_of("local-gpu", None)
+            profile_of("local-gpu", None, 4)
     assert visible_gpus(load_profile({"kind": "local-gpu", "gpus": [1]})) == ("1",)
     shared = load_profile({"kind": "local-gpu", "gpus": [0, 1], "workers_per_gpu": 4})
     assert n_workers(shared) == 8
@@ -123,7 +128,7 @@ def test_all_shards_are_done_once(client):
 
 def test_the_scheduler_keeps_nothing_of_shards_that_are_done():
     """Otherwise its memory would grow with the length of a build."""
-    with open_crew("local", profile_of("local", 1)) as crew:
+    with open_crew("local", profile_of("local", 1, 4)) as crew:
         scheduler = crew.client.cluster.scheduler
         run = Coordinator(crew, lambda s: (echo, s), lambda results: None, aside=print).run
         assert run(range(60)) == []

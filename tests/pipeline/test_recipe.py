@@ -90,6 +90,7 @@ BAD = {
     ),
     "number for a cell": ({"parameters.grid.abpd": [1.0]}, r"abpd must list names .* 1\.0"),
     "unknown channel": ({"parameters.grid.py": [{"Nap": 1.0}]}, "py .*'Nap'; did you mean 'Na"),
+    "channel in capitals": ({"parameters.grid.py": [{"CAT": 1.0}]}, "py .*did you mean 'CaT'"),
     "unknown parameter": (
         {"parameters.grid.gsyn_ab_pl_nS": [1]},
         "'gsyn_ab_pl_nS' is no parameter.*did you mean 'gsyn_ab_",
@@ -102,6 +103,10 @@ BAD = {
     "slash in the name": ({"name": "a/b"}, "name is 'a/b'"),
     "empty name": ({"name": ""}, "name is ''"),
     "preset and cells": ({"circuit.cells": [{"name": "a"}]}, "circuit: give either preset"),
+    "preset and gap junctions": (
+        {"circuit.gap_junctions": [{"cells": ["lp", "py"]}]},
+        "circuit: a preset comes with its synapses",
+    ),
     "unknown preset": ({"circuit.preset": "prinz"}, r"circuit\.preset is 'prinz'"),
     "no shard": ({"store.shard_circuits": 0}, r"store\.shard_circuits is 0"),
     "broken shard": ({"store.shard_circuits": 2.5}, r"store\.shard_circuits is 2\.5"),
@@ -292,6 +297,17 @@ def pair(**changes):
     """)
     recipe["circuit"] |= changes
     return recipe
+
+
+def test_a_cell_may_not_be_called_as_a_column():
+    with pytest.raises(ConfigError, match="two columns 'status': call the cell otherwise"):
+        make_plan(
+            {
+                "name": "one",
+                "circuit": {"cells": [{"name": "status"}]},
+                "parameters": {"grid": {"status": ["LP 1", "LP 2"]}},
+            }
+        )
 
 
 def test_a_circuit_of_ones_own():

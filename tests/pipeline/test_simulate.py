@@ -181,7 +181,8 @@ def test_other_circuits():
         ({"gsyn": GSYN[:2]}, "gbar has 4 circuits but gsyn 2"),
         ({"gbar": np.where(GBAR == 400, -1.0, GBAR) * 0 - 1}, r"gbar\[0, 0, 0\] is -1"),
         ({"gsyn": GSYN * np.nan}, r"gsyn\[0, 0\] is nan"),
-        ({"gbar": GBAR + np.inf}, "is inf; conductances must be finite"),
+        ({"gbar": GBAR + np.inf}, "is inf; conductances must be numbers from 0 to 1e.30"),
+        ({"gbar": GBAR + 2e30}, "conductances must be numbers from 0 to 1e.30"),
         ({"gbar": "lots"}, "gbar must be an array of numbers"),
         ({"dt_ms": 0.0}, "dt_ms must be above 0 and at most 0.2 ms, not 0"),
         ({"dt_ms": 0.3}, "dt_ms must be above 0 and at most 0.2 ms, not 0.3"),
@@ -231,3 +232,13 @@ def test_initial_states_are_checked(whole):
     shuffled = end.isel(cell=[2, 0, 1], m_gate=slice(None, None, -1)).transpose()
     a, b = (simulate(GBAR, GSYN, duration_ms=10, initial=x) for x in (end, shuffled))
     np.testing.assert_array_equal(a["V"], b["V"])
+
+
+def test_spikes_are_those_above_the_threshold():
+    arguments = {"duration_ms": 1000, "variables": ()}
+    low = simulate(GBAR[:1], GSYN[:1], **arguments).spike_time_ms.values
+    high = simulate(GBAR[:1], GSYN[:1], spike_threshold_mV=48, **arguments).spike_time_ms.values
+    kept = high[~np.isnan(high)]
+    assert 0 < kept.size < np.isfinite(low).sum() and np.isin(kept, low).all()
+    with pytest.raises(ConfigError, match="spike_threshold_mV"):
+        simulate(GBAR, GSYN, spike_threshold_mV=np.nan, **arguments)

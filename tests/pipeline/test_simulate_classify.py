@@ -144,7 +144,7 @@ def test_a_nine_cell_circuit_without_synapses_is_nine_cells():
     [
         ({"gsyn": None}, "gsyn is missing"),
         ({"protocol": {"max_ms": 4000}}, "protocol must be a pyloric_db.Protocol"),
-        ({"gbar": np.full((1, 3, 8), -1.0)}, "conductances must be finite and not negative"),
+        ({"gbar": np.full((1, 3, 8), -1.0)}, "conductances must be numbers from 0"),
         ({"initial": "hot"}, "initial must be"),
     ],
 )

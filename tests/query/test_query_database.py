@@ -188,17 +188,38 @@ def test_parameters(db):
 def test_simulate_goes_on_from_the_stored_states(db, monkeypatch):
     calls = []
     package = types.ModuleType("pyloric_db")
-    package.simulate = lambda *a, **k: calls.append((a, k)) or "traces"
+    traces = xr.Dataset({"V": (("circuit", "time"), np.zeros((2, 5)))})
+    package.simulate = lambda *a, **k: calls.append((a, k)) or traces
     package.circuit_of = lambda manifest: ("circuit", manifest.name)
     monkeypatch.setitem(sys.modules, "pyloric_db", package)
-    assert db.simulate([3, 1], duration_ms=50, dt_ms=0.01) == "traces"
+    found = db.simulate([3, 1], duration_ms=50, dt_ms=0.01)
+    assert found.V.shape == (2, 5) and same(found.circuit_id, [3, 1])
     (gbar, gsyn), settings = calls[0]
     assert gbar.shape == (2, 3, 8) and gsyn.shape == (2, 7)
     assert same(settings.pop("initial").circuit_id, [3, 1])
     assert settings == {
         "duration_ms": 50, "dt_ms": 0.01, "scheme": "gates_first", "dtype": "float32",
-        "circuit": ("circuit", "tiny"),
+        "spike_threshold_mV": 5.0, "circuit": ("circuit", "tiny"),
     }  # fmt: skip
+
+
+def test_forked_and_other_processes_may_ask(db, everything):
+    expected = int(everything["pyloric"].sum())
+    assert db.count("pyloric") == expected  # a connection, whose threads a fork leaves behind
+    program = (
+        "import multiprocessing, pickle, sys\n"
+        "from pyloric_db.query import database\n"
+        "db = database.open(sys.argv[1])\n"
+        "def ask(given=None): return (given or db).count('pyloric')\n"
+        "if __name__ == '__main__':\n"
+        "    print(ask(pickle.loads(pickle.dumps(db))), ask())\n"
+        "    with multiprocessing.get_context('fork').Pool(2) as pool:\n"
+        "        print(*pool.map(ask, [None, db, None]))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(db.path)], capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout.split() == [str(expected)] * 5, done.stderr
 
 
 def test_cells(db):

@@ -32,10 +32,19 @@ def test_cramers_v():
     np.add.at(table, (a, c), 1)
     expected = np.outer(table.sum(axis=1), table.sum(axis=0)) / 500
     chi2 = (np.square(table - expected) / expected).sum()
-    assert found[0, 2] == pytest.approx(np.sqrt(chi2 / 500 / 3))
-    assert found[0, 3] == pytest.approx(1) and found[0, 1] < 0.15
+    # Bergsma's correction, for four levels each
+    chance = 9 / 499
+    assert found[0, 2] == pytest.approx(np.sqrt((chi2 / 500 - chance) / (3 - chance)))
+    assert found[0, 3] == pytest.approx(1) and found[0, 1] < 0.1
     assert np.isnan(found[4]).all()
     assert np.array_equal(found, found.T, equal_nan=True)
+
+
+def test_cramers_v_of_independent_columns_is_nothing_however_few_the_rows():
+    rng = np.random.default_rng(4)
+    pairs = [cramers_v(rng.integers(0, 6, (89, 2)))[0, 1] for _ in range(200)]
+    assert np.median(pairs) == 0 and np.mean(pairs) < 0.06
+    assert np.isnan(cramers_v(np.arange(8).reshape(4, 2))).all()
 
 
 def test_variance_explained():
