@@ -162,7 +162,7 @@ def measure(
     loaded = loaded.model_copy(
         update={"store": loaded.store.model_copy(update={"shard_circuits": shard_circuits})}
     )
-    n_shards = max(LEAST_SHARDS, most)
+    n_shards = max(LEAST_SHARDS, 2 * most)
     total = counts[-1] + 1 + len(counts) * (KERNEL_REPETITIONS + SHARD_REPETITIONS)
     done = 0
 

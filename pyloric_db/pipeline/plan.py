@@ -18,8 +18,11 @@ from pyloric_db.store.manifest import Manifest
 from pyloric_db.store.parameters import parameter_columns
 from pyloric_db.vocabulary import Column, feature_columns, run_columns
 
-#: Circuits are split so that even a small build keeps several workers busy.
+#: Circuits are split so that even a small build keeps several workers busy, and a larger one all
+#: cores of a desktop; but that one in no smaller shards, whose last circuits leave lanes empty.
 LEAST_SHARDS = 4
+DESKTOP_SHARDS = 16
+SMALL_SHARD = 2048
 #: Rows per inner chunk of the states at most: a random read decodes one.
 CHUNK_CIRCUITS = 5_000
 
@@ -108,7 +111,8 @@ def make_plan(
 
 def layout(count: int, most: int) -> tuple[int, int]:
     """Circuits per shard, of which a recipe allows `most`, and per chunk of its states."""
-    shard = min(most, -(-count // LEAST_SHARDS))
+    for_all = max(-(-count // DESKTOP_SHARDS), SMALL_SHARD)
+    shard = min(most, for_all, -(-count // LEAST_SHARDS))
     chunks = -(-shard // CHUNK_CIRCUITS)
     chunk = min(-(-shard // chunks), most // chunks)  # a shard is whole chunks
     return chunks * chunk, chunk

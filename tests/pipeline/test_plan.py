@@ -4,7 +4,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyloric_db.errors import ConfigError
-from pyloric_db.pipeline.plan import CHUNK_CIRCUITS, LEAST_SHARDS, make_plan
+from pyloric_db.pipeline.plan import (
+    CHUNK_CIRCUITS,
+    DESKTOP_SHARDS,
+    LEAST_SHARDS,
+    SMALL_SHARD,
+    make_plan,
+)
 
 
 def test_a_plan_touches_nothing(tiny_toml, tmp_path, monkeypatch, snapshot):
@@ -42,6 +48,9 @@ def test_chunks_divide_shards(n):
     assert m.chunk_circuits <= CHUNK_CIRCUITS and m.shard_circuits <= 20_250
     assert m.chunk_circuits >= min(m.shard_circuits, CHUNK_CIRCUITS / 2)  # a write is a few chunks
     assert m.n_shards >= min(n, LEAST_SHARDS) - 1  # even a small build keeps workers busy
+    # and a larger one the cores of a desktop
+    assert m.n_shards >= min(n // SMALL_SHARD, DESKTOP_SHARDS)
+    assert m.shard_circuits >= min(SMALL_SHARD, n / LEAST_SHARDS) - 1
 
 
 def test_the_whole_grid():
