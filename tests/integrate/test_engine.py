@@ -1,6 +1,7 @@
 """Batches: order of convergence, independence to the bit, spikes, and what can go wrong."""
 
 from dataclasses import replace
+from functools import cache
 
 import jax
 import numpy as np
@@ -58,22 +59,24 @@ def crossings(V, dt):
     return np.array(times)
 
 
+@cache
+def spans(dt, scheme):
+    """From the first to the fifth spike of AB/PD 1-5, ms."""
+    gbar = np.stack([cell_gbar(f"AB/PD {i}") for i in range(1, 6)])[:, None]
+    engine = Engine(SINGLE_CELL, dt_ms=dt, epoch_ms=200, dtype="float64", scheme=scheme)
+    batch = engine.start(cold_states(5, SINGLE_CELL), gbar, np.zeros((5, 0)))
+    *_, recorded = engine.record(batch, ("V",), 1)
+    times = [crossings(V[0], dt) for V in recorded["V"]]
+    return np.array([t[4] - t[0] for t in times])
+
+
 @pytest.mark.parametrize(
     ("scheme", "order"), [("gates_first", (1.7, 2.2)), ("old_state", (0.8, 1.5))]
 )
 def test_order_of_convergence(scheme, order):
-    """From the first to the fifth spike of AB/PD 1-5, against a step of 0.00625 ms."""
-    gbar = np.stack([cell_gbar(f"AB/PD {i}") for i in range(1, 6)])[:, None]
-
-    def spans(dt, scheme=scheme):
-        engine = Engine(SINGLE_CELL, dt_ms=dt, epoch_ms=200, dtype="float64", scheme=scheme)
-        batch = engine.start(cold_states(5, SINGLE_CELL), gbar, np.zeros((5, 0)))
-        *_, recorded = engine.record(batch, ("V",), 1)
-        times = [crossings(V[0], dt) for V in recorded["V"]]
-        return np.array([t[4] - t[0] for t in times])
-
+    """Against a step of 0.00625 ms."""
     exact = spans(0.00625, "gates_first")
-    coarse, fine = (np.abs(spans(dt) - exact) for dt in (0.05, 0.025))
+    coarse, fine = (np.abs(spans(dt, scheme) - exact) for dt in (0.05, 0.025))
     low, high = order
     assert low < np.median(np.log2(coarse / fine)) < high, (coarse, fine)
 
@@ -191,8 +194,9 @@ def test_programs_are_compiled_once_per_width(monkeypatch):
     )
 
     def classify(n, seed):
-        gbar, gsyn = grid_sample(n, seed)
-        run_circuits(gbar, gsyn, cold_states(n, PRINZ2004), circuit=PRINZ2004, protocol=protocol)
+        gbar, gsyn = grid_sample(n, seed)[0][:, :1], np.zeros((n, 0))
+        cold = cold_states(n, SINGLE_CELL)
+        run_circuits(gbar, gsyn, cold, circuit=SINGLE_CELL, protocol=protocol)
         return traces
 
     one_width = classify(WIDTHS[0] - 10, 0)

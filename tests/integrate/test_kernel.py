@@ -189,7 +189,7 @@ def test_what_goes_wrong_is_reported(monkeypatch, on_host):
 
 @needs_compiler
 def test_recording_and_advancing_take_batches_from_the_gpu(monkeypatch, on_host):
-    gpu, cpu = engines(monkeypatch, PRINZ2004, dt_ms=0.05, epoch_ms=20)
+    gpu, cpu = engines(monkeypatch, CIRCUITS["two"], dt_ms=0.05, epoch_ms=20)
     batch, reference = (a_batch(engine, 5) for engine in (gpu, cpu))
     steps = np.array([0, 400, 7, 400, 1])
     for a, b in zip(gpu.advance(batch, steps), cpu.advance(reference, steps), strict=True):
@@ -352,9 +352,9 @@ def test_jax_lowers_its_own_program_for_a_gpu():
 
 
 def test_jax_on_a_gpu_need_not_ask_how_often_a_loop_runs(monkeypatch):
-    cpu = Engine(PRINZ2004, dt_ms=0.05, epoch_ms=10)
+    cpu = Engine(SINGLE_CELL, dt_ms=0.05, epoch_ms=10)
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    engine = Engine(PRINZ2004, dt_ms=0.05, epoch_ms=10)
+    engine = Engine(SINGLE_CELL, dt_ms=0.05, epoch_ms=10)
     assert engine.widths == engine_module.GPU_WIDTHS
     batch = a_batch(engine, 3).padded(512)
     for e, known in ((cpu, False), (engine, True)):
@@ -364,7 +364,7 @@ def test_jax_on_a_gpu_need_not_ask_how_often_a_loop_runs(monkeypatch):
     (_, found), (_, wanted) = (e.epoch(a_batch(e, 3)) for e in (engine, cpu))
     np.testing.assert_allclose(found.V_mean, wanted.V_mean, atol=1e-3)
     _, _, recorded = engine.record(a_batch(engine, 3), ("V",), 1)
-    assert recorded["V"].shape == (3, 3, 200)
+    assert recorded["V"].shape == (3, 1, 200)
 
 
 @pytest.fixture(scope="module")
