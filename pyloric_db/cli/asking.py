@@ -11,13 +11,14 @@ from rich.console import Console
 import pyloric_db
 from pyloric_db.cli.console import (
     DB,
+    WIDEST,
     Json,
     check_output,
     ends_at_once,
     err,
     names_in,
     out,
-    rows_table,
+    print_rows,
     say,
     table_of,
 )
@@ -76,15 +77,18 @@ def query(
         )
         names = [n for n in wanted if n in found]
     shown = list(dict.fromkeys(["circuit_id", *(names or [str(v) for v in found.data_vars])]))
-    if output is not None and chosen not in ("table", "json"):
-        from pyloric_db.query.save import save_rows
-
-        save_rows(found[[n for n in shown if n != "circuit_id"]], output, chosen)
-    elif output is not None:
-        with written_whole(output) as work:
-            work.write_text(_formatted(found, shown, chosen, wide=True))
+    if output is not None:
+        _write(found, shown, output, chosen)
+    elif chosen == "table":
+        left_out = print_rows(found, shown, out)
+        if left_out:
+            say(
+                f"the screen is too narrow for {', '.join(left_out)}: --columns chooses columns, "
+                "-o FILE writes all",
+                err,
+            )
     else:
-        sys.stdout.write(_formatted(found, shown, chosen, wide=not sys.stdout.isatty()))
+        sys.stdout.write(_formatted(found, shown, chosen))
     if cut:
         say(f"the first {_ON_SCREEN}; --limit N shows more, --format csv all", err)
 
@@ -111,15 +115,24 @@ def _format(file_format: str | None, output: Path | None) -> str:
     return file_format
 
 
-def _formatted(found: Any, order: list[str], file_format: str, wide: bool) -> str:
-    """The rows as text."""
+def _write(found: Any, order: list[str], output: Path, file_format: str) -> None:
+    """The rows as a file."""
+    if file_format not in ("table", "json"):
+        from pyloric_db.query.save import save_rows
+
+        save_rows(found[[n for n in order if n != "circuit_id"]], output, file_format)
+        return
+    with written_whole(output) as work, work.open("w") as file:
+        if file_format == "table":
+            print_rows(found, order, Console(file=file, width=WIDEST))
+        else:
+            file.write(_formatted(found, order, file_format))
+
+
+def _formatted(found: Any, order: list[str], file_format: str) -> str:
+    """The rows as JSON or CSV."""
     from pyloric_db.query.save import arrow_table, csv_bytes
 
-    if file_format == "table":
-        console = Console(width=200 if wide else None)
-        with console.capture() as capture:
-            console.print(rows_table(found, order))
-        return capture.get()
     table = arrow_table(found, order)
     if file_format == "json":
         return json.dumps(table.to_pylist(), indent=2) + "\n"
