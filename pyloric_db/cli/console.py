@@ -146,7 +146,7 @@ def print_rows(found: Any, names: list[str], console: Console = out) -> list[str
 
     Breaking values over lines instead would make two numbers of one.
     """
-    columns = [[name, *map(_cell, found[name].values)] for name in names]
+    columns = [[name, *map(cell_text, found[name].values)] for name in names]
     # two spaces stand between columns
     ends = list(accumulate(2 + max(map(len, column)) for column in columns))
     n = max(1, sum(end <= console.width + 2 for end in ends))
@@ -157,7 +157,8 @@ def print_rows(found: Any, names: list[str], console: Console = out) -> list[str
     return names[n:]
 
 
-def _cell(value: Any) -> str:
+def cell_text(value: Any) -> str:
+    """A value as it stands in a table; nothing for NaN."""
     if hasattr(value, "dtype") and value.dtype.kind == "f":
         return "" if value != value else f"{value:.4g}"
     return str(value)
