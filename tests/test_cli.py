@@ -283,6 +283,20 @@ def test_query_as_csv_and_json(inside, named_db):
     assert "NaN" not in done.stdout and found[0]["gsyn_ab_lp_nS"] == 30
 
 
+def test_whole_numbers_stay_whole_in_json(inside, pristine, tmp_path):
+    db = pristine[0]
+    asked = ("query", db, "circuit_id < 20", "--columns", "n_criteria_met,lp")
+    (tmp_path / "x.json").write_text(inside(*asked, "--format", "json").stdout)
+    inside(*asked, "-o", tmp_path / "y.json")
+    assert (tmp_path / "x.json").read_bytes() == (tmp_path / "y.json").read_bytes()
+    rows = json.loads((tmp_path / "x.json").read_text())
+    assert {type(r["n_criteria_met"]) for r in rows} == {int, type(None)}
+    for row in rows[:8]:
+        shown = json.loads(inside("show", db, row["circuit_id"], "--json").stdout)
+        assert repr(shown["n_criteria_met"]) == repr(row["n_criteria_met"])
+        assert shown["lp"] == row["lp"]
+
+
 def test_query_with_order_and_limit(inside, named_db):
     done = inside(
         "query", named_db, EXPR, "--order-by", "-circuit_id", "--limit", 2, "--format", "csv",
