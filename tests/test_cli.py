@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from rich.console import Console
 
 import pyloric_db as pyl
 from pyloric_db.pipeline.recipe import packaged_recipes
@@ -282,6 +283,20 @@ def test_query_as_csv_and_json(inside, named_db):
     assert "NaN" not in done.stdout and found[0]["gsyn_ab_lp_nS"] == 30
 
 
+def test_whole_numbers_stay_whole_in_json(inside, pristine, tmp_path):
+    db = pristine[0]
+    asked = ("query", db, "circuit_id < 20", "--columns", "n_criteria_met,lp")
+    (tmp_path / "x.json").write_text(inside(*asked, "--format", "json").stdout)
+    inside(*asked, "-o", tmp_path / "y.json")
+    assert (tmp_path / "x.json").read_bytes() == (tmp_path / "y.json").read_bytes()
+    rows = json.loads((tmp_path / "x.json").read_text())
+    assert {type(r["n_criteria_met"]) for r in rows} == {int, type(None)}
+    for row in rows[:8]:
+        shown = json.loads(inside("show", db, row["circuit_id"], "--json").stdout)
+        assert repr(shown["n_criteria_met"]) == repr(row["n_criteria_met"])
+        assert shown["lp"] == row["lp"]
+
+
 def test_query_with_order_and_limit(inside, named_db):
     done = inside(
         "query", named_db, EXPR, "--order-by", "-circuit_id", "--limit", 2, "--format", "csv",
@@ -305,6 +320,29 @@ def test_query_as_a_table(cli, named_db):
     assert len(lines) == 21 and lines[0].split()[:2] == ["circuit_id", "netcode"]
     assert lines[2].split()[:2] == ["1", "0003111220"]
     assert len(cli("query", named_db, "circuit_id >= 0", "--limit", 24).stdout.splitlines()) == 25
+
+
+def test_a_table_has_only_the_columns_that_fit_on_the_screen(inside, named_db, monkeypatch):
+    names = ["circuit_id", "netcode", "gsyn_ab_lp_nS", "v_min_lp_mV", "v_max_lp_mV", "status"]
+    arguments = ("query", named_db, EXPR, "--columns", ",".join(names))
+    piped = inside(*arguments)
+    cells = [line.split() for line in piped.stdout.splitlines()]
+    assert cells[0] == names and len(cells) == 1 + len(ANSWER) and piped.stderr == ""
+    whole = len(piped.stdout.splitlines()[0])
+    for width, n in ((200, 6), (whole, 6), (whole - 1, 5), (21, 1), (10, 1)):
+        monkeypatch.setattr("pyloric_db.cli.asking.out", Console(width=width))
+        shown = inside(*arguments)
+        assert [line.split() for line in shown.stdout.splitlines()] == [c[:n] for c in cells]
+        left_out = f"too narrow for {', '.join(names[n:])}: --columns" if n < 6 else ""
+        assert left_out in shown.stderr and len(shown.stderr.splitlines()) == bool(left_out)
+
+
+def test_a_table_in_a_file_is_as_wide_as_it_needs(inside, named_db, tmp_path):
+    names = [c.name for c in pyl.open(named_db).manifest.columns]
+    done = inside("query", named_db, EXPR, "-o", tmp_path / "x.txt", "--columns", ",".join(names))
+    assert done.returncode == 0 and done.stdout == done.stderr == ""
+    lines = (tmp_path / "x.txt").read_text().splitlines()
+    assert lines[0].split() == names and len(lines) == 1 + len(ANSWER)
 
 
 def test_a_table_that_was_not_cut_does_not_say_so(inside, named_db):

@@ -34,7 +34,7 @@ ALLOWED = {
     "explorer": BASE | {"query"},
     "pipeline": BASE | {"model", "integrate", "rhythm", "store", "query", FACADE},
     "cli": BASE
-    | {"store", "query", "summary", "statistics", "ml"}
+    | {"rhythm", "store", "query", "summary", "statistics", "ml"}
     | {"plot", "report", "explorer", "pipeline", FACADE},
     "__init__": set(),
 }

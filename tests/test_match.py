@@ -1,11 +1,12 @@
 """`pyloric-db match`: from a file of spikes to circuits, parameters and a figure."""
 
 import json
+import re
 import tomllib
 
 import numpy as np
 import pytest
-from recordings import pyloric_spikes, write_csv
+from recordings import BURSTS, pyloric_spikes, write_csv
 from rich.console import Console
 
 from pyloric_db.pipeline.draw import netcodes, parameters
@@ -90,6 +91,57 @@ def test_nothing_is_broken_over_lines(inside, rhythmic_db, tmp_path, monkeypatch
         assert [line.split()[0] for line in table[1:]] == names
 
 
+def test_a_recording_that_is_not_pyloric_says_why(inside, rhythmic_db, tmp_path):
+    """Every third cycle of this one is a third longer: its features are in range all the same."""
+    rows = [(n, t + 0.5 * ((t - 0.249 - BURSTS[n][0]) // 4.5)) for n, t in pyloric_spikes()]
+    file = write_csv(tmp_path / "prep.csv", rows)
+    found = json.loads(inside("match", rhythmic_db, file, "--json").stdout)["recording"]
+    period_cv = found.pop("period_cv")
+    assert 0.05 < period_cv < 0.25
+    del found["features"], found["neurons_left_out"]
+    assert found == {
+        "pyloric": False,
+        "pyloric_like": False,
+        "periodic": False,
+        "triphasic": True,
+        "n_criteria_met": 15,
+    }
+    lines = [line.split() for line in inside("match", rhythmic_db, file).stdout.splitlines()]
+    shown = {line[0]: line[1] for line in lines if line}
+    assert shown["n_criteria_met"] == "15" and shown["period_cv"] == f"{period_cv:.4g}"
+    assert (shown["pyloric"], shown["periodic"], shown["triphasic"]) == ("False", "False", "True")
+
+
+def test_how_many_features_were_compared(inside, rhythmic_db, tmp_path):
+    rows = [(n, t) for n, t in pyloric_spikes(20) if not (n == "LP" and 7.5 < t - 0.25 < 9)]
+    file = write_csv(tmp_path / "prep.csv", rows)
+    shown = inside("match", rhythmic_db, file)
+    (line,) = (line for line in shown.stdout.splitlines() if line.startswith("features compared"))
+    assert line.split()[2:] == ["7", "of", "15"]
+    assert "not compared, the recording does not have them: gap_abpd_lp_ms" in shown.stderr
+
+
+@pytest.mark.parametrize("late", [np.arange(21.0, 22), np.arange(18.5, 23, 0.2)])
+def test_a_recording_in_which_abpd_stops_can_be_cut_where_the_sentence_says(
+    inside, rhythmic_db, tmp_path, late
+):
+    rows = sorted([*pyloric_spikes(), *(("PY", t) for t in late)], key=lambda row: row[1])
+    done = inside("match", rhythmic_db, write_csv(tmp_path / "prep.csv", rows))
+    refused(done, "s before the recording's last spike, twice its longest cycle of 1.5 s or more")
+    (cut,) = re.findall("leave out all spikes after ([0-9.]+) s", done.stderr)
+    assert float(cut) == pytest.approx(0.25 + 12 * 1.5)
+    rows = [(n, t) for n, t in rows if t <= float(cut)]
+    done = inside("match", rhythmic_db, write_csv(tmp_path / "prep.csv", rows), "--json")
+    assert json.loads(done.stdout)["recording"]["pyloric"], done.stderr
+
+
+def test_the_help_breaks_lines_only_where_they_are_full(inside, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "250")
+    shown = inside("match", "--help").stdout
+    assert "of AB/PD, LP and PY, and prints the circuits that are nearest" in shown
+    assert "[default: (all)]" in shown
+
+
 def test_the_figure(inside, rhythmic_db, tmp_path):
     pytest.importorskip("matplotlib")
     file = write_csv(tmp_path / "prep.csv", pyloric_spikes(), scale=1000)
@@ -117,7 +169,11 @@ def test_recordings_that_cannot_be_matched(inside, rhythmic_db, tmp_path):
     lonely = write_csv(tmp_path / "lonely.csv", pyloric_spikes(neurons=["LP"]))
     refused(inside("match", rhythmic_db, lonely), "has no spikes of AB/PD, PY")
     short = write_csv(tmp_path / "short.csv", pyloric_spikes(cycles=1))
-    refused(inside("match", rhythmic_db, short), "has no rhythm: AB/PD is")
+    refused(
+        inside("match", rhythmic_db, short),
+        "short.csv has no period: AB/PD has fewer than two whole cycles of bursts (times were "
+        "read as s)",
+    )
     good = write_csv(tmp_path / "good.csv", pyloric_spikes(), scale=1000)
     refused(inside("match", rhythmic_db, good), "times were read as s")
     seconds = write_csv(tmp_path / "seconds.csv", pyloric_spikes())

@@ -1,6 +1,8 @@
 """The command line: parse, call, print. No science, and no JAX before a command needs it."""
 
+import inspect
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -25,6 +27,14 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def _paragraphs(command: Callable[..., None]) -> str:
+    """Its docstring with each paragraph on one line, which the help breaks where it must."""
+    paragraphs = (inspect.getdoc(command) or "").split("\n\n")
+    return "\n\n".join(" ".join(p.split()) for p in paragraphs)
+
+
 for command in (
     *building.COMMANDS,
     *deriving.COMMANDS,
@@ -35,7 +45,7 @@ for command in (
     *exporting.COMMANDS,
     *statistics.COMMANDS,
 ):
-    app.command()(command)
+    app.command(help=_paragraphs(command))(command)
 
 
 def main() -> None:

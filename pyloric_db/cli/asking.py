@@ -11,13 +11,14 @@ from rich.console import Console
 import pyloric_db
 from pyloric_db.cli.console import (
     DB,
+    WIDEST,
     Json,
     check_output,
     ends_at_once,
     err,
     names_in,
     out,
-    rows_table,
+    print_rows,
     say,
     table_of,
 )
@@ -62,9 +63,10 @@ def query(
     opened = pyloric_db.open(db)
     if output is not None:
         check_output(output, db)
-    found = opened.query(
-        expr, columns=names, order_by=order, limit=_ON_SCREEN + 1 if cut else limit
-    )
+    with ends_at_once(), err.status("looking through the circuits"):
+        found = opened.query(
+            expr, columns=names, order_by=order, limit=_ON_SCREEN + 1 if cut else limit
+        )
     cut = cut and found.sizes["circuit"] > _ON_SCREEN
     if cut:
         found = found.isel(circuit=slice(_ON_SCREEN))
@@ -76,15 +78,21 @@ def query(
         )
         names = [n for n in wanted if n in found]
     shown = list(dict.fromkeys(["circuit_id", *(names or [str(v) for v in found.data_vars])]))
-    if output is not None and chosen not in ("table", "json"):
-        from pyloric_db.query.save import save_rows
-
-        save_rows(found[[n for n in shown if n != "circuit_id"]], output, chosen)
-    elif output is not None:
-        with written_whole(output) as work:
-            work.write_text(_formatted(found, shown, chosen, wide=True))
+    if output is not None:
+        with err.status("writing"):
+            _write(opened, found, shown, output, chosen)
+    elif chosen == "table":
+        left_out = print_rows(found, shown, out)
+        if left_out:
+            say(
+                f"the screen is too narrow for {', '.join(left_out)}: --columns chooses columns, "
+                "-o FILE writes all",
+                err,
+            )
     else:
-        sys.stdout.write(_formatted(found, shown, chosen, wide=not sys.stdout.isatty()))
+        with err.status("writing"):
+            text = _formatted(opened, found, shown, chosen)
+        sys.stdout.write(text)
     if cut:
         say(f"the first {_ON_SCREEN}; --limit N shows more, --format csv all", err)
 
@@ -111,19 +119,39 @@ def _format(file_format: str | None, output: Path | None) -> str:
     return file_format
 
 
-def _formatted(found: Any, order: list[str], file_format: str, wide: bool) -> str:
-    """The rows as text."""
+def _write(
+    opened: "Database", found: Any, order: list[str], output: Path, file_format: str
+) -> None:
+    """The rows as a file."""
+    if file_format not in ("table", "json"):
+        from pyloric_db.query.save import save_rows
+
+        save_rows(found[[n for n in order if n != "circuit_id"]], output, file_format)
+        return
+    with written_whole(output) as work, work.open("w") as file:
+        if file_format == "table":
+            print_rows(found, order, Console(file=file, width=WIDEST))
+        else:
+            file.write(_formatted(opened, found, order, file_format))
+
+
+def _formatted(opened: "Database", found: Any, order: list[str], file_format: str) -> str:
+    """The rows as JSON or CSV."""
+    import pyarrow as pa
+
     from pyloric_db.query.save import arrow_table, csv_bytes
 
-    if file_format == "table":
-        console = Console(width=200 if wide else None)
-        with console.capture() as capture:
-            console.print(rows_table(found, order))
-        return capture.get()
     table = arrow_table(found, order)
-    if file_format == "json":
-        return json.dumps(table.to_pylist(), indent=2) + "\n"
-    return csv_bytes(table).decode()
+    if file_format != "json":
+        return csv_bytes(table).decode()
+    whole = _whole_numbers(opened)
+    fields = [f.with_type(pa.int64()) if f.name in whole else f for f in table.schema]
+    return json.dumps(table.cast(pa.schema(fields)).to_pylist(), indent=2) + "\n"
+
+
+def _whole_numbers(opened: "Database") -> set[str]:
+    """Columns of whole numbers; xarray has those with nulls as floats."""
+    return {c.name for c in opened.manifest.columns if "int" in c.kind}
 
 
 def _circuit(db: str, circuit_id: str) -> tuple["Database", int]:
@@ -150,10 +178,12 @@ def show(db: DB, circuit_id: Annotated[str | None, _ID] = None, as_json: Json = 
     if circuit_id is None:
         _show_columns(db, as_json)
         return
-    opened, number = _circuit(db, circuit_id)
-    parameters = opened.parameters([number]).isel(circuit=0)
-    row = opened.query(f"circuit_id == {number}").isel(circuit=0)
-    values = {n: _plain(row[n].values) for n in map(str, row.data_vars)}
+    with err.status("looking for the circuit"):
+        opened, number = _circuit(db, circuit_id)
+        parameters = opened.parameters([number]).isel(circuit=0)
+        row = opened.query(f"circuit_id == {number}").isel(circuit=0)
+    whole = _whole_numbers(opened)
+    values = {n: _plain(row[n].values, n in whole) for n in map(str, row.data_vars)}
     if as_json:
         print(
             json.dumps(
@@ -212,9 +242,11 @@ def _show_columns(db: str, as_json: bool) -> None:
     out.print(table)
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, whole: bool) -> Any:
     item = value.item()
-    return None if item != item or item == "" else item
+    if item != item or item == "":
+        return None
+    return int(item) if whole else item
 
 
 def trace(
@@ -231,13 +263,21 @@ def trace(
 
     if not 0.01 <= duration_s <= 600:
         raise ConfigError(f"--duration-s must be from 0.01 to 600 s, not {duration_s:g}")
-    opened, number = _circuit(db, circuit_id)
+    with err.status("looking for the circuit"):
+        opened, number = _circuit(db, circuit_id)
     target = output or Path(f"circuit-{number}.png")
     check_suffix(target)
     check_output(target, db)
-    row = opened.query(f"circuit_id == {number}").isel(circuit=0)
-    with ends_at_once():
-        simulation = simulate_on(opened, [number], duration_s * 1000)
+    with err.status("simulating and drawing"):
+        row = opened.query(f"circuit_id == {number}").isel(circuit=0)
+        with ends_at_once():
+            simulation = simulate_on(opened, [number], duration_s * 1000)
+        plot_traces(simulation, target, title=_title(number, row))
+    say(f"wrote {target}")
+
+
+def _title(number: int, row: Any) -> str:
+    """What there is to say of a circuit in a line."""
     words = [f"circuit {number}"]
     if "netcode" in row:
         words[0] += f" (netcode {row['netcode'].values})"
@@ -246,8 +286,7 @@ def trace(
     if "pyloric" in row:
         labels = ("pyloric", "pyloric_like")
         words.append(next((n.replace("_", "-") for n in labels if row[n].values), "not pyloric"))
-    plot_traces(simulation, target, title=", ".join(words))
-    say(f"wrote {target}")
+    return ", ".join(words)
 
 
 COMMANDS = (query, show, trace)

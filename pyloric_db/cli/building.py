@@ -18,8 +18,8 @@ from pyloric_db.cli.console import (
     Json,
     end_interrupted,
     out,
+    print_rows,
     progress_bar,
-    rows_table,
     say,
     table_of,
 )
@@ -61,6 +61,7 @@ def recipes(as_json: Json = False) -> None:
         print(json.dumps(rows, indent=2))
         return
     table = table_of("recipe", "circuits", "what it holds")
+    table.columns[-1].justify = "left"
     for row in rows:
         table.add_row(row["name"], f"{row['circuits']:,}", row["description"])
     out.print(table)
@@ -273,7 +274,7 @@ def _print_examples(db: "Database") -> None:
     found = db.query("pyloric", columns=names, limit=5)
     if found.sizes["circuit"]:
         out.print("Pyloric circuits among them, the first five:")
-        out.print(rows_table(found, ["circuit_id", *names]))
+        print_rows(found, ["circuit_id", *names])
 
 
 def status(db: DB, as_json: Json = False) -> None:

@@ -7,6 +7,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Protocol, TextIO
 
@@ -29,8 +30,9 @@ from pyloric_db.errors import ConfigError, PyloricDBWarning
 if TYPE_CHECKING:
     from pyloric_db.query.database import Database
 
-#: As wide as its tables need where it is no terminal.
-out = Console(width=None if sys.stdout.isatty() else 10_000)
+#: Width where there is no screen: more than any table needs.
+WIDEST = 10_000
+out = Console(width=None if sys.stdout.isatty() else WIDEST)
 err = Console(stderr=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
@@ -139,14 +141,24 @@ def check_output(path: Path, db: str) -> None:
         raise ConfigError(f"{path} lies inside the database {db}: choose another place with -o")
 
 
-def rows_table(found: Any, names: list[str]) -> Table:
-    table = table_of(*names)
-    for i in range(found.sizes["circuit"]):
-        table.add_row(*(_cell(found[n].values[i]) for n in names))
-    return table
+def print_rows(found: Any, names: list[str], console: Console = out) -> list[str]:
+    """Prints rows as a table of the columns that fit beside each other; returns the others.
+
+    Breaking values over lines instead would make two numbers of one.
+    """
+    columns = [[name, *map(cell_text, found[name].values)] for name in names]
+    # two spaces stand between columns
+    ends = list(accumulate(2 + max(map(len, column)) for column in columns))
+    n = max(1, sum(end <= console.width + 2 for end in ends))
+    table = table_of(*names[:n])
+    for row in list(zip(*columns[:n], strict=True))[1:]:
+        table.add_row(*row)
+    console.print(table)
+    return names[n:]
 
 
-def _cell(value: Any) -> str:
+def cell_text(value: Any) -> str:
+    """A value as it stands in a table; nothing for NaN."""
     if hasattr(value, "dtype") and value.dtype.kind == "f":
         return "" if value != value else f"{value:.4g}"
     return str(value)

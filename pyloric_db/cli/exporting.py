@@ -20,7 +20,10 @@ def export(
         str, typer.Option("--format", help="parquet, npz, csv, netcdf or zarr.")
     ] = "parquet",
     where: Annotated[
-        str, typer.Option(help="Only circuits for which this is true, such as 'pyloric_like'.")
+        str,
+        typer.Option(
+            help="Only circuits for which this is true, such as 'pyloric_like'.", show_default="all"
+        ),
     ] = "True",
     split: Annotated[
         str, typer.Option(help="Shares of training, validation and test.")

@@ -5,7 +5,7 @@ import webbrowser
 from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.progress import MofNCompleteColumn
@@ -16,6 +16,7 @@ from pyloric_db.cli.console import (
     check_output,
     condition,
     ends_at_once,
+    err,
     names_in,
     progress_bar,
     say,
@@ -25,6 +26,8 @@ from pyloric_db.errors import ConfigError
 
 if TYPE_CHECKING:
     import xarray as xr
+
+    from pyloric_db.query.database import Database
 
 
 class Kind(StrEnum):
@@ -81,28 +84,36 @@ def plot(
     opened = pyloric_db.open(db)
     check_output(target, db)
     names = None if columns is None else names_in(columns, "--columns")
+    with err.status("counting and drawing"):
+        with ends_at_once():
+            figure = _figure(opened, kind, where, names, axes)
+        save(figure, target)
+    say(f"wrote {target}")
+
+
+def _figure(
+    opened: "Database", kind: Kind, where: str | None, names: list[str] | None, axes: str | None
+) -> Any:
+    """A figure of the kind that was asked for."""
     if kind is Kind.rhythm:
         from pyloric_db.plot.rhythm import rhythm_figure
 
-        figure = rhythm_figure(opened, condition(where, opened))
-    elif kind is Kind.histograms:
+        return rhythm_figure(opened, condition(where, opened))
+    if kind is Kind.histograms:
         from pyloric_db.plot.histograms import histograms_figure
 
-        figure = histograms_figure(opened, names, where)
-    elif kind is Kind.marginals:
+        return histograms_figure(opened, names, where)
+    if kind is Kind.marginals:
         from pyloric_db.plot.marginals import marginals_figure
 
-        figure = marginals_figure(opened, condition(where, opened))
-    else:
-        from pyloric_db.plot.stacking import stack_figure
+        return marginals_figure(opened, condition(where, opened))
+    from pyloric_db.plot.stacking import stack_figure
 
-        if names is not None and len(names) != 1:
-            raise ConfigError(f"a stack shows one column, not {len(names)}")
-        stacked = None if axes is None else names_in(axes, "--axes")
-        column = condition(names[0] if names else None, opened, "--columns")
-        figure = stack_figure(opened, column, stacked)
-    save(figure, target)
-    say(f"wrote {target}")
+    if names is not None and len(names) != 1:
+        raise ConfigError(f"a stack shows one column, not {len(names)}")
+    stacked = None if axes is None else names_in(axes, "--axes")
+    column = condition(names[0] if names else None, opened, "--columns")
+    return stack_figure(opened, column, stacked)
 
 
 def report(

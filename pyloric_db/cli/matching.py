@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import pyloric_db
-from pyloric_db.cli.console import DB, Json, check_output, ends_at_once, err, out, say, table_of
+from pyloric_db.cli.console import (
+    DB,
+    Json,
+    cell_text,
+    check_output,
+    ends_at_once,
+    err,
+    out,
+    say,
+    table_of,
+)
 from pyloric_db.cli.simulating import simulate_on
 from pyloric_db.errors import ConfigError
 from pyloric_db.vocabulary import CRITERIA, label
@@ -18,6 +28,9 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from pyloric_db.query.database import Database
+
+#: Labels, of which the later say why the first is not given.
+_LABELS = ("pyloric", "pyloric_like", "periodic", "triphasic")
 
 #: Median interval between spikes of a neuron below which the unit must be wrong.
 _SHORTEST_MS = 0.5
@@ -31,7 +44,10 @@ def match(
     k: Annotated[int, typer.Option("-k", help="How many circuits.")] = 5,
     unit: Annotated[str, typer.Option(help="Of the times in a CSV file: s or ms.")] = "s",
     where: Annotated[
-        str, typer.Option(help="Only circuits for which this is true, such as 'pyloric'.")
+        str,
+        typer.Option(
+            help="Only circuits for which this is true, such as 'pyloric'.", show_default="all"
+        ),
     ] = "True",
     as_json: Json = False,
     output: Annotated[
@@ -52,13 +68,8 @@ def match(
     spikes = pyloric_db.read_recording(recording, unit=unit)
     _check_intervals(recording, spikes, unit)
     features = pyloric_db.features_from_spikes(spikes)
-    if not float(features["period_ms"].values[0]) > 0:
-        activity = features["activity_abpd"].values[0]
-        raise ConfigError(
-            f"{recording} has no rhythm: AB/PD is {activity}, with fewer than two whole cycles "
-            f"of bursts (times were read as {unit})"
-        )
-    with err.status("looking through the circuits"):
+    _check_period(recording, spikes, features, unit)
+    with ends_at_once(), err.status("looking through the circuits"):
         found = opened.nearest(features, k=k, where=where)
     if as_json:
         print(json.dumps(_described(opened, spikes, features, found), indent=2))
@@ -81,6 +92,25 @@ def _check_intervals(recording: Path, spikes: "xr.DataArray", unit: str) -> None
                 f"the median, below the {_SHORTEST_MS:g} ms that a neuron needs; times were read "
                 f"as {unit}{other}"
             )
+
+
+def _check_period(
+    recording: Path, spikes: "xr.DataArray", features: "xr.Dataset", unit: str
+) -> None:
+    """ConfigError where AB/PD has no period, with what it does instead."""
+    import numpy as np
+
+    from pyloric_db.protocol import Protocol
+    from pyloric_db.rhythm.activity import why_no_period
+
+    if float(features["period_ms"].values[0]) > 0:
+        return
+    first, last = np.nanmin(spikes.values), np.nextafter(np.nanmax(spikes.values), np.inf)
+    times = spikes.sel(cell="abpd").values
+    why = why_no_period(times[~np.isnan(times)], first, last, Protocol())
+    raise ConfigError(
+        f"the rhythm of {recording} has no period: AB/PD {why} (times were read as {unit})"
+    )
 
 
 def _parameters(opened: "Database", found: "xr.Dataset") -> dict[str, list[Any]]:
@@ -115,8 +145,9 @@ def _described(
     return {
         "recording": {
             "features": {n: _value(features, n, 0) for n in names},
-            "pyloric": bool(features["pyloric"].values[0]),
-            "pyloric_like": bool(features["pyloric_like"].values[0]),
+            **{n: bool(features[n].values[0]) for n in _LABELS},
+            "n_criteria_met": int(features["n_criteria_met"].values[0]),
+            "period_cv": _value(features, "period_cv", 0),
             "neurons_left_out": list(spikes.attrs["left_out"]),
         },
         "compared": found.attrs["compared"],
@@ -139,12 +170,12 @@ def _print(
     lines = [["", "recording", *(str(i) for i in found["circuit_id"].values)]]
     if "netcode" in found:
         lines.append(["netcode", "", *found["netcode"].values])
+    compared = f"{len(found.attrs['compared'])} of {len(CRITERIA)}"
+    lines.append(["features compared", compared, *[""] * found.sizes["circuit"]])
     lines.append(["distance (SD)", "", *(f"{d:.3f}" for d in found["distance"].values)])
     columns = [(features, 0), *((found, i) for i in range(found.sizes["circuit"]))]
-    lines.append(["pyloric", *(str(bool(s["pyloric"].values[i])) for s, i in columns)])
-    for c in CRITERIA:
-        cells = (_value(s, c.column, i) for s, i in columns)
-        lines.append([c.column, *("" if v is None else f"{v:.4g}" for v in cells)])
+    names = (*_LABELS, "n_criteria_met", "period_cv", *(c.column for c in CRITERIA))
+    lines += [[n, *(cell_text(s[n].values[i]) for s, i in columns)] for n in names]
     for name, values in _parameters(opened, found).items():
         lines.append([name, "", *(v if isinstance(v, str) else f"{v:g}" for v in values)])
     # one table below the other, each of as many circuits as are beside each other in the width

@@ -53,7 +53,8 @@ def plot_match(
     left[0].set_title("recording", fontsize=11)
     number = int(circuit["circuit_id"].values[0])
     distance = float(circuit["distance"].values[0])
-    right[0].set_title(f"circuit {number}, {distance:.2f} SD away", fontsize=11)
+    compared = f"{len(circuit.attrs['compared'])} of {len(CRITERIA)} features"
+    right[0].set_title(f"circuit {number}, {distance:.2f} SD away\n({compared})", fontsize=11)
     for ax in (left[-1], right[-1]):
         ax.set_xlabel("time (s)")
     _features(figure.add_subplot(grid[:, 2]), features, circuit)

@@ -13,7 +13,7 @@ Numbers are compared with a float32 column in float32, so that `gsyn_ab_lp_nS ==
 rows written from 0.1. Other arithmetic is in float64.
 
 A grid's axis of cells holds indices, which count from 0, and can be compared with the names of its
-cells: `lp == 'LP 3'` is `lp == 2`.
+cells: `lp == 'LP 3'` is `lp == 2`. Asking whether it is a number that no cell has is refused.
 """
 
 import ast
@@ -344,15 +344,21 @@ def _advice(left: _Part, right: _Part) -> str:
 
 
 def _as_index(part: _Part, other: _Part) -> _Part:
-    """A cell's name as its index, where the other side is an axis of cells."""
-    if not other.cells or not isinstance(part.literal, str):
+    """A cell's name as its index, where the other side is an axis of cells.
+
+    A number must be the index of a cell, or the comparison would find nothing without a word.
+    """
+    if not other.cells or not isinstance(part.literal, str | float):
         return part
-    if part.literal not in other.cells:
-        raise QueryError(
-            f"{other.describe()} is never {part.literal!r}{nearest(part.literal, other.cells)}; "
-            f"its cells are {', '.join(f'{name} ({i})' for i, name in enumerate(other.cells))}"
-        )
-    return _number(other.cells.index(part.literal))
+    if part.literal in other.cells:
+        return _number(other.cells.index(part.literal))
+    if part.literal in range(len(other.cells)):
+        return part
+    given = repr(part.literal) if isinstance(part.literal, str) else f"{part.literal:g}"
+    raise QueryError(
+        f"{other.describe()} is never {given}{nearest(str(part.literal), other.cells)}; "
+        f"its cells are {', '.join(f'{name} ({i})' for i, name in enumerate(other.cells))}"
+    )
 
 
 def _check_category(column: Column, value: str) -> None:

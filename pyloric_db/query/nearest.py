@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pyloric_db.errors import QueryError, nearest
-from pyloric_db.query.columns import check_names
 from pyloric_db.query.expression import quote_name, to_sql
-from pyloric_db.vocabulary import CIRCUIT, CRITERIA
+from pyloric_db.vocabulary import CIRCUIT, CRITERIA, label
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -32,7 +31,13 @@ def find_nearest(
     import xarray as xr
 
     wanted = wanted_features(features)
-    check_names(db.manifest, list(wanted))
+    columns = {c.name for c in db.manifest.columns}
+    absent = [name for name in wanted if name not in columns]
+    if absent:
+        raise QueryError(
+            f"the circuits of {db.path} have no {absent[0]}: the fifteen features are those of "
+            f"AB/PD, LP and PY, and these circuits have {', '.join(map(label, db.manifest.cells))}"
+        )
     if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
         raise QueryError(f"k must be a whole number from 1, not {k!r}")
     to_sql(where, db.manifest)  # a mistake is said in the caller's words

@@ -202,7 +202,10 @@ def _from_csv(path: Path) -> "xr.Dataset":
     import pyarrow as pa
     import pyarrow.csv
 
-    described = json.loads(_beside(path.resolve()).read_text())
+    beside = _beside(path.resolve())
+    if not beside.exists():
+        raise DatabaseError(f"{path} has no {beside.name} beside it, which says the units")
+    described = json.loads(beside.read_text())
     columns = described["tableSchema"]["columns"]
     types = {c["name"]: _arrow_type(c["datatype"]["format"]) for c in columns}
     options = pyarrow.csv.ConvertOptions(column_types=types, strings_can_be_null=True)

@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pyloric_db.protocol import Protocol
-from pyloric_db.rhythm.bursts import STOPPED_INTERVALS, Bursts
+from pyloric_db.rhythm.bursts import STOPPED_INTERVALS, Bursts, find_bursts
 from pyloric_db.rhythm.spikes import (
+    Bools,
     Floats,
     Integers,
     SpikeTrains,
@@ -89,31 +90,72 @@ def activities(
         stop_ms: end of the window, scalar or (circuit,).
         protocol: for `period_cv`.
     """
-    counts, offsets = bursts.counts, bursts.offsets
-    filled = counts > 0
-    last = offsets[1:][filled] - 1
-    gaps = np.empty(bursts.start_ms.size)
-    gaps[:-1] = np.diff(bursts.start_ms)
-    gaps[last] = -np.inf
-    longest = segment_reduce(np.maximum, gaps, offsets, -np.inf)
+    counts = bursts.counts
+    most_spikes = segment_reduce(np.maximum, bursts.n_spikes, bursts.offsets, 0.0)
     stop = np.repeat(np.broadcast_to(stop_ms, trains.n_circuits), trains.n_cells)
-    pause = np.zeros(counts.size)
-    pause[filled] = stop[filled] - bursts.start_ms[last]
-    most_spikes = segment_reduce(np.maximum, bursts.n_spikes, offsets, 0.0)
-
-    recurs = (cycles.n < 2) | (cycles.cv <= BURSTING_CV)
-    for pattern in range(2, LONGEST_PATTERN + 1):
-        ask = ~recurs & (cycles.n >= 2 * pattern)
-        starts = bursts.start_ms[bursts.begun & np.repeat(ask, counts)]
-        recurs[ask] = _cycles(starts, cycles.n[ask] + 1, pattern).cv <= protocol.period_cv
     bursting = (
         (counts >= 2)
         & ((most_spikes >= 2) | (counts >= 3))
-        & recurs
-        & (pause <= STOPPED_INTERVALS * longest)
+        & _recurs(bursts, cycles, protocol)
+        & ~_stopped(bursts, stop)
     )
     codes = np.full(counts.size, IRREGULAR, dtype=np.int8)
     codes[bursting] = BURSTING
     codes[bursts.tonic] = TONIC
     codes[trains.counts.ravel() == 0] = SILENT
     return codes.reshape(trains.n_circuits, trains.n_cells)
+
+
+def _recurs(bursts: Bursts, cycles: Cycles, protocol: Protocol) -> Bools:
+    """Segments whose intervals between burst starts repeat, or are too few to tell."""
+    recurs = (cycles.n < 2) | (cycles.cv <= BURSTING_CV)
+    for pattern in range(2, LONGEST_PATTERN + 1):
+        ask = ~recurs & (cycles.n >= 2 * pattern)
+        starts = bursts.start_ms[bursts.begun & np.repeat(ask, bursts.counts)]
+        recurs[ask] = _cycles(starts, cycles.n[ask] + 1, pattern).cv <= protocol.period_cv
+    return recurs
+
+
+def _stopped(bursts: Bursts, stop_ms: Floats) -> Bools:
+    """Segments whose last burst is followed by a long pause; `stop_ms` (segment,)."""
+    filled = bursts.counts > 0
+    pause = np.zeros(filled.size)
+    pause[filled] = stop_ms[filled] - bursts.start_ms[bursts.offsets[1:][filled] - 1]
+    return np.asarray(pause > STOPPED_INTERVALS * _longest_interval(bursts))
+
+
+def _longest_interval(bursts: Bursts) -> Floats:
+    """Longest interval between burst starts (segment,), ms; -inf with fewer than two bursts."""
+    gaps = np.empty(bursts.start_ms.size)
+    gaps[:-1] = np.diff(bursts.start_ms)
+    gaps[bursts.offsets[1:][bursts.counts > 0] - 1] = -np.inf
+    return segment_reduce(np.maximum, gaps, bursts.offsets, -np.inf)
+
+
+def why_no_period(times_ms: Floats, start_ms: float, stop_ms: float, protocol: Protocol) -> str:
+    """What a cell without a period does instead, to be read after its name.
+
+    Args:
+        times_ms: its spikes in the window, ms, ascending; at least one.
+        start_ms: begin of the window.
+        stop_ms: end of the window.
+        protocol: that of the analysis.
+    """
+    trains = SpikeTrains.from_lists([[times_ms]], ("cell",))
+    bursts = find_bursts(trains, start_ms, stop_ms, protocol)
+    cycles = burst_cycles(bursts)
+    if bursts.tonic[0]:
+        return "fires regularly, without bursts"
+    if cycles.n[0] < 2:
+        return "has fewer than two whole cycles of bursts"
+    if not _recurs(bursts, cycles, protocol)[0]:
+        return (
+            f"bursts irregularly: its cycles vary by {cycles.cv[0]:.0%} (SD over mean), "
+            f"more than {BURSTING_CV:.0%}"
+        )
+    last, longest = bursts.start_ms[-1], _longest_interval(bursts)[0]
+    return (
+        f"begins its last burst {(stop_ms - last) / 1000:.3g} s before the recording's last spike, "
+        f"twice its longest cycle of {longest / 1000:.3g} s or more: to measure what is before, "
+        f"leave out all spikes after {(last + longest) / 1000:.2f} s"
+    )

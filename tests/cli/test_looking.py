@@ -1,6 +1,9 @@
 """Commands that show a database."""
 
+import io
+
 import pytest
+from rich.console import Console
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -27,6 +30,26 @@ def test_plot_writes_a_figure(inside, figures_db, tmp_path, arguments):
     assert done.stdout == f"wrote {arguments[0]}.png\n"
     data = (tmp_path / f"{arguments[0]}.png").read_bytes()
     assert data.startswith(PNG) and len(data) > 10_000
+
+
+@pytest.mark.parametrize(
+    "module, arguments, words, printed",
+    [
+        ("looking", ["plot", "marginals"], ["counting and drawing"], "wrote marginals.png\n"),
+        ("asking", ["query", "-o", "x.csv"], ["looking through the circuits", "writing"], ""),
+    ],
+)
+def test_whoever_waits_in_a_terminal_sees_a_sign_of_life(
+    inside, figures_db, tmp_path, monkeypatch, module, arguments, words, printed
+):
+    screen = io.StringIO()
+    terminal = Console(file=screen, force_terminal=True)
+    monkeypatch.setattr(f"pyloric_db.cli.{module}.err", terminal)
+    command, *rest = arguments
+    what = ["circuit_id < 12"] if command == "query" else ["--where", "circuit_id < 12"]
+    done = inside(command, figures_db, *rest, *what, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, printed), done.stderr
+    assert all(text in screen.getvalue() for text in words)
 
 
 def test_plot_as_a_vector_figure(inside, figures_db, tmp_path):

@@ -112,7 +112,7 @@ def test_blocks_do_not_show(db, monkeypatch):
         ({"inputs": 5}, "inputs and targets must be names of columns, not 5"),
         ({"targets": [["period_ms"]]}, r"must be names of columns, not \['period_ms'\]"),
         ({"where": "lp = 3"}, "not an expression"),
-        ({"where": "lp == 77"}, "no circuit for which 'lp == 77' is true"),
+        ({"where": "lp > 77"}, "no circuit for which 'lp > 77' is true"),
         ({"where": "isnull(period_ms)"}, "lacks a value: use missing='mask'"),
         ({"where": "isnull(period_ms)", "missing": "fill"}, "period_ms has no value"),
         ({"missing": "impute"}, "missing must be one of drop, mask, fill, not 'impute'"),

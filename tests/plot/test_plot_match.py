@@ -30,6 +30,7 @@ def match(tmp_path):
     circuit = features.assign(distance=("circuit", [0.25])).assign_coords(
         circuit_id=("circuit", [77])
     )
+    circuit.attrs["compared"] = ["period_ms", "duty_cycle_lp"]
     return recording, features, circuit, simulation
 
 
@@ -47,7 +48,7 @@ def test_both_begin_with_an_abpd_burst_on_one_scale(match, tmp_path, monkeypatch
     for ax in (pairs[0], pairs[3]):
         bars = [line.get_xdata() for line in ax.lines if line.get_lw() == 4]
         assert min(abs(b[0]) for b in bars) == pytest.approx(0, abs=1e-9)
-    assert pairs[3].get_title() == "circuit 77, 0.25 SD away"
+    assert pairs[3].get_title() == "circuit 77, 0.25 SD away\n(2 of 15 features)"
     assert pairs[2].get_xlabel() == pairs[5].get_xlabel() == "time (s)"
     recorded, modelled = (c.get_offsets() for c in features.collections)
     expected = [(float(match[1][c.column].item()) - c.mean) / c.sd for c in CRITERIA]

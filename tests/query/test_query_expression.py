@@ -84,6 +84,10 @@ def test_expression_selects_as_numpy_does(db, table, text, mask):
         ("netcode == '= AND &&' 3", "at .*: allowed are columns"),
         ("lp == 'LP 4'", r"lp is never 'LP 4'.*; its cells are LP 1 \(0\), LP 2 \(1\), LP 3 \(2\)"),
         ("lp in ['LP 1', 'LP 4']", "lp is never 'LP 4'"),
+        ("lp == 3", r"lp is never 3; its cells are LP 1 \(0\), LP 2 \(1\), LP 3 \(2\)$"),
+        ("lp in [0, 3]", "lp is never 3; its cells"),
+        ("-1 != lp", "lp is never -1; its cells"),
+        ("lp == 0.5", "lp is never 0.5; its cells"),
         ("lp > 'LP 1'", "lp cannot be compared with 'LP 1' but by == and !=: cells have no order"),
         ("period_ms > 3; pyloric", "not an expression"),
         ("period_ms", "must be a condition, but is a number"),
@@ -167,7 +171,7 @@ def test_garbage_gives_a_query_error_or_nothing(text):
 
 
 FLOATS = ["period_ms", "gsyn_ab_lp_nS", "v_max_lp_mV", "duty_cycle_py"]
-WHOLES = ["lp", "circuit_id", "n_criteria_met"]
+WHOLES = ["gsyn_ab_lp_index", "circuit_id", "n_criteria_met"]
 literals = st.one_of(
     st.integers(-2000, 2000), st.sampled_from([0.1, 0.3, 1e-40, 3.3e38, 30.0, 1004.5, -61.25])
 )

@@ -5,7 +5,7 @@ import synthetic
 from pyloric_db.errors import QueryError
 from pyloric_db.query import database
 from pyloric_db.store.create import create
-from pyloric_db.vocabulary import CRITERIA
+from pyloric_db.vocabulary import CRITERIA, feature_columns, run_columns
 
 NAMES = [c.column for c in CRITERIA]
 MEANS = {c.column: c.mean for c in CRITERIA}
@@ -95,7 +95,7 @@ def test_more_circuits_than_one_expression_names(db, table, monkeypatch):
         ({"k": True}, "k must be"),
         ({"where": "perid_ms > 3"}, "unknown column 'perid_ms'"),
         ({"where": "period_ms"}, "must be a condition"),
-        ({"where": "lp == 77"}, "there is no circuit for which 'lp == 77' is true"),
+        ({"where": "lp > 77"}, "there is no circuit for which 'lp > 77' is true"),
         (
             {"where": "isnull(period_ms)"},
             "of those for which 'isnull.* has all the features",
@@ -110,9 +110,14 @@ def test_bad_arguments(db, arguments, message):
 
 def test_circuits_without_such_features(tmp_path):
     manifest = synthetic.make_manifest()
-    columns = tuple(c for c in manifest.columns if c.name != "phase_start_py")
-    create(tmp_path / "other", synthetic.make_manifest(columns=columns))
-    with pytest.raises(QueryError, match="unknown column 'phase_start_py'"):
+    columns = (synthetic.ID, *feature_columns(("ab",)), *run_columns(("ab",)))
+    lonely = synthetic.make_manifest(axes=None, cells=("ab",), columns=columns)
+    create(tmp_path / "other", lonely)
+    with pytest.raises(
+        QueryError,
+        match="have no phase_start_py: the fifteen features are those of AB/PD, LP and PY, and "
+        "these circuits have AB$",
+    ):
         database.open(tmp_path / "other").nearest({"phase_start_py": 0.7})
     create(tmp_path / "empty", manifest)
     with pytest.raises(QueryError, match="no circuit for which 'True' is true"):

@@ -25,7 +25,7 @@ def suffix(request):
     return SUFFIXES[request.param]
 
 
-@pytest.mark.parametrize("expr", ["pyloric", "True", "lp == 77"])
+@pytest.mark.parametrize("expr", ["pyloric", "True", "lp > 77"])
 def test_what_was_saved_is_what_is_loaded(db, tmp_path, suffix, expr):
     rows = db.query(expr)
     save_rows(rows, tmp_path / f"rows{suffix}")
@@ -94,7 +94,11 @@ def test_what_is_no_rows_of_circuits(db, tmp_path):
 def test_files_that_are_none_of_ours(db, tmp_path):
     with pytest.raises(DatabaseError, match="does not exist"):
         load_rows(tmp_path / "rows.csv")
+    (tmp_path / "lonely.csv").write_text("circuit_id\n3\n")
+    with pytest.raises(DatabaseError, match="has no lonely.csv-metadata.json beside it, which"):
+        load_rows(tmp_path / "lonely.csv")
     for name in ("x.csv", "x.parquet", "x.nc"):
+        (tmp_path / "x.csv-metadata.json").write_text("{}")
         (tmp_path / name).write_text("hello")
         if name == "x.nc":
             pytest.importorskip("h5netcdf")

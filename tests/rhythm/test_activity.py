@@ -1,6 +1,9 @@
 import numpy as np
 import pytest
 
+from pyloric_db.protocol import Protocol
+from pyloric_db.rhythm.activity import why_no_period
+
 BURST = np.array([0.0, 15.0, 40.0, 80.0])
 
 
@@ -53,3 +56,30 @@ def test_all_four_in_one_circuit(rhythm_of):
         "irregular",
     ]
     assert [got[f"spike_rate_{c}_Hz"][0] for c in "abcd"] == pytest.approx([0, 10.0, 4.0, 0.4])
+
+
+FEW = "has fewer than two whole cycles of bursts"
+REASONS = {
+    "one spike": FEW,
+    "two spikes": FEW,
+    "one burst": FEW,
+    "two bursts": FEW,
+    "tonic that stopped": FEW,
+    "regular at 10 Hz": "fires regularly, without bursts",
+    "regular at 2.5 Hz": "fires regularly, without bursts",
+    "Poisson spikes": "bursts irregularly: its cycles vary by 38% (SD over mean), more than 25%",
+    "bursts that stopped": "begins its last burst 6.3 s before the recording's last spike, twice "
+    "its longest cycle of 0.7 s or more: to measure what is before, leave out all spikes after "
+    "4.40 s",
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_whoever_has_no_period_has_a_reason(case, rhythm_of):
+    times, _ = CASES[case]
+    times = np.asarray(times)
+    times = times[times < 10_000]
+    if case == "no spike" or rhythm_of([times], cells=("cell",))["period_ms"][0] > 0:
+        assert case not in REASONS
+    else:
+        assert why_no_period(times, 0.0, 10_000.0, Protocol()) == REASONS[case]

@@ -132,7 +132,7 @@ def test_off_a_grid(tmp_path):
 
 @pytest.mark.parametrize(
     "where, message",
-    [("lp == 77", "no circuit for which 'lp == 77' is true"), ("lp =", "not an expression"),
+    [("lp > 77", "no circuit for which 'lp > 77' is true"), ("lp =", "not an expression"),
      ("period_ms", "must be a condition")],
 )  # fmt: skip
 def test_bad_questions(db, where, message):
