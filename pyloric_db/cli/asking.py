@@ -73,8 +73,9 @@ def query(
     if names is None and chosen == "table":
         wanted = (
             "netcode",
-            *("period_ms", "duty_cycle_abpd", "duty_cycle_lp", "duty_cycle_py"),
-            *("phase_start_lp", "phase_start_py", "pyloric_like", "pyloric", "status"),
+            *("period_ms", "pyloric_like", "pyloric"),  # what fits on a narrow screen comes first
+            *("duty_cycle_abpd", "duty_cycle_lp", "duty_cycle_py"),
+            *("phase_start_lp", "phase_start_py", "status"),
         )
         names = [n for n in wanted if n in found]
     shown = list(dict.fromkeys(["circuit_id", *(names or [str(v) for v in found.data_vars])]))
