@@ -8,16 +8,16 @@ from pyloric_db.query.database import Database
 
 @dataclass(frozen=True)
 class Share:
-    """A share of circuits with its 95% Wilson interval, and the published share if there is one."""
+    """A share of circuits, and the published share if there is one.
+
+    `interval` is Wilson's 95% interval; None of a whole grid, of which nothing was sampled.
+    """
 
     label: str
     count: int
     total: int
     published: float | None
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        return wilson(self.count, self.total)
+    interval: tuple[float, float] | None
 
 
 #: Shares of all circuits of the grid. Source: Prinz, Bucher & Marder 2004, Nat Neurosci 7:1345.
@@ -53,5 +53,6 @@ def shares(db: Database) -> list[Share]:
             published = None
             if "netcode" in names and prod(grid) == PUBLISHED_CIRCUITS:
                 published = PUBLISHED[column]
-            found.append(Share(label, count, len(db), published))
+            interval = None if db.whole_grid else wilson(count, len(db))
+            found.append(Share(label, count, len(db), published, interval))
     return found

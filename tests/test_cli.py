@@ -227,8 +227,21 @@ def test_a_build_again_prints_what_it_holds(inside, named_db, named_toml, snapsh
         "pyloric-like",
         "pyloric",
     ]
-    assert found["shares"][0]["interval"][1] > found["shares"][0]["share"]
+    # of all the circuits of a grid nothing was sampled
+    assert "interval" not in done.stdout and found["shares"][0]["interval"] is None
     assert {k: v[0] for k, v in snapshot(named_db).items()} == before
+
+
+def test_shares_of_a_sample_are_printed_with_intervals(tmp_path, capsys):
+    import synthetic
+
+    import pyloric_db
+    from pyloric_db.cli.building import _print_shares
+
+    synthetic.build(tmp_path / "db", shards=[0])
+    _print_shares(pyloric_db.open(tmp_path / "db"))
+    head, row, _ = capsys.readouterr().out.splitlines()
+    assert "measured" in head and "95% interval" in head and row.count("%") == 2
 
 
 def test_status(inside, named_db):

@@ -47,14 +47,22 @@ def test_shares_of_a_database(tmp_path, monkeypatch):
         everything["pyloric_like"].sum(),
         everything["pyloric"].sum(),
     ]
-    assert all(s.total == 48 and s.interval == wilson(s.count, 48) for s in found)
+    assert all(s.total == 48 and s.interval is None for s in found)  # nothing was sampled
     assert found[0].published == PUBLISHED["pyloric_like"]
+
+
+def test_shares_of_a_sample_have_intervals(tmp_path):
+    import synthetic
+
+    synthetic.build(tmp_path / "db", shards=[0])
+    found = shares(pyloric_db.open(tmp_path / "db"))
+    assert all(s.total == 20 and s.interval == wilson(s.count, 20) for s in found)
 
 
 def test_off_the_published_grid_nothing_is_published(tiny_db):
     found = shares(pyloric_db.open(tiny_db))
     assert [s.published for s in found] == [None, None]
-    assert found[0] == Share("pyloric-like", found[0].count, 24, None)
+    assert found[0] == Share("pyloric-like", found[0].count, 24, None, found[0].interval)
 
 
 def test_a_database_without_circuits_has_no_shares(tmp_path):

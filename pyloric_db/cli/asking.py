@@ -155,20 +155,12 @@ def _whole_numbers(opened: "Database") -> set[str]:
     return {c.name for c in opened.manifest.columns if "int" in c.kind}
 
 
-def _circuit(db: str, circuit_id: str) -> tuple["Database", int]:
-    """A database and an id given as a number or a netcode."""
+def _circuit(db: str, name: str) -> tuple["Database", int]:
+    """A database and the id of one of its circuits."""
+    from pyloric_db.query.named import find_circuit
+
     opened = pyloric_db.open(db)
-    has_netcode = "netcode" in {c.name for c in opened.manifest.columns}
-    if has_netcode and len(circuit_id) == 10 and circuit_id.isascii() and circuit_id.isdigit():
-        found = opened.query(f"netcode == '{circuit_id}'", columns=["netcode"])
-        if found.sizes["circuit"]:
-            return opened, int(found["circuit_id"].values[0])
-    if not (circuit_id.isascii() and circuit_id.isdigit()):
-        raise QueryError(f"{circuit_id!r} is no circuit id: give a whole number or a netcode")
-    if len(circuit_id) > 18:  # more than a database can hold
-        raise QueryError(f"circuit {circuit_id} is not in {db}")
-    opened.parameters([int(circuit_id)])  # QueryError where there is no such circuit
-    return opened, int(circuit_id)
+    return opened, find_circuit(opened, name)
 
 
 _ID = typer.Argument(metavar="ID", help="circuit_id, or a ten-digit netcode.")

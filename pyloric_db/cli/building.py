@@ -250,15 +250,22 @@ def _print_shares(db: "Database") -> None:
     if not found:
         return
     published = [f"{100 * s.published:.2f}%" for s in found if s.published is not None]
-    titles = ("published (2004)",) if published else ()
-    table = table_of("share of circuits", *titles, "measured", "95% interval", "circuits")
+    intervals = [
+        f"{100 * s.interval[0]:.2f} - {100 * s.interval[1]:.2f}%" for s in found if s.interval
+    ]
+    table = table_of(
+        "share of circuits",
+        *(["published (2004)"] if published else []),
+        "measured",
+        *(["95% interval"] if intervals else []),
+        "circuits",
+    )
     for i, s in enumerate(found):
-        low, high = s.interval
         table.add_row(
             s.label,
             *published[i : i + 1],
             f"{100 * s.count / s.total:.2f}%",
-            f"{100 * low:.2f} - {100 * high:.2f}%",
+            *intervals[i : i + 1],
             f"{s.count:,} of {s.total:,}",
         )
     out.print(table)

@@ -124,8 +124,9 @@ def report(
 ) -> None:
     """Write a page on what was built, how long it took and what was found, with figures."""
     from pyloric_db.pipeline.jax_settings import set_up_jax
-    from pyloric_db.report.page import write_report
+    from pyloric_db.report.page import check_suffix, write_report
 
+    check_suffix(output)
     opened = pyloric_db.open(db)
     check_output(output, db)
     set_up_jax()  # a circuit is simulated for its traces

@@ -123,7 +123,8 @@ def _rhythm(present: set[str], read: Callable[[str], npt.NDArray[Any]]) -> Binne
     codes[status != "ok"] = len(labels) + 1
     words = {"pyloric": "pyloric", "pyloric_like": "pyloric-like", "periodic": "periodic"}
     names = (*(words[n] for n in labels), "other", "failed")
-    return _counted(RHYTHM, "rhythm", codes, _around(len(names)), names)
+    title = "rhythm: the strictest label of each circuit"
+    return _counted(RHYTHM, title, codes, _around(len(names)), names)
 
 
 def _numbers(column: Column, values: npt.NDArray[Any]) -> Binned:

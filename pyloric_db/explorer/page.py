@@ -33,6 +33,7 @@ from pyloric_db.explorer.bins import RHYTHM, Binned, Bins
 from pyloric_db.explorer.crossfilter import Brush, CrossFilter, Linked
 from pyloric_db.explorer.panels import Panel
 from pyloric_db.query.database import Database
+from pyloric_db.query.named import find_circuit
 from pyloric_db.vocabulary import label
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 #: Circuits that the table lists of those selected.
 LISTED = 50
 TRACE_MS = 3000.0
+#: Widths of the lower half in pixels; with their margins they fit a window of 1,280 that scrolls.
+LEFT, RIGHT = 540, 710
 #: How a page simulates a circuit: id -> what `simulate` returns.
 Simulate = Callable[[int], "xr.Dataset"]
 
@@ -126,6 +129,7 @@ class Page:
         self.cross.activate(panel.binned.name)
 
     def _brush(self, panel: Panel, brush: Brush | None, final: bool) -> None:
+        self._complain("")
         name = panel.binned.name
         if brush != self.cross.brushes.get(name):
             self._show(self.cross.brush(name, brush))
@@ -133,6 +137,7 @@ class Page:
             self._list()
 
     def _clear(self) -> None:
+        self._complain("")
         self._show(self.cross.clear())
         self._list()
 
@@ -176,7 +181,8 @@ class Page:
         return found
 
     def _complain(self, sentence: str) -> None:
-        self.problem.text = f"<span style='color:#a00'>{escape(sentence)}</span>"
+        words = f"<span style='color:#a00'>{escape(sentence)}</span>"
+        self.problem.text = words if sentence else ""
 
     # density
 
@@ -186,7 +192,7 @@ class Page:
         self.density = ColumnDataSource({"image": [], "x": [], "y": [], "dw": [], "dh": []})
         self.mapper = LogColorMapper(palette=Viridis256[::-1], low=1, high=2, nan_color="white")
         self.density_figure = figure(
-            width=560, height=430, tools="", toolbar_location=None, name="density",
+            width=LEFT, height=430, tools="", toolbar_location=None, name="density",
             x_range=Range1d(0, 1), y_range=Range1d(0, 1),
         )  # fmt: skip
         self.density_figure.image(
@@ -238,13 +244,16 @@ class Page:
         self.listed = [n for n in wanted if n in present]
         self.rows = ColumnDataSource({n: [] for n in ("circuit_id", *self.listed)})
         text, number = StringFormatter(), NumberFormatter(format="0.000", nan_format="–")
-        formats = {"period_ms": NumberFormatter(format="0", nan_format="–"), "netcode": text}
-        columns = [TableColumn(field="circuit_id", title="circuit_id", width=90)] + [
-            TableColumn(field=n, title=n, formatter=formats.get(n, number), width=95)
-            for n in self.listed
+        formats = {"period_ms": NumberFormatter(format="0", nan_format="–")}
+        formats |= {"circuit_id": text, "netcode": text}
+        # as wide as their heads, the longest of which is that of AB/PD
+        widths = {"circuit_id": 75, "netcode": 85, "period_ms": 70, "duty_cycle_abpd": 106}
+        columns = [
+            TableColumn(field=n, title=n, formatter=formats.get(n, number), width=widths.get(n, 92))
+            for n in ("circuit_id", *self.listed)
         ]
         self.table = DataTable(
-            source=self.rows, columns=columns, width=720, height=440, index_position=None,
+            source=self.rows, columns=columns, width=RIGHT, height=440, index_position=None,
             sortable=False, reorderable=False, selectable=True, name="circuits",
         )  # fmt: skip
         self.rows.selected.on_change("indices", self._pick)
@@ -274,14 +283,16 @@ class Page:
     def _pick(self, attr: str, old: Sequence[int], new: Sequence[int]) -> None:
         ids = self.rows.data["circuit_id"]
         if len(new) and isinstance(new[0], int) and 0 <= new[0] < len(ids):
+            self.number.value = ""  # the number that it holds can be typed again
             self._open_circuit(int(ids[new[0]]))
 
     # one circuit
 
     def _make_circuit(self) -> None:
-        self.number = TextInput(title="or a circuit_id", width=160, name="number")
+        names = "circuit_id or netcode" if "netcode" in self.listed else "circuit_id"
+        self.number = TextInput(title=f"or a {names}", width=160, name="number")
         self.number.on_change("value", self._type_number)
-        self.parameters = Div(width=560, name="parameters")
+        self.parameters = Div(width=LEFT, name="parameters")
         cells = self.db.manifest.cells
         self.traces = {c: ColumnDataSource({"time": [], "V": []}) for c in cells}
         shared = Range1d(0, TRACE_MS / 1000)
@@ -289,7 +300,7 @@ class Page:
         for place, cell in enumerate(cells):
             last = place == len(cells) - 1
             plot = figure(
-                width=720, height=150 if last else 120, tools="", toolbar_location=None,
+                width=RIGHT, height=150 if last else 120, tools="", toolbar_location=None,
                 x_range=shared, y_range=Range1d(-90, 70), y_axis_label=f"{label(cell)} (mV)",
                 x_axis_label="time (s)" if last else None, name=f"trace-{cell}",
             )  # fmt: skip
@@ -301,10 +312,15 @@ class Page:
 
     def _type_number(self, attr: str, old: str, new: str) -> None:
         text = str(new).strip()
-        if text.isascii() and text.isdigit() and len(text) <= 18:
-            self._open_circuit(int(text))
-        elif text:
-            self._complain(f"{text[:40]!r} is no circuit_id: give a whole number")
+        if not text:
+            return
+        self.rows.selected.indices = []  # the row that is selected can be clicked on again
+        try:
+            circuit = find_circuit(self.db, text[:40])
+        except PyloricDBError as error:
+            self._complain(str(error))
+        else:
+            self._open_circuit(circuit)
 
     def _open_circuit(self, circuit: int) -> None:
         for source in self.traces.values():

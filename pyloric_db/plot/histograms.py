@@ -7,7 +7,16 @@ import numpy as np
 import numpy.typing as npt
 
 from pyloric_db.plot.canvas import SUBSET, WHOLE, axis_title, new_figure
-from pyloric_db.plot.tallies import Tally, count, extent, histogram, number_columns, percentiles
+from pyloric_db.plot.tallies import (
+    Counts,
+    Tally,
+    count,
+    extent,
+    histogram,
+    number_columns,
+    per_distinct,
+    percentiles,
+)
 from pyloric_db.query.database import Database
 from pyloric_db.vocabulary import CRITERIA, PUBLISHED, Column
 
@@ -26,8 +35,9 @@ def histograms_figure(
     The features of the published criteria are drawn from the 1st to the 99th percentile of all
     circuits and at least over the published mean ± 3 SD (from 0 on, unless they are gaps), with the
     accepted range, mean ± 2 SD, behind (Prinz, Bucher & Marder 2004, Nat Neurosci 7:1345,
-    table 1). Other columns are drawn from their lowest to their highest value. A panel says how
-    many of all circuits lie beyond its axis, and how many are without the feature.
+    table 1). Other columns have a bar for each value where these are at most 20, and are drawn
+    from their lowest to their highest value otherwise. A panel says how many of all circuits lie
+    beyond its axis, and how many are without the feature.
 
     Args:
         columns: names; the fifteen of the criteria if not said.
@@ -46,8 +56,8 @@ def histograms_figure(
     figure = new_figure(figsize=(3.4 * across + 0.4, 2.1 * down + 0.9))
     axes = figure.subplots(down, across, squeeze=False).ravel()
     for ax, column in zip(axes, chosen, strict=False):
-        tally = histogram(db, column, _edges(db, column), where)
-        _draw(ax, column, tally, where is not None)
+        names, tally = _tally(db, column, where)
+        _draw(ax, column, tally, names, where is not None)
     for ax in axes[len(chosen) :]:
         ax.set_axis_off()
     figure.supylabel("circuits", fontsize=10)
@@ -58,6 +68,16 @@ def histograms_figure(
     words += "\nhatched: accepted range, mean ± 2 SD of 99 lobsters" if ranges else ""
     figure.suptitle(words, fontsize=10, wrap=True)
     return figure
+
+
+def _tally(db: Database, column: Column, where: str | None) -> tuple[list[str], Tally]:
+    """Counts, and the names of the values where each has a bar."""
+    few = None if column.name in PUBLISHED else per_distinct(db, column, where)
+    if few is None:
+        return [], histogram(db, column, _edges(db, column), where)
+    values, tally = few
+    flag = column.kind == "bool"
+    return [("no", "yes")[int(v)] if flag else f"{v:g}" for v in values], tally
 
 
 def _edges(db: Database, column: Column) -> npt.NDArray[np.float64]:
@@ -72,7 +92,7 @@ def _edges(db: Database, column: Column) -> npt.NDArray[np.float64]:
     return np.linspace(low, high if high > low else low + 1, BINS + 1)
 
 
-def _draw(ax: "Axes", column: Column, tally: Tally, has_subset: bool) -> None:
+def _draw(ax: "Axes", column: Column, tally: Tally, names: list[str], has_subset: bool) -> None:
     """Counts of all circuits; the subset on an axis of its own, or it would be a flat line."""
     criterion = PUBLISHED.get(column.name)
     if criterion:
@@ -81,17 +101,33 @@ def _draw(ax: "Axes", column: Column, tally: Tally, has_subset: bool) -> None:
             linewidth=0, zorder=0,
         )  # fmt: skip
         ax.axvline(criterion.mean, color="0.3", linestyle="--", linewidth=0.8, zorder=4)
-    ax.stairs(tally.whole, tally.edges, fill=True, color=WHOLE, edgecolor="0.45", zorder=1)
-    ax.set_ylim(0, 1.08 * max(int(tally.whole.max()), 1))
+    places = np.arange(len(names))
+    if names:
+        ax.bar(places, tally.whole, width=0.9, color=WHOLE)
+        # names of numbers with many digits would run into each other
+        ax.set_xticks(places, names, rotation=90 if len("".join(names)) > 40 else 0)
+    else:
+        ax.stairs(tally.whole, tally.edges, fill=True, color=WHOLE, edgecolor="0.45", zorder=1)
+    _count_axis(ax, tally.whole)
     if has_subset:
         front = ax.twinx()
-        front.stairs(tally.subset, tally.edges, color=SUBSET, linewidth=1.6)
-        front.set_ylim(0, 1.08 * max(int(tally.subset.max()), 1))
+        if names:
+            front.bar(places, tally.subset, width=0.5, color=SUBSET)
+        else:
+            front.stairs(tally.subset, tally.edges, color=SUBSET, linewidth=1.6)
+        _count_axis(front, tally.subset)
         front.tick_params(axis="y", labelsize=7, colors=SUBSET)
-        front.locator_params(axis="y", nbins=3)
     ax.set_xlabel(axis_title(column), fontsize=8)
     ax.tick_params(labelsize=7)
-    ax.locator_params(axis="y", nbins=3)
     words = [f"{tally.beyond:,} beyond the axis"] if tally.beyond else []
     words += [f"{tally.missing:,} without"] if tally.missing else []
     ax.set_title(", ".join(words), loc="right", fontsize=6.5, pad=2)
+
+
+def _count_axis(ax: "Axes", counts: Counts) -> None:
+    """Whole numbers written out: two of them above 0, unless the highest bar is one circuit."""
+    from matplotlib.ticker import MaxNLocator
+
+    ax.set_ylim(0, 1.08 * max(int(counts.max()), 1))
+    ax.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10], integer=True, min_n_ticks=3))
+    ax.yaxis.set_major_formatter("{x:,.0f}")

@@ -1,14 +1,12 @@
 """Rhythm diagram: when in the AB/PD cycle each cell bursts, beside the published ranges."""
 
-from typing import TYPE_CHECKING
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, NamedTuple
 
 from pyloric_db.errors import QueryError
 from pyloric_db.plot.canvas import COLOURS, new_figure
-from pyloric_db.plot.tallies import count
+from pyloric_db.plot.tallies import condition, count, number, rows
 from pyloric_db.query.database import Database
+from pyloric_db.query.expression import quote_name
 from pyloric_db.vocabulary import CELLS, PUBLISHED, label
 
 if TYPE_CHECKING:
@@ -18,6 +16,14 @@ if TYPE_CHECKING:
 #: Columns of the phases at which each cell's burst starts and ends; AB/PD starts the cycle.
 STARTS = {"lp": "phase_start_lp", "py": "phase_start_py"}
 ENDS = {"abpd": "duty_cycle_abpd", "lp": "phase_end_lp", "py": "phase_end_py"}
+
+
+class Spread(NamedTuple):
+    """The middle of a set of circuits: its 5%, 50% and 95% quantiles."""
+
+    low: float
+    median: float
+    high: float
 
 
 def rhythm_figure(db: Database, where: str = "pyloric") -> "Figure":
@@ -32,27 +38,23 @@ def rhythm_figure(db: Database, where: str = "pyloric") -> "Figure":
         QueryError: the expression is not valid, or finds no circuit with all the phases.
         ConfigError: matplotlib is missing.
     """
-    names = [*STARTS.values(), *ENDS.values()]
+    names = [*STARTS.values(), *ENDS.values(), "period_ms"]
     if missing := set(names) - {c.name for c in db.manifest.columns}:
         raise QueryError(
             f"the circuits of {db.manifest.name} have no column {min(missing)}: a rhythm diagram "
             "needs AB/PD, LP and PY"
         )
     chosen = count(db, where)
-    found = db.query(where, columns=[*names, "period_ms"])
-    phases = {n: found[n].values.astype(np.float64) for n in names}
-    whole = np.all([np.isfinite(v) for v in phases.values()], axis=0)
-    if not whole.any():
+    whole, first, spreads = _spreads(db, where, names)
+    if not whole:
         raise QueryError(
             f"none of the {chosen:,} circuits of {where!r} bursts in all three cells in every cycle"
         )
-    phases = {n: v[whole] for n, v in phases.items()}
-    period = found["period_ms"].values[whole]
     figure = new_figure(figsize=(8, 3.6))
     ax = figure.subplots()
     for row, cell in enumerate(CELLS):
-        start = phases[STARTS[cell]] if cell in STARTS else np.zeros(int(whole.sum()))
-        _measured(ax, row - 0.17, start, phases[ENDS[cell]], COLOURS[row])
+        start = spreads[STARTS[cell]] if cell in STARTS else Spread(0, 0, 0)
+        _measured(ax, row - 0.17, start, spreads[ENDS[cell]], COLOURS[row])
         _published(ax, row + 0.2, cell)
     ax.set_yticks(range(len(CELLS)), [label(c) for c in CELLS], fontsize=12)
     ax.set_ylim(len(CELLS) - 0.45, -0.55)
@@ -61,30 +63,39 @@ def rhythm_figure(db: Database, where: str = "pyloric") -> "Figure":
     ax.set_xlabel("phase in the AB/PD cycle (from burst start to burst start)")
     ax.spines[["top", "right", "left"]].set_visible(False)
     ax.tick_params(axis="y", length=0)
-    _legend(ax, int(whole.sum()))
-    words = f"circuit {found['circuit_id'].values[whole][0]}" if whole.sum() == 1 else where
-    ax.set_title(f"{words}: period {np.median(period):.0f} ms{_spread(period)}", fontsize=11)
+    _legend(ax, whole)
+    period = spreads["period_ms"]
+    title = f"circuit {first}: period {period.median:.0f} ms"
+    if chosen > 1:
+        of = f" of {chosen:,}" if whole < chosen else ""  # the others lack phases
+        title = (
+            f"{where}: {whole:,}{of} circuits\nperiod {period.median:.0f} ms (median; 90% from "
+            f"{period.low:.0f} to {period.high:.0f} ms)"
+        )
+    ax.set_title(title, fontsize=11)
     return figure
 
 
-def _spread(period: npt.NDArray[np.float32]) -> str:
-    if len(period) == 1:
-        return ""
-    low, high = np.quantile(period, (0.05, 0.95))
-    return f" (median; 90% from {low:.0f} to {high:.0f} ms), {len(period):,} circuits"
+def _spreads(db: Database, where: str, names: list[str]) -> tuple[int, int, dict[str, Spread]]:
+    """How many circuits of an expression have all these columns, the first, and their spreads."""
+    quantiles = [
+        f"quantile_cont({number(db.manifest.column(n))}, [0.05, 0.5, 0.95])" for n in names
+    ]
+    known = " AND ".join(f"{quote_name(n)} IS NOT NULL" for n in names)
+    ((whole, first, *spreads),) = rows(
+        db,
+        f"SELECT count(*), min(circuit_id), {', '.join(quantiles)} FROM circuits "
+        f"WHERE ({condition(db, where)}) AND {known}",
+    )
+    if not whole:
+        return 0, 0, {}
+    return whole, first, {n: Spread(*s) for n, s in zip(names, spreads, strict=True)}
 
 
-def _measured(
-    ax: "Axes",
-    y: float,
-    start: npt.NDArray[np.float64],
-    end: npt.NDArray[np.float64],
-    colour: str,
-) -> None:
-    left, right = float(np.median(start)), float(np.median(end))
-    ax.barh(y, right - left, left=left, height=0.34, color=colour, zorder=2)
-    for ends in (start, end):
-        low, high = np.quantile(ends, (0.05, 0.95))
+def _measured(ax: "Axes", y: float, start: Spread, end: Spread, colour: str) -> None:
+    width = end.median - start.median
+    ax.barh(y, width, left=start.median, height=0.34, color=colour, zorder=2)
+    for low, _, high in (start, end):
         if high > low:
             ax.plot([low, high], [y, y], color="black", linewidth=1.4, marker="|", zorder=3)
 

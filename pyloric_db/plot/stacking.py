@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-#: Circuits that a pixel should have at least on average, where a sample fills no whole grid.
+#: Circuits with the feature that a pixel should have at least on average, where a sample fills no
+#: whole grid.
 CIRCUITS_PER_PIXEL = 5
 #: Colour classes of which the search for the order counts unlike neighbours.
 CLASSES = 8
@@ -36,7 +37,7 @@ class Stack:
     """A feature laid out as an image.
 
     `image` (rows, columns) is NaN where no circuit has the feature; `x` and `y` name the axes of
-    the grid along either side, outermost first; `per_pixel` is the mean number of circuits.
+    the grid along either side, outermost first; `circuits` are those that have the feature.
     """
 
     column: Column
@@ -44,7 +45,12 @@ class Stack:
     x: tuple[str, ...]
     y: tuple[str, ...]
     clutter: int
-    per_pixel: float
+    circuits: int
+
+    @property
+    def per_pixel(self) -> float:
+        """Circuits with the feature per pixel, on average."""
+        return self.circuits / self.image.size
 
 
 def stack(db: Database, column: str = "pyloric", axes: Sequence[str] | None = None) -> Stack:
@@ -56,7 +62,7 @@ def stack(db: Database, column: str = "pyloric", axes: Sequence[str] | None = No
     Args:
         column: a column of numbers or flags.
         axes: names of axes. If not said, all of them on a complete grid; otherwise those on
-            which the feature depends most, as long as 5 circuits remain per pixel.
+            which the feature depends most, as long as 5 circuits that have it remain per pixel.
 
     Raises:
         QueryError: the circuits are no grid, a name is unknown or there twice, or the column
@@ -68,7 +74,6 @@ def stack(db: Database, column: str = "pyloric", axes: Sequence[str] | None = No
     (feature,) = number_columns(db, [column])
     names = [a.name for a in manifest.axes]
     sizes = [len(a) for a in manifest.axes]
-    whole = db.complete and len(db) == manifest.grid_size
     for name in axes or ():
         if name not in names:
             raise QueryError(
@@ -78,12 +83,13 @@ def stack(db: Database, column: str = "pyloric", axes: Sequence[str] | None = No
     if axes is not None and (twice := [name for name in axes if axes.count(name) > 1]):
         raise QueryError(f"axis {twice[0]!r} is named twice")
     varying = [i for i, n in enumerate(sizes) if n > 1]
+    circuits = int(rows(db, f"SELECT count({number(feature)}) FROM circuits")[0][0])
     if axes is not None:
         chosen = [i for i in varying if names[i] in axes]
-    elif whole:
+    elif db.whole_grid:
         chosen = varying
     else:
-        chosen = _most_telling(db, feature, sizes, varying)
+        chosen = _most_telling(db, feature, circuits, sizes, varying)
     if not chosen:
         raise QueryError("no axis with several values is left to stack")
     shape = tuple(sizes[i] for i in chosen)
@@ -92,7 +98,7 @@ def stack(db: Database, column: str = "pyloric", axes: Sequence[str] | None = No
             f"an image of {math.prod(shape):,} pixels is too large (at most {MOST_PIXELS:,}): "
             "name fewer axes"
         )
-    if whole and chosen == varying:
+    if db.whole_grid and chosen == varying:
         grid = db.circuits[column].values.reshape(shape).astype(np.float32)
     else:
         grid = _means(db, feature, sizes, chosen)
@@ -103,12 +109,17 @@ def stack(db: Database, column: str = "pyloric", axes: Sequence[str] | None = No
         tuple(names[chosen[d]] for d in x),
         tuple(names[chosen[d]] for d in y),
         clutter,
-        len(db) / grid.size,
+        circuits,
     )
 
 
-def _most_telling(db: Database, column: Column, sizes: list[int], varying: list[int]) -> list[int]:
-    """Axes along which the mean of the feature varies most, in the order of the axes."""
+def _most_telling(
+    db: Database, column: Column, circuits: int, sizes: list[int], varying: list[int]
+) -> list[int]:
+    """Axes along which the mean of the feature varies most, in the order of the axes.
+
+    As many as leave enough of the `circuits` that have the feature to a pixel.
+    """
     variances = []
     for axis in varying:
         means = rows(
@@ -122,7 +133,7 @@ def _most_telling(db: Database, column: Column, sizes: list[int], varying: list[
     chosen: list[int] = []
     for _, axis in sorted(variances):
         pixels = math.prod(sizes[i] for i in chosen) * sizes[axis]
-        if not chosen or pixels * CIRCUITS_PER_PIXEL <= len(db):
+        if not chosen or pixels * CIRCUITS_PER_PIXEL <= circuits:
             chosen.append(axis)
     return sorted(chosen)
 
@@ -186,9 +197,10 @@ def stack_figure(
     _draw_strips(figure.add_subplot(grid[0, 0]), db, laid.y, laid.image.shape[0], upright=True)
     _draw_strips(figure.add_subplot(grid[1, 1]), db, laid.x, laid.image.shape[1], upright=False)
     pixel = "a pixel is one circuit"
-    if len(db) != db.manifest.grid_size or drawn.size < len(db):
-        pixel = f"mean of each pixel's circuits ({len(db):,} on {drawn.size:,} pixels)"
-    ax.set_title(f"{laid.column.long_name}: {pixel}; hatched: no value", fontsize=10)
+    if not db.whole_grid or drawn.size < len(db):
+        held = f"{laid.circuits:,} with a value on {drawn.size:,} pixels"
+        pixel = f"mean of each pixel's circuits ({held})"
+    ax.set_title(f"{laid.column.long_name}\n{pixel}; hatched: no value", fontsize=10)
     words = (
         "strips: each axis of the grid, outermost outside, from its first value (light) to its "
         "last (dark); plain grey where that is too fine to draw"

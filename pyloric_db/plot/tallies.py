@@ -14,6 +14,9 @@ from pyloric_db.query.database import Database
 from pyloric_db.query.expression import quote_name, to_sql
 from pyloric_db.vocabulary import Column
 
+#: A column with at most so many different values has a bar for each.
+MOST_VALUES = 20
+
 Counts = npt.NDArray[np.int64]
 
 
@@ -23,7 +26,7 @@ class Tally:
 
     `beyond` are those of all whose value lies beyond the bins, `missing` those without one.
 
-    `edges` are the bins' ends; for values of a grid, which have no width, they are None.
+    `edges` are the bins' ends; for single values, which have no width, they are None.
     """
 
     whole: Counts
@@ -117,6 +120,22 @@ def per_value(db: Database, axis: int, where: str | None) -> Tally:
     """Circuits per value of a grid axis, given its place among the axes."""
     sizes = [len(a) for a in db.manifest.axes or ()]
     return _tally(db, grid_index(sizes, axis), where, sizes[axis], None)
+
+
+def per_distinct(
+    db: Database, column: Column, where: str | None
+) -> tuple[list[float], Tally] | None:
+    """The different values of a column and circuits per value; None where there are many."""
+    found = rows(
+        db,
+        f"SELECT {number(column)} AS value, count(*), count(*) FILTER ({condition(db, where)}) "
+        f"FROM circuits GROUP BY value ORDER BY value NULLS FIRST LIMIT {MOST_VALUES + 2}",
+    )
+    missing = found.pop(0)[1] if found[0][0] is None else 0
+    if not 0 < len(found) <= MOST_VALUES:
+        return None
+    values, whole, subset = zip(*found, strict=True)
+    return list(values), Tally(np.array(whole), np.array(subset), 0, missing)
 
 
 def grid_index(sizes: Sequence[int], axis: int) -> str:

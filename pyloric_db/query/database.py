@@ -126,6 +126,11 @@ class Database:
         """Whether every shard is finished."""
         return len(self._ledger.shards) == self.manifest.n_shards
 
+    @property
+    def whole_grid(self) -> bool:
+        """Whether it holds every circuit of a grid, so that its shares are of no sample."""
+        return len(self) == self.manifest.grid_size
+
     def __repr__(self) -> str:
         m, done = self.manifest, len(self._ledger.shards)
         state = "complete" if self.complete else f"{done:,} of {m.n_shards:,} shards finished"

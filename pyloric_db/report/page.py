@@ -16,6 +16,12 @@ from pyloric_db.whole import written_whole
 N_PICTURES = 5
 
 
+def check_suffix(path: str | Path) -> None:
+    """ConfigError where a file's suffix is not that of a page."""
+    if Path(path).suffix.lower() not in (".html", ".htm"):
+        raise ConfigError(f"{path} must end in .html or .htm: a report is a page")
+
+
 def report_html(db: Database, progress: Callable[[int, int], None] | None = None) -> str:
     """The page. All text from the database is escaped.
 
@@ -55,7 +61,9 @@ def write_report(
     """`report_html` as a file.
 
     Raises:
-        ConfigError: as `report_html` does, or the file cannot be written.
+        ConfigError: as `report_html` does, `path` does not end in .html or .htm, or the file
+            cannot be written.
     """
+    check_suffix(path)
     with written_whole(path) as work:
         work.write_text(report_html(db, progress), encoding="utf-8")

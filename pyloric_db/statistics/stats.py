@@ -143,13 +143,12 @@ def stats(db: Database, where: str = "pyloric") -> Statistics:
     correlation = xr.DataArray(rank_correlations(ranked), dims=("parameter", "other"), coords={
         "parameter": ordered, "other": ordered,
     }).reindex(dims)  # fmt: skip
-    whole = axes is not None and len(db) == manifest.grid_size
     sensitivity, direction = _sensitivity(rows, features, names, levels, ordered, values)
     return Statistics(
         where=where,
         n_selected=n,
         n_circuits=len(db),
-        whole_grid=whole,
+        whole_grid=db.whole_grid,
         cells=_cells(axes, values),
         synapses=_synapses(axes, values),
         marginals=_marginals(db, where, axes, names),

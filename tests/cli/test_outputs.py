@@ -10,6 +10,11 @@ COMMANDS = (
 )
 
 
+def name(command):
+    """A file that the command would write."""
+    return "x.html" if command[0] == "report" else "x.png"
+
+
 def refused(done, text):
     assert done.returncode == 2 and text in done.stderr, done.stderr
     assert len(done.stderr.strip().splitlines()) == 1 and "Traceback" not in done.stderr
@@ -24,9 +29,10 @@ def nothing_is_simulated(monkeypatch):
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda c: c[0])
 def test_no_output_lands_in_the_database(inside, figures_db, tmp_path, snapshot, command):
     (tmp_path / "link").symlink_to(figures_db)
-    (tmp_path / "x.png").symlink_to(figures_db / "ledger.jsonl")
+    file = name(command)
+    (tmp_path / file).symlink_to(figures_db / "ledger.jsonl")
     before = snapshot(figures_db)
-    for place in (figures_db / "new.png", figures_db / "features/x.png", "link/x.png", "x.png"):
+    for place in (figures_db / file, figures_db / "features" / file, f"link/{file}", file):
         done = inside(*[figures_db if a == "DB" else a for a in command], place, cwd=tmp_path)
         refused(done, "lies inside the database")
     assert snapshot(figures_db) == before
@@ -43,5 +49,6 @@ def test_nor_does_the_default_output_where_the_database_is_the_working_directory
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda c: c[0])
 def test_a_missing_folder_is_noticed_at_once(inside, figures_db, tmp_path, command):
-    done = inside(*[figures_db if a == "DB" else a for a in command], "no/x.png", cwd=tmp_path)
-    refused(done, "no/x.png cannot be written: no is no directory")
+    place = f"no/{name(command)}"
+    done = inside(*[figures_db if a == "DB" else a for a in command], place, cwd=tmp_path)
+    refused(done, f"{place} cannot be written: no is no directory")

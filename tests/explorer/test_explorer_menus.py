@@ -1,10 +1,11 @@
-"""The page without a browser: what a menu does when a column cannot be shown."""
+"""The page without a browser: columns that cannot be shown, circuits that are asked for."""
 
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from bokeh.document import Document
 
+import pyloric_db
 from pyloric_db.explorer.bins import Bins
 from pyloric_db.explorer.page import Page
 
@@ -24,3 +25,36 @@ def test_a_density_that_cannot_be_shown_is_said_and_its_menu_set_back(page, name
     menu.value = "v_min_lp_mV"
     assert "v_min_lp_mV" in [binned.name for binned in page.cross.pair]
     assert "there is no column" not in page.problem.text
+
+
+def test_a_circuit_can_be_asked_for_again_after_another(page, monkeypatch):
+    opened = []
+    monkeypatch.setattr(page, "_open_circuit", opened.append)
+    page.rows.data = {"circuit_id": [7, 8]}
+    page.number.value = "599"
+    page.rows.selected.indices = [1]
+    assert page.number.value == ""  # so that the same number is a change
+    page.number.value = "599"
+    assert page.rows.selected.indices == []  # and the same row
+    page.rows.selected.indices = [1]
+    assert opened == [599, 8, 599, 8]
+
+
+def test_netcodes_can_be_typed(named_db):
+    db = pyloric_db.open(named_db)
+    with ThreadPoolExecutor(1) as workers:
+        page = Page(Document(), db, Bins(db), lambda circuit: None, workers)
+        for typed in ("1013111220", "15"):
+            page.number.value = typed
+            assert "circuit 15<" in page.parameters.text and page.problem.text == ""
+        page.number.value = "1013111229"
+    assert "circuit 1013111229 is not in" in page.problem.text
+
+
+def test_what_was_wrong_is_no_longer_said_when_brushes_move(page):
+    first, second = page.panels[1:3]
+    for act in (lambda: page._brush(second, (0, 3), False), page._clear):
+        first.menu.value = second.binned.name
+        assert page.problem.text.count("is already shown") == 1
+        act()
+        assert page.problem.text == ""

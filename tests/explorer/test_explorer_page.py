@@ -181,9 +181,35 @@ def test_typed_circuits(page):
     page.wait_for_function(f"() => ({GET % 'm.text'})('problem').includes('circuit 600 is not in')")
     number.fill("<img src=x onerror=alert(1)>")
     number.press("Enter")
-    page.wait_for_function(f"() => ({GET % 'm.text'})('problem').includes('is no circuit_id')")
+    page.wait_for_function(f"() => ({GET % 'm.text'})('problem').includes('is no circuit id')")
     assert "<img" not in get(page, "problem", "m.text")
     assert page.locator("img[src=x]").count() == 0
+
+
+def test_a_circuit_can_be_asked_for_again_after_another(page):
+    def shown(circuit):
+        page.wait_for_function(
+            f"() => ({GET % 'm.text'})('parameters').includes('circuit {circuit}<')"
+        )
+
+    number, row = page.locator("input").first, page.locator(".slick-row").nth(2)
+    circuit = int(row.inner_text().split()[0])
+    for _ in range(2):
+        number.fill("599")
+        number.press("Enter")
+        shown(599)
+        row.click()
+        shown(circuit)
+
+
+def test_a_window_of_1280_pixels_holds_the_page(page):
+    page.set_viewport_size({"width": 1265, "height": 700})  # 15 are its scroll bar
+    page.wait_for_timeout(300)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1265
+    widths = page.locator(".slick-header-column").evaluate_all(
+        "heads => heads.map(h => [h.firstElementChild.offsetWidth, h.clientWidth])"
+    )
+    assert len(widths) == 8 and all(words < head for words, head in widths)
 
 
 def test_a_page_that_sends_what_no_menu_offers(page, bins):

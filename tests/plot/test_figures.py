@@ -9,7 +9,7 @@ import synthetic
 import pyloric_db
 from pyloric_db.errors import QueryError
 from pyloric_db.plot.canvas import new_figure, save, short_name
-from pyloric_db.plot.histograms import histograms_figure
+from pyloric_db.plot.histograms import _count_axis, histograms_figure
 from pyloric_db.plot.marginals import marginals_figure
 from pyloric_db.plot.rhythm import rhythm_figure
 from pyloric_db.vocabulary import CRITERIA
@@ -28,13 +28,47 @@ def numpy_counts(values, edges):
 
 
 def test_histograms_count_what_numpy_counts(db, table):
-    figure = histograms_figure(db, ["period_ms", "v_min_lp_mV", "pyloric"])
-    for ax, name in zip(figure.axes, ("period_ms", "v_min_lp_mV", "pyloric"), strict=True):
+    figure = histograms_figure(db, ["period_ms", "v_min_lp_mV"])
+    for ax, name in zip(figure.axes, ("period_ms", "v_min_lp_mV"), strict=True):
         ((counts, edges),) = stairs(ax)
-        assert counts.tolist() == numpy_counts(table[name].astype(np.float64), edges).tolist()
+        assert counts.tolist() == numpy_counts(table[name], edges).tolist()
         assert counts.sum() > 0
     assert figure.axes[0].get_xlabel() == "AB/PD burst start to next start (ms)"
     assert figure._supylabel.get_text() == "circuits"
+
+
+def test_few_values_have_a_bar_each(db, table):
+    names = ["gsyn_ab_lp_nS", "n_criteria_met", "pyloric"]
+    figure = histograms_figure(db, names, "circuit_id < 20")
+    expected = {
+        "gsyn_ab_lp_nS": ["0", "0.1", "3", "30"],
+        "n_criteria_met": [f"{v:g}" for v in range(16)],
+        "pyloric": ["no", "yes"],
+    }
+    for k, (name, words) in enumerate(expected.items()):
+        whole, front = figure.axes[k], figure.axes[3 + k]
+        assert [t.get_text() for t in whole.get_xticklabels()] == words
+        values = table[name][np.isfinite(table[name])]
+        distinct = np.unique(values).tolist()
+        assert [b.get_height() for b in whole.patches] == [(values == v).sum() for v in distinct]
+        inside = table[name][:20]
+        assert [b.get_height() for b in front.patches] == [(inside == v).sum() for v in distinct]
+        assert len(distinct) == len(words)
+        missing = 48 - len(values)
+        assert whole.get_title(loc="right") == (f"{missing} without" if missing else "")
+
+
+@pytest.mark.parametrize("highest", [2, 7, 82, 410, 999, 1_900_000])
+def test_axes_of_counts_have_two_whole_numbers_at_least(highest):
+    ax = new_figure(figsize=(3.4, 2.1)).subplots()
+    _count_axis(ax, np.array([1, highest]))
+    figure = ax.get_figure()
+    figure.draw_without_rendering()
+    ticks = [t for t in ax.get_yticks() if 0 < t <= highest * 1.08]
+    texts = [t.get_text() for t in ax.get_yticklabels() if t.get_text() != "0"]
+    assert len(ticks) >= 2 and ticks == [int(t) for t in ticks]
+    assert set(map("{:,.0f}".format, ticks)) <= set(texts)
+    assert ax.yaxis.get_offset_text().get_text() == ""
 
 
 def test_histograms_of_a_subset_stand_in_front(db, table):
@@ -100,28 +134,46 @@ def test_marginals_off_a_grid(tmp_path):
     assert subset == pytest.approx(100 * numpy_counts(chosen, edges) / len(chosen))
 
 
+#: What a rhythm diagram draws.
+RHYTHM = [
+    *("duty_cycle_abpd", "phase_start_lp", "phase_end_lp", "phase_start_py", "phase_end_py"),
+    "period_ms",
+]
+
+
 def bars(ax):
     return [(round(p.get_x(), 5), round(p.get_x() + p.get_width(), 5)) for p in ax.patches]
 
 
 def test_the_rhythm_diagram_shows_medians_beside_published_means(db, table):
     (ax,) = rhythm_figure(db, "circuit_id >= 0").axes
-    names = ["duty_cycle_abpd", "phase_start_lp", "phase_end_lp", "phase_start_py", "phase_end_py"]
-    values = np.stack([table[n] for n in names])
+    values = np.stack([table[n] for n in RHYTHM])
     values = values[:, np.isfinite(values).all(axis=0)].astype(np.float64)
-    abpd, lp0, lp1, py0, py1 = np.median(values, axis=1)
+    abpd, lp0, lp1, py0, py1, period = np.median(values, axis=1)
     measured, published = bars(ax)[::2], bars(ax)[1::2]
     assert measured == [
         pytest.approx((0, abpd)), pytest.approx((lp0, lp1)), pytest.approx((py0, py1)),
     ]  # fmt: skip
     assert published == [(0, 0.385), (0.533, pytest.approx(0.797)), (0.758, pytest.approx(1.106))]
     assert [t.get_text() for t in ax.get_yticklabels()] == ["AB/PD", "LP", "PY"]
-    assert f"{values.shape[1]} circuits" in ax.get_title()
+    whiskers = [tuple(line.get_xdata()) for line in ax.lines if line.get_color() == "black"]
+    ends = np.quantile(values[:5], (0.05, 0.95), axis=1).T
+    assert whiskers == [pytest.approx(tuple(e)) for e in ends]
+    assert f"\nperiod {period:.0f} ms (median; 90% from " in ax.get_title()
+
+
+def test_the_rhythm_diagram_says_how_many_circuits_lack_a_phase(db, table):
+    whole = np.isfinite(np.stack([table[n] for n in RHYTHM])).all(axis=0)
+    (ax,) = rhythm_figure(db, "circuit_id >= 0").axes
+    assert ax.get_title().startswith(f"circuit_id >= 0: {whole.sum()} of 48 circuits\n")
+    assert 1 < whole.sum() < 48
+    where = f"circuit_id in {np.flatnonzero(whole).tolist()}"
+    (ax,) = rhythm_figure(db, where).axes
+    assert ax.get_title().startswith(f"{where}: {whole.sum()} circuits\n")
 
 
 def test_the_rhythm_diagram_of_one_circuit(db, table):
-    names = ["duty_cycle_abpd", "phase_start_lp", "phase_end_lp", "phase_start_py", "phase_end_py"]
-    whole = np.isfinite(np.stack([table[n] for n in names])).all(axis=0)
+    whole = np.isfinite(np.stack([table[n] for n in RHYTHM])).all(axis=0)
     circuit = int(np.flatnonzero(whole)[0])
     (ax,) = rhythm_figure(db, f"circuit_id == {circuit}").axes
     assert bars(ax)[0] == (0, pytest.approx(table["duty_cycle_abpd"][circuit]))

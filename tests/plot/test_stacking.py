@@ -23,7 +23,7 @@ def at(laid, **index):
 def test_a_pixel_is_one_circuit_on_a_complete_grid(db, table):
     laid = stack(db, "period_ms")
     assert sorted(laid.x + laid.y) == sorted(AXES)
-    assert laid.image.shape == (6, 8) and laid.per_pixel == 1
+    assert laid.image.shape == (6, 8) and laid.circuits == np.isfinite(table["period_ms"]).sum()
     for circuit, index in enumerate(np.ndindex(SHAPE)):
         pixel = at(laid, **dict(zip(AXES, index, strict=True)))
         np.testing.assert_equal(pixel, table["period_ms"][circuit])
@@ -37,7 +37,7 @@ def test_other_axes_are_averaged_over_circuits_with_a_value(db, table):
         for g in range(2):
             mean = np.nanmean(cube[:, lp, :, g])
             assert at(laid, lp=lp, gsyn_lp_py_nS=g) == pytest.approx(mean, rel=1e-6)
-    assert laid.per_pixel == 8
+    assert laid.per_pixel == np.isfinite(cube).sum() / 6 < 8
 
 
 def test_a_sample_is_stacked_over_the_axes_that_matter(part, table):
@@ -50,6 +50,13 @@ def test_a_sample_is_stacked_over_the_axes_that_matter(part, table):
     assert AXES[int(np.argmax(spread))] in laid.x + laid.y
     assert laid.per_pixel >= 5
     assert np.nansum(laid.image) > 0
+
+
+def test_circuits_without_a_value_fill_no_pixel(part, table, monkeypatch):
+    monkeypatch.setattr("pyloric_db.plot.stacking.CIRCUITS_PER_PIXEL", 2)
+    laid = stack(part, "period_ms")
+    assert laid.circuits == np.isfinite(table["period_ms"][:20]).sum() < 20
+    assert laid.per_pixel >= 2
 
 
 def test_places_without_circuits_have_no_value(part):
@@ -125,7 +132,8 @@ def test_the_title_says_what_a_pixel_is(db, part, monkeypatch):
         return stack_figure(*arguments).axes[0].get_title()
 
     assert "a pixel is one circuit;" in title(db, "period_ms")
-    assert "each pixel's circuits (48 on 6 pixels)" in title(db, "period_ms", ["abpd", "lp"])
-    assert "each pixel's circuits (20 on " in title(part, "period_ms")
+    with_period = stack(db, "period_ms").circuits
+    assert f"({with_period} with a value on 6 pixels)" in title(db, "period_ms", ["abpd", "lp"])
+    assert f"({stack(part).circuits} with a value on " in title(part)
     monkeypatch.setattr("pyloric_db.plot.stacking.MOST_DRAWN", 4)
-    assert "each pixel's circuits (48 on 12 pixels)" in title(db, "period_ms")
+    assert f"({with_period} with a value on 12 pixels)" in title(db, "period_ms")

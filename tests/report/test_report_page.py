@@ -1,5 +1,6 @@
 import base64
 import re
+import shutil
 from html.parser import HTMLParser
 
 import pytest
@@ -76,8 +77,6 @@ def test_numbers_are_those_of_the_database(made):
     assert "48 of 48 circuits" in text and "3 of 3 shards" in text
     for share in shares(db):
         assert f"{share.count} of 48" in text
-        low, high = (100 * end for end in share.interval)
-        assert f"{low:.2f} – {high:.2f}%" in text
     # published are shares of the whole grid, and this is a corner of it
     assert "19.99%" not in text and "pyloric-like\n–\n" in text
     assert db.manifest.recipe_hash in text
@@ -85,6 +84,18 @@ def test_numbers_are_those_of_the_database(made):
     assert "dt_ms\n0.05" in text and "pyloric_db\n0" in text
     bursting = int((synthetic.expected(db.manifest)["activity_lp"] == "bursting").sum())
     assert re.search(rf"\nLP\n\d+\n\d+\n{bursting}\n\d+\n", text)
+
+
+def test_a_sample_has_intervals_and_a_whole_grid_has_none(made, tmp_path, monkeypatch):
+    monkeypatch.setattr("pyloric_db.report.page.pictures", lambda db: [])
+    assert "interval" not in Page(made[1]).text
+    synthetic.build(tmp_path / "db", synthetic.make_manifest(recipe=RECIPE), shards=[0])
+    sample = pyloric_db.open(tmp_path / "db")
+    text = Page(report_html(sample)).text
+    assert "95% interval" in text and "intervals are Wilson's" in text
+    for share in shares(sample):
+        low, high = (100 * end for end in share.interval)
+        assert f"{low:.2f} – {high:.2f}%" in text
 
 
 def test_times_are_those_of_the_receipts(made):
@@ -134,10 +145,29 @@ def test_the_same_page_every_time(made):
     assert report_html(made[0]) == made[1]
 
 
-@pytest.mark.parametrize("place", ["nowhere/x.html", "."])
-def test_places_that_cannot_be_written(made, tmp_path, place):
+@pytest.mark.parametrize("name", ["x.pdf", "x", "html"])
+def test_a_report_is_a_page(made, tmp_path, name):
+    with pytest.raises(ConfigError, match=r"must end in \.html or \.htm"):
+        write_report(made[0], tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_narrow_window_is_not_scrolled_sideways(made):
+    executable = shutil.which("chromium") or shutil.which("chromium-browser")
+    if executable is None:
+        pytest.skip("no Chromium is installed")
+    api = pytest.importorskip("playwright.sync_api")
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 390, "height": 844})
+        page.set_content(made[1])
+        assert page.evaluate("document.documentElement.scrollWidth") == 390
+        browser.close()
+
+
+def test_a_place_that_cannot_be_written(made, tmp_path):
     with pytest.raises(ConfigError, match="cannot be written"):
-        write_report(made[0], tmp_path / place)
+        write_report(made[0], tmp_path / "nowhere" / "x.html")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -147,6 +177,8 @@ def test_the_command(inside, tiny_db, tmp_path, snapshot):
     assert done.returncode == 0 and done.stdout == "wrote report.html\n", done.stderr
     assert "24 of 24 circuits" in Page((tmp_path / "report.html").read_text()).text
     assert snapshot(tiny_db) == before
+    done = inside("report", tiny_db, "-o", "x.pdf", cwd=tmp_path)
+    assert done.returncode == 2 and "x.pdf must end in .html or .htm" in done.stderr
     done = inside("report", tmp_path, "-o", "x.html", cwd=tmp_path)
     assert done.returncode == 2 and "no database" in done.stderr
     assert not (tmp_path / "x.html").exists()

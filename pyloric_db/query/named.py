@@ -1,0 +1,22 @@
+"""A circuit as people name it: by its id or its netcode."""
+
+from pyloric_db.errors import QueryError
+from pyloric_db.query.database import Database
+
+
+def find_circuit(db: Database, name: str) -> int:
+    """The id of a circuit given as a whole number or, where circuits have them, a netcode.
+
+    Raises:
+        QueryError: it is neither, or there is no such circuit.
+    """
+    if not (name.isascii() and name.isdigit()):
+        raise QueryError(f"{name!r} is no circuit id: give a whole number or a netcode")
+    if len(name) == 10 and "netcode" in {c.name for c in db.manifest.columns}:
+        found = db.query(f"netcode == '{name}'", columns=["netcode"])["circuit_id"].values
+        if len(found):
+            return int(found[0])
+    if len(name) > 18:  # more than a database can hold
+        raise QueryError(f"circuit {name} is not in the database")
+    db.parameters([int(name)])  # QueryError where there is no such circuit
+    return int(name)
