@@ -21,7 +21,7 @@ from pyloric_db.pipeline.states import cold_states
 def scripts(monkeypatch):
     monkeypatch.syspath_prepend(Path(__file__).parent.parent / "benchmarks")
     yield
-    for name in ("page", "hlo", "sass", "gpu_kernels"):
+    for name in ("page", "hlo", "sass", "gpu_kernels", "gpu_rate"):
         sys.modules.pop(name, None)
 
 
@@ -180,3 +180,13 @@ def test_bytes_between_the_kernels_of_xlas_program_are_counted():
     body = step_body(program)
     assert (len(body.of("fusion")), len(body.of("copy"))) == (2, 1)
     assert sum(body.moved(8).values()) == 8 * 4 * (4 + 5 + 5)
+
+
+def test_rates_on_a_gpu_are_those_of_full_lanes():
+    from gpu_rate import REPETITIONS, Rate, rates, report
+
+    engine = Engine(PRINZ2004, dt_ms=0.05, epoch_ms=20.0)
+    found = rates(engine, 8)
+    assert len(found) == REPETITIONS and min(found) > 0
+    text = report({"kernel": Rate("one", 8, (1.0, 2.0, 4.0)), "jax": Rate("one", 8, (0.5,) * 3)})
+    assert "| the kernel | 8 | 2.00 | 1.00 to 4.00 |" in text and "On one one" in text
