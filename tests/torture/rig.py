@@ -138,6 +138,7 @@ class Rig:
                 "--dashboard-address", "127.0.0.1:0", "--scheduler-file", str(self.address_file),
             )  # fmt: skip
             until(lambda: self.address_file.exists() and self.address_file.stat().st_size > 0)
+            self._write_profile(SHARD_LIMIT_S)
         self._nannies = [n for n in self._nannies if n.poll() is None]
         address = json.loads(self.address_file.read_text())["address"]
         while len(self._nannies) < self.workers:
@@ -254,7 +255,7 @@ class Rig:
     def resume(self, path: Path) -> None:
         """Builds to the end, from this process."""
         self.start()
-        self._write_profile(SHARD_LIMIT_S)
+        self._write_profile(SHARD_LIMIT_S)  # an earlier builder may have had a shorter limit
         pyl.build(self.recipe, path, cluster=self.profile)
 
     def _write_profile(self, shard_limit_s: float) -> None:
