@@ -83,8 +83,7 @@ def measure(circuits: int) -> Build:
     workers = cores()
     if gpu:
         workers = min(workers, processes)
-        store = recipe.store.model_copy(update={"shard_circuits": shard})
-        recipe = recipe.model_copy(update={"store": store})
+        recipe = recipe.in_shards_of(shard)
     moments: list[float] = []
     last_shown = 0.0
 
@@ -126,11 +125,13 @@ def report(b: Build) -> str:
     if b.gpu:
         full = (
             f"At this rate between the first shard and the last, {FULL_CIRCUITS:,} circuits take "
+            f"{60 * b.full_hours:.1f} minutes on one {b.gpu}."
         )
-        full += f"{60 * b.full_hours:.1f} minutes on one {b.gpu}."
     else:
-        full = f"At this cost of a shard, {FULL_CIRCUITS:,} circuits take {b.full_hours:.1f} hours "
-        full += f"on {FULL_CORES} such cores; start-up and end are then spread over hours."
+        full = (
+            f"At this cost of a shard, {FULL_CIRCUITS:,} circuits take {b.full_hours:.1f} hours "
+            f"on {FULL_CORES} such cores; start-up and end are then spread over hours."
+        )
     return (
         f"{b.circuits:,} random circuits of the full recipe, from its name to a database, in "
         f"{b.wall_s:.1f} s on {b.workers} worker processes: "

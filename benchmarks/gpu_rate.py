@@ -17,13 +17,13 @@ import numpy as np
 from page import arguments, publish, setting, table
 
 from pyloric_db.integrate.engine import Engine
+from pyloric_db.pipeline.bench import FULL_CIRCUITS
 from pyloric_db.pipeline.draw import parameters
 from pyloric_db.pipeline.jax_settings import set_up_jax
 from pyloric_db.pipeline.recipe import load_recipe
 from pyloric_db.pipeline.run import protocol_engine
 from pyloric_db.pipeline.states import cold_states
 
-FULL_CIRCUITS = 20_250_000
 REPETITIONS = 7
 VEHICLES = {"kernel": "the kernel", "jax": "JAX's own program"}
 
@@ -40,7 +40,7 @@ class Rate:
 def measure(vehicle: str) -> Rate:
     """Rates of a vehicle; to be called in a process that has computed nothing yet."""
     if vehicle == "jax":
-        sys.modules["cupy"] = None  # type: ignore[assignment]  # as if it were not installed
+        sys.modules["cupy"] = None  # as if it were not installed
     set_up_jax()
     recipe = load_recipe("prinz2004")
     engine = protocol_engine(recipe.circuit.circuit(), recipe.run_protocol())

@@ -32,7 +32,7 @@ from pyloric_db.integrate.engine import Batch, Engine, Epoch
 from pyloric_db.pipeline import run, task
 from pyloric_db.pipeline.draw import parameters
 from pyloric_db.pipeline.machine import cores
-from pyloric_db.pipeline.plan import Plan, make_plan
+from pyloric_db.pipeline.plan import DESKTOP_SHARDS, Plan, make_plan
 from pyloric_db.pipeline.recipe import load_recipe
 from pyloric_db.pipeline.states import States
 from pyloric_db.pipeline.thermalise import distinct_cells
@@ -168,11 +168,10 @@ def main() -> None:
     args = arguments(__doc__).parse_args()
     workers = WORKERS_PER_CORE * cores()
     recipe = load_recipe("prinz2004")
-    store = recipe.store.model_copy(update={"shard_circuits": SHARD_CIRCUITS})
     n_shards = 1 + SHARDS_PER_WORKER * workers
-    plan = make_plan(
-        recipe.model_copy(update={"store": store}), sample=n_shards * SHARD_CIRCUITS, seed=1
-    )
+    # fewer shards would be cut into smaller ones
+    sample = max(n_shards, DESKTOP_SHARDS) * SHARD_CIRCUITS
+    plan = make_plan(recipe.in_shards_of(SHARD_CIRCUITS), sample=sample, seed=1)
     print(f"recording {DISTINCT:,} circuits", file=sys.stderr, flush=True)
     n_epochs = round(plan.protocol.max_ms / plan.protocol.epoch_ms)
     engine = run.protocol_engine(plan.recipe.circuit.circuit(), plan.protocol)

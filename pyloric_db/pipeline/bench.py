@@ -29,7 +29,7 @@ from pyloric_db.pipeline.build import circuit_of
 from pyloric_db.pipeline.draw import netcodes, parameters
 from pyloric_db.pipeline.jax_settings import set_up_jax
 from pyloric_db.pipeline.machine import cores, machine, versions
-from pyloric_db.pipeline.plan import LEAST_SHARDS, make_plan
+from pyloric_db.pipeline.plan import DESKTOP_SHARDS, LEAST_SHARDS, SMALL_SHARD, make_plan
 from pyloric_db.pipeline.recipe import Recipe, load_recipe
 from pyloric_db.pipeline.run import protocol_engine, run_circuits
 from pyloric_db.pipeline.task import build_shard, store_cells, stored_cells
@@ -148,8 +148,8 @@ def measure(
 
     Args:
         progress: called with (measurements done, measurements in all).
-        recipe: a packaged name, a TOML file, a dict or a `Recipe`, of at least four shards, and of
-            as many as there are processes.
+        recipe: a packaged name, a TOML file, a dict or a `Recipe`, of at least four such shards,
+            or sixteen large ones.
         shard_circuits: circuits of a shard; None for a few batches.
     """
     set_up_jax()
@@ -159,10 +159,8 @@ def measure(
     counts = (1, most) if most > 1 else (1,)
     if shard_circuits is None:
         shard_circuits = GPU_FILLS * engine.lanes if engine.gpu else SHARD_CIRCUITS
-    loaded = loaded.model_copy(
-        update={"store": loaded.store.model_copy(update={"shard_circuits": shard_circuits})}
-    )
-    n_shards = max(LEAST_SHARDS, 2 * most)
+    # fewer large ones would be cut into smaller ones
+    n_shards = LEAST_SHARDS if shard_circuits <= SMALL_SHARD else DESKTOP_SHARDS
     total = counts[-1] + 1 + len(counts) * (KERNEL_REPETITIONS + SHARD_REPETITIONS)
     done = 0
 
@@ -174,7 +172,7 @@ def measure(
 
     if progress is not None:
         progress(0, total)
-    plan = make_plan(loaded, sample=n_shards * shard_circuits, seed=1)
+    plan = make_plan(loaded.in_shards_of(shard_circuits), sample=n_shards * shard_circuits, seed=1)
     shard_circuits = plan.manifest.shard_circuits  # of whole chunks
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         path = str(Path(folder) / "db")

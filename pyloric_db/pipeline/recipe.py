@@ -175,6 +175,11 @@ class Recipe(_Table):
         """The protocol; settings that the recipe does not name have their defaults."""
         return Protocol(**self.protocol)  # type: ignore[arg-type]
 
+    def in_shards_of(self, circuits: int) -> "Recipe":
+        """The same in shards of at most so many circuits."""
+        store = self.store.model_copy(update={"shard_circuits": circuits})
+        return self.model_copy(update={"store": store})
+
     @model_validator(mode="after")
     def _consistent(self) -> "Recipe":
         circuit = self.circuit.circuit()

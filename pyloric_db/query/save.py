@@ -54,7 +54,7 @@ def save_rows(rows: "xr.Dataset", path: str | Path, file_format: str | None = No
             pq.write_table(arrow_table(rows), work, compression="zstd")
         elif chosen == "csv":
             work.write_bytes(csv_bytes(arrow_table(rows)))
-            if path.is_file() or not path.exists():  # and no pipe or terminal
+            if work != path:  # which is no pipe or terminal
                 file = path.resolve()
                 text = json.dumps(_csv_metadata(rows, file.name), indent=2) + "\n"
                 with written_whole(_beside(file)) as described:

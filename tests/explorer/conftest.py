@@ -1,7 +1,6 @@
-import shutil
-
 import pytest
 import synthetic
+from browsing import chromium
 from serving import served
 
 import pyloric_db
@@ -37,18 +36,8 @@ def address(explorer_db):
         yield address
 
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-
-
 @pytest.fixture(scope="module")
 def browser():
-    """Headless Chromium, as the system has it; closed early, as it keeps an event loop running."""
-    pytest.importorskip("playwright")
-    if CHROMIUM is None:
-        pytest.skip("no Chromium is installed")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    """Closed with the module, early, for its event loop."""
+    with chromium() as browser:
         yield browser
-        browser.close()

@@ -1,10 +1,10 @@
 import base64
 import re
-import shutil
 from html.parser import HTMLParser
 
 import pytest
 import synthetic
+from browsing import chromium
 
 import pyloric_db
 from pyloric_db.errors import ConfigError
@@ -153,16 +153,10 @@ def test_a_report_is_a_page(made, tmp_path, name):
 
 
 def test_a_narrow_window_is_not_scrolled_sideways(made):
-    executable = shutil.which("chromium") or shutil.which("chromium-browser")
-    if executable is None:
-        pytest.skip("no Chromium is installed")
-    api = pytest.importorskip("playwright.sync_api")
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
+    with chromium() as browser:
         page = browser.new_page(viewport={"width": 390, "height": 844})
         page.set_content(made[1])
         assert page.evaluate("document.documentElement.scrollWidth") == 390
-        browser.close()
 
 
 def test_a_place_that_cannot_be_written(made, tmp_path):
