@@ -38,6 +38,7 @@ from pyloric_db.pipeline.states import States
 from pyloric_db.pipeline.thermalise import distinct_cells
 from pyloric_db.rhythm.spikes import SpikeTrains, offsets_of
 from pyloric_db.store.create import create
+from pyloric_db.store.ledger import Ledger
 from pyloric_db.store.manifest import Manifest
 from pyloric_db.store.receipt import Receipt
 
@@ -182,7 +183,7 @@ def main() -> None:
         manifest = create(path, plan.manifest)
         some = np.concatenate([plan.shard_ids(shard)[::100] for shard in range(n_shards)])
         _, gbar, _ = parameters(plan.recipe, some)
-        task.store_cells(path, distinct_cells(gbar)[0], plan.protocol)
+        Ledger(path).append(task.store_cells(path, distinct_cells(gbar)[0], plan.protocol))
         job = partial(work, path, plan, manifest)
         spawn = partial(ProcessPoolExecutor, mp_context=multiprocessing.get_context("spawn"))
         print(f"a shard of {SHARD_CIRCUITS:,} circuits", file=sys.stderr, flush=True)

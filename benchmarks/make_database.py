@@ -47,8 +47,8 @@ def write_database(source: Path, target: Path, circuits: int | None = None) -> N
     target.mkdir(parents=True, exist_ok=True)
     with build_lock(target), progress_bar("circuits", MofNCompleteColumn()) as progress:
         manifest = create(target, plan.manifest)
-        write_cells(target, cells)
         ledger, done = Ledger(target), 0
+        ledger.append(write_cells(target, cells))
         todo = sorted(set(range(manifest.n_shards)) - ledger.done_shards())
         with ProcessPoolExecutor(initializer=_prepare, initargs=(target, plan, donors)) as pool:
             for receipt in pool.map(_write, todo):

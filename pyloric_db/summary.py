@@ -10,7 +10,7 @@ from pyloric_db.query.database import Database
 class Share:
     """A share of circuits, and the published share if there is one.
 
-    `interval` is Wilson's 95% interval; None of a whole grid, of which nothing was sampled.
+    `interval` is Wilson's 95% interval; None where the circuits are no random sample.
     """
 
     label: str
@@ -42,7 +42,8 @@ def wilson(count: int, total: int, z: float = 1.959964) -> tuple[float, float]:
 def shares(db: Database) -> list[Share]:
     """Shares of pyloric-like and pyloric circuits; empty for circuits without these labels.
 
-    The published shares stand beside those of databases on the whole Prinz 2004 grid.
+    The published shares stand beside those of the whole Prinz 2004 grid, or of a random sample
+    of it: ranges of ids lie in one corner of it.
     """
     grid = [len(axis) for axis in db.manifest.axes or ()]
     names = {c.name for c in db.manifest.columns}
@@ -51,8 +52,9 @@ def shares(db: Database) -> list[Share]:
         if column in names and len(db):
             count = db.sql(f"select count(*) from circuits where {column}")[0][0].as_py()
             published = None
-            if "netcode" in names and prod(grid) == PUBLISHED_CIRCUITS:
+            of_grid = db.random_sample or db.whole_grid
+            if of_grid and "netcode" in names and prod(grid) == PUBLISHED_CIRCUITS:
                 published = PUBLISHED[column]
-            interval = None if db.whole_grid else wilson(count, len(db))
+            interval = wilson(count, len(db)) if db.random_sample and not db.whole_grid else None
             found.append(Share(label, count, len(db), published, interval))
     return found

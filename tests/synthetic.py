@@ -128,8 +128,8 @@ def build(path: Path, manifest: Manifest | None = None, shards=None) -> Manifest
     """A database with these shards, in this order (all of them if not said)."""
     with build_lock(path):
         manifest = create(path, manifest or make_manifest())
-        write_cells(path, cell_columns())
         ledger = Ledger(path)
+        ledger.append(write_cells(path, cell_columns()))
         for shard in range(manifest.n_shards) if shards is None else shards:
             ledger.record(write(path, manifest, shard))
     return manifest

@@ -238,7 +238,8 @@ def test_shares_of_a_sample_are_printed_with_intervals(tmp_path, capsys):
     import pyloric_db
     from pyloric_db.cli.building import _print_shares
 
-    synthetic.build(tmp_path / "db", shards=[0])
+    sampled = synthetic.make_manifest(n_circuits=20, selection={"sample": 20, "seed": 0})
+    synthetic.build(tmp_path / "db", sampled)
     _print_shares(pyloric_db.open(tmp_path / "db"))
     head, row, _ = capsys.readouterr().out.splitlines()
     assert "measured" in head and "95% interval" in head and row.count("%") == 2

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -49,14 +50,29 @@ def test_shares_of_a_database(tmp_path, monkeypatch):
     ]
     assert all(s.total == 48 and s.interval is None for s in found)  # nothing was sampled
     assert found[0].published == PUBLISHED["pyloric_like"]
+    # a range of ids, or the first shards of a build, are neither the grid nor a sample of it
+    synthetic.build(tmp_path / "part", shards=[0])
+    part = shares(pyloric_db.open(tmp_path / "part"))
+    assert [(s.published, s.interval) for s in part] == [(None, None)] * 2
 
 
 def test_shares_of_a_sample_have_intervals(tmp_path):
     import synthetic
 
-    synthetic.build(tmp_path / "db", shards=[0])
+    sampled = synthetic.make_manifest(n_circuits=20, selection={"sample": 20, "seed": 0})
+    synthetic.build(tmp_path / "db", sampled)
     found = shares(pyloric_db.open(tmp_path / "db"))
     assert all(s.total == 20 and s.interval == wilson(s.count, 20) for s in found)
+    # what is finished of it lies in one corner; what was drawn of some ranges, in these
+    synthetic.build(tmp_path / "begun", replace(sampled, n_circuits=40), shards=[0])
+    of_ranges = replace(sampled, selection={"sample": 20, "ids": [[0, 30]], "of": 48})
+    synthetic.build(tmp_path / "ranges", of_ranges)
+    for name in ("begun", "ranges"):
+        assert not pyloric_db.open(tmp_path / name).random_sample
+    # every circuit of a prior is drawn on its own
+    prior = {"name": "tiny", "parameters": {"prior": {}}}
+    synthetic.build(tmp_path / "prior", synthetic.make_manifest(recipe=prior), shards=[0])
+    assert pyloric_db.open(tmp_path / "prior").random_sample
 
 
 def test_off_the_published_grid_nothing_is_published(tiny_db):

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import time
+import unicodedata
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -119,8 +120,15 @@ def warnings_as_sentences() -> Iterator[None]:
 
 
 def say(text: str, console: Console = out, style: str | None = None) -> None:
-    """Prints text as it is, not broken into lines, so that programs can read names from it."""
-    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+    """Prints text as it is, not broken into lines, so that programs can read names from it.
+
+    But a terminal would obey what a database from elsewhere says in unprintable characters.
+    """
+    plain = "".join(
+        c if c in "\n\t" or unicodedata.category(c)[0] != "C" else "\N{REPLACEMENT CHARACTER}"
+        for c in text
+    )
+    console.print(plain, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 def table_of(*columns: str) -> Table:

@@ -37,6 +37,7 @@ from pyloric_db.pipeline.thermalise import distinct_cells, initial_states
 from pyloric_db.rhythm.analyse import analyse
 from pyloric_db.rhythm.settle import settled
 from pyloric_db.store.create import create
+from pyloric_db.store.ledger import Ledger
 from pyloric_db.store.manifest import Manifest
 from pyloric_db.store.shards import write_shard
 
@@ -180,7 +181,7 @@ def measure(
         began = time.perf_counter()
         ids = plan.selection.part(0, plan.selection.count)
         _, gbar, _ = parameters(plan.recipe, ids)
-        store_cells(path, distinct_cells(gbar)[0], plan.protocol)
+        Ledger(path).append(store_cells(path, distinct_cells(gbar)[0], plan.protocol))
         thermalise_s = time.perf_counter() - began
         step()
         # a shard of a build is a stretch of the grid; these are samples of all of it

@@ -18,6 +18,7 @@ from pyloric_db.query.database import open as open_database
 from pyloric_db.query.index import WORTHWHILE, has_flags, make_index
 from pyloric_db.store.cells import cells_intact
 from pyloric_db.store.create import check_target, create
+from pyloric_db.store.derived import derived_files
 from pyloric_db.store.files import (
     LEDGER_FILE,
     MANIFEST_FILE,
@@ -115,7 +116,7 @@ def build(
     begun = files.exists(MANIFEST_FILE) or files.exists(LEDGER_FILE)  # the other may be lost
     if not resume and begun:
         raise DatabaseError(f"{files} holds a database already, and resume is off")
-    with build_lock(files), _writing(files), ExitStack() as stack:
+    with build_lock(files), writing(files), ExitStack() as stack:
         # a new build looks for its workers before there is anything on disk
         crew = None if begun else _crew(stack, cluster, profile)
         manifest = create(ledger, plan.manifest)
@@ -144,13 +145,14 @@ def build(
             remove_all_partials(files)
         if aside:
             raise _set_aside(files, manifest, sorted(aside))
+        clear_failures(files)
         Ledger(files).compact()
     return finished_database(files, manifest)
 
 
 def finished_database(files: Files, manifest: Manifest) -> Database:
-    """Opens a database that is complete; a large one gets its index first."""
-    if manifest.n_circuits >= WORTHWHILE and has_flags(manifest):
+    """Opens a database that is complete; a large one, or one that has it, gets its index first."""
+    if has_flags(manifest) and (manifest.n_circuits >= WORTHWHILE or derived_files(files)):
         make_index(files)
     return open_database(files)
 
@@ -173,7 +175,7 @@ def _crew(stack: ExitStack, cluster: Any, profile: Any) -> "Crew":
 
 
 @contextmanager
-def _writing(files: Files) -> Iterator[None]:
+def writing(files: Files) -> Iterator[None]:
     """A disk that takes no more is said in a sentence."""
     try:
         yield
@@ -216,11 +218,11 @@ def _run(
 ) -> list[int]:
     """Build shards on a cluster; returns those that were set aside."""
     here = files.address
+    ledger = Ledger(files)
     if not has_cells:
         cells = _grid_cells(plan)
         job = (_task, "store_cells", here, cells, plan.protocol)
-        Coordinator(crew, lambda _: job, done=lambda _: None, aside=_no_cells).run([0])
-    ledger = Ledger(files)
+        Coordinator(crew, lambda _: job, lambda rows: ledger.append(*rows), _no_cells).run([0])
     counter = _Counter(manifest, todo, progress)
 
     def done(receipts: Sequence[Receipt]) -> None:

@@ -8,13 +8,13 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from pyloric_db.errors import ConfigError, DatabaseError, PyloricDBWarning
-from pyloric_db.pipeline.build import finished_database
+from pyloric_db.pipeline.build import finished_database, writing
 from pyloric_db.pipeline.plan import layout
 from pyloric_db.pipeline.ranges import Ranges, ranges_text, recorded_ranges
 from pyloric_db.query.columns import numpy_column
@@ -26,7 +26,8 @@ from pyloric_db.store.events import has_events, read_events
 from pyloric_db.store.files import Files, Where, difference, files_at
 from pyloric_db.store.ledger import Ledger, LedgerRows, files_of
 from pyloric_db.store.lock import build_lock
-from pyloric_db.store.manifest import Manifest
+from pyloric_db.store.manifest import Manifest, first_difference
+from pyloric_db.store.sealed import Row
 from pyloric_db.store.shards import read_states, write_shard
 from pyloric_db.store.table import read_part
 from pyloric_db.store.template import CIRCUIT_ID
@@ -61,11 +62,13 @@ def merge(sources: Sequence[Where], path: Where, *, progress: Progress | None = 
     manifest = _merged(parts)
     path = files_at(path)
     check_target(path, manifest)
-    with build_lock(path):
+    with build_lock(path), writing(path):
         ledger = Ledger(path)
         manifest = create(ledger, manifest)
         if not cells_intact(ledger):
-            _copy_cells(parts, path)
+            row = _copied_cells(parts, path)
+            if row is not None:
+                ledger.append(row)
         todo = set(range(manifest.n_shards)) - ledger.done_shards() | damaged_shards(ledger)
         done = manifest.n_circuits - sum(map(manifest.shard_size, todo))
         for shard in sorted(todo):
@@ -137,7 +140,7 @@ def _check_same(a: _Part, b: _Part) -> None:
             }
             for part in (a, b)
         )
-        different = _first_difference(ours, theirs, key)
+        different = first_difference(ours, theirs, key)
         if different:
             place, x, y = different
             raise DatabaseError(
@@ -146,25 +149,6 @@ def _check_same(a: _Part, b: _Part) -> None:
     for key in ("name", "cells", "synapses", "sources", "axes", "columns"):
         if getattr(a.manifest, key) != getattr(b.manifest, key):
             raise DatabaseError(f"{b.files} cannot be merged with {a.files}: their {key} differ")
-
-
-def _first_difference(a: Any, b: Any, place: str) -> tuple[str, str, str] | None:
-    """Where two JSON values differ first, and what they are there, shortened."""
-    if isinstance(a, dict) and isinstance(b, dict):
-        for key in sorted(set(a) | set(b)):
-            found = _first_difference(a.get(key), b.get(key), f"{place}.{key}")
-            if found:
-                return found
-        return None
-    # 1 and 1.0 and true are the same to Python, but not to a recipe's hash
-    if repr(a) == repr(b):
-        return None
-    return place, _short(a), _short(b)
-
-
-def _short(value: Any) -> str:
-    text = "not given" if value is None else repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _pieces(parts: Sequence[_Part]) -> list[_Piece]:
@@ -205,10 +189,11 @@ def _merged(parts: Sequence[_Part]) -> Manifest:
     )
 
 
-def _copy_cells(parts: Sequence[_Part], path: Files) -> None:
+def _copied_cells(parts: Sequence[_Part], path: Files) -> Row | None:
+    """Stores the thermalised cells of the first database that has any; their row."""
     having = [part for part in parts if part.rows.cells is not None]
     if not having:
-        return
+        return None
     first = read_cells(having[0].files)
     for part in having[1:]:
         other = read_cells(part.files)
@@ -221,7 +206,7 @@ def _copy_cells(parts: Sequence[_Part], path: Files) -> None:
                 PyloricDBWarning,
                 stacklevel=3,
             )
-    write_cells(path, first)
+    return write_cells(path, first)
 
 
 def _rows(pieces: Sequence[_Piece], start: int, stop: int) -> Iterator[_Piece]:

@@ -20,14 +20,19 @@ from pyloric_db.store.events import has_events
 from pyloric_db.store.files import CELLS_FILE, files_at
 from pyloric_db.store.manifest import Manifest
 from pyloric_db.store.receipt import Receipt
+from pyloric_db.store.sealed import Row
 from pyloric_db.store.shards import write_shard
 from pyloric_db.vocabulary import CHANNELS, H_GATES, M_GATES
 
 
-def store_cells(path: str, gbar: np.ndarray, protocol: Protocol) -> None:
-    """Thermalise the distinct cells (cell, channel) of a recipe and store them in the database."""
+def store_cells(path: str, gbar: np.ndarray, protocol: Protocol) -> Row:
+    """Thermalise the distinct cells (cell, channel) of a recipe and store them in the database.
+
+    Returns:
+        their row for the ledger.
+    """
     cells = thermalise(gbar, protocol)
-    write_cells(
+    return write_cells(
         path,
         {
             **{f"gbar_{c}": cells.gbar[:, i] for i, c in enumerate(CHANNELS)},

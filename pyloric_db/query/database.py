@@ -131,6 +131,19 @@ class Database:
         """Whether it holds every circuit of a grid, so that its shares are of no sample."""
         return len(self) == self.manifest.grid_size
 
+    @property
+    def random_sample(self) -> bool:
+        """Whether its circuits are drawn at random, so that their shares have intervals.
+
+        Shards follow the ids: of a sample of a grid, those that are finished are no sample.
+        """
+        recipe, selection = self.manifest.recipe, self.manifest.selection
+        parameters = recipe.get("parameters")
+        if isinstance(parameters, dict) and parameters.get("prior") is not None:
+            return True
+        drawn = "sample" in selection or recipe.get("sample") is not None
+        return drawn and self.complete and "ids" not in selection
+
     def __repr__(self) -> str:
         m, done = self.manifest, len(self._ledger.shards)
         state = "complete" if self.complete else f"{done:,} of {m.n_shards:,} shards finished"

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from pyloric_db.errors import DatabaseError
 from pyloric_db.store.files import CELLS_FILE, FileSum, Where, difference, files_at
 from pyloric_db.store.ledger import Ledger, files_of, ledger_at
+from pyloric_db.store.sealed import Row
 from pyloric_db.vocabulary import CHANNELS, H_GATES, M_GATES
 
 Array = npt.NDArray[Any]
@@ -28,10 +29,14 @@ CELL_COLUMNS: dict[str, tuple[str, str]] = {
 }
 
 
-def write_cells(path: Where, columns: Mapping[str, Array]) -> None:
-    """Stores the thermalised cells, each column (n,), and their row in the ledger.
+def write_cells(path: Where, columns: Mapping[str, Array]) -> Row:
+    """Stores the thermalised cells, each column (n,).
 
     NaN in `period_ms` is stored as null. The same columns give the same bytes.
+
+    Returns:
+        their row, without which they do not exist, for whoever holds the build lock to append to
+        the ledger.
 
     Raises:
         ValueError: the columns are not those of `CELL_COLUMNS`, or differ in length.
@@ -58,16 +63,13 @@ def write_cells(path: Where, columns: Mapping[str, Array]) -> None:
     sink = io.BytesIO()
     table = pa.Table.from_arrays(arrays, schema=pa.schema(fields))
     pq.write_table(table, sink, compression="zstd", use_dictionary=False, write_page_checksum=True)
-    files = files_at(path)
-    files.write({CELLS_FILE: sink.getvalue()})
-    Ledger(files).append(
-        {
-            "kind": "cells",
-            "n_cells": table.num_rows,
-            "files": [FileSum.of(CELLS_FILE, sink.getvalue()).to_text()],
-            "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
-    )
+    files_at(path).write({CELLS_FILE: sink.getvalue()})
+    return {
+        "kind": "cells",
+        "n_cells": table.num_rows,
+        "files": [FileSum.of(CELLS_FILE, sink.getvalue()).to_text()],
+        "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
 
 
 def cells_intact(where: Where | Ledger) -> bool:

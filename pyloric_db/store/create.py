@@ -12,7 +12,7 @@ from pyloric_db.store.files import (
     difference,
 )
 from pyloric_db.store.ledger import Ledger, LedgerRows, files_of, ledger_at
-from pyloric_db.store.manifest import Manifest, read_manifest
+from pyloric_db.store.manifest import Manifest, first_difference, read_manifest
 from pyloric_db.store.template import template_files
 
 
@@ -125,16 +125,16 @@ def _other_recipe(files: Files, stored: Manifest, ours: Manifest) -> str:
             f"{files} holds {_selected(stored)} of this recipe, and not {_selected(ours)}: ask for "
             "the same, or choose another directory"
         )
-    keys = [
-        key
-        for key in ("name", "recipe", "selection", "settings", "shard_circuits")
-        if getattr(stored, key) != getattr(ours, key)
-    ]
     names = "" if stored.name == ours.name else f" ({stored.name}, not {ours.name})"
-    return (
-        f"{files} holds the database of another recipe{names}: {', '.join(keys)} "
-        f"{'differs' if len(keys) == 1 else 'differ'}; choose another directory, or delete it"
-    )
+    for key in ("recipe", "settings", "selection", "shard_circuits"):
+        different = first_difference(getattr(ours, key), getattr(stored, key), key)
+        if different:
+            place, wanted, there = different
+            return (
+                f"{files} holds the database of another recipe{names}: {place} is {wanted}, but "
+                f"there {there}; choose another directory, or delete it"
+            )
+    return f"{files} holds the database of another recipe{names}; choose another directory"
 
 
 def _selected(manifest: Manifest) -> str:

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -11,7 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from pyloric_db.errors import DatabaseError
-from pyloric_db.store.files import LOCK_FILE, PARTIAL, Files, FileSum
+from pyloric_db.store.files import (
+    LEDGER_FILE,
+    LOCK_FILE,
+    MANIFEST_FILE,
+    PARTIAL,
+    Files,
+    FileSum,
+)
 
 #: Where files are written before they are renamed into place.
 STAGING_DIR = f"writing{PARTIAL}"
@@ -41,6 +49,10 @@ class Disk(Files):
 
     def check_writable(self) -> None:
         root = self.root
+        for outer in root.parents:
+            # whoever mends the outer one deletes what is half written in it
+            if all((outer / name).exists() for name in (MANIFEST_FILE, LEDGER_FILE)):
+                raise DatabaseError(f"{self} lies inside the database {outer}")
         if not root.exists():
             parent = next(p for p in root.parents if p.exists())
             if not parent.is_dir():
@@ -168,17 +180,17 @@ class Disk(Files):
         """The path of a file, which need not exist.
 
         Raises:
-            OSError: it is a link, or lies behind one.
+            OSError: it is a link or no file, or lies behind one.
         """
         path = str(self.root)
         *folders, last = name.split("/")
         for folder in folders:
             path = f"{path}/{folder}"
             if path not in self._plain:
-                _refuse_link(path)
+                _refuse_special(path)
                 self._plain.add(path)
         path = f"{path}/{last}"
-        _refuse_link(path)
+        _refuse_special(path)
         return path
 
     def _fsync_folders(self, paths: Iterable[str]) -> None:
@@ -196,9 +208,16 @@ class Disk(Files):
             fsync_folder(folder)
 
 
-def _refuse_link(path: str) -> None:
-    if os.path.islink(path):
+def _refuse_special(path: str) -> None:
+    """What is there must be a file or a folder: a pipe, say, would block its reader for ever."""
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return
+    if stat.S_ISLNK(mode):
         raise OSError(errno.ELOOP, "it is a link, and a database holds its files itself", path)
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise OSError(errno.EINVAL, "it is neither a file nor a folder", path)
 
 
 def _write_durably(path: str, data: bytes) -> None:

@@ -44,7 +44,10 @@ class ShardRows(Mapping[int, Row]):
         self.lines = lines
 
     def __getitem__(self, shard: int) -> Row:
-        return _decode(self.lines[shard])
+        row = _decode(self.lines[shard])
+        if row["kind"] != "shard" or row["shard"] != shard:  # a key twice: the later counts
+            raise _foreign(self.lines[shard])
+        return row
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.lines)
@@ -114,8 +117,10 @@ class Ledger:
             row = _decode(line)
             if row["kind"] == "cells":
                 cells = row
-            else:
+            elif row["kind"] == "database":
                 header = row
+            else:  # a shard in another order, or of a number that no database has
+                raise _foreign(line)
         return LedgerRows(header, cells, ShardRows(lines), content.damaged, content.torn)
 
     def append(self, *rows: Row) -> None:
@@ -165,8 +170,12 @@ def _decode(line: bytes) -> Row:
     except ValueError:
         row = {}
     if not _is_valid(row):
-        raise DatabaseError(f"{LEDGER_FILE} has a row that is not pyloric-db's: {line[:60]!r}")
+        raise _foreign(line)
     return row
+
+
+def _foreign(line: bytes) -> DatabaseError:
+    return DatabaseError(f"{LEDGER_FILE} has a row that is not pyloric-db's: {line[:60]!r}")
 
 
 def _is_valid(row: Row) -> bool:

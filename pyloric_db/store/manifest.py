@@ -318,3 +318,22 @@ def _columns_problem(columns: tuple[Column, ...]) -> str | None:
         ):
             return f"column {c.name} must have categories exactly if it is a category"
     return None
+
+
+def first_difference(a: Any, b: Any, place: str) -> tuple[str, str, str] | None:
+    """Where two JSON values differ first, and what they are there, shortened."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        for key in sorted(set(a) | set(b)):
+            found = first_difference(a.get(key), b.get(key), f"{place}.{key}")
+            if found:
+                return found
+        return None
+    # 1 and 1.0 and true are the same to Python, but not to a recipe's hash
+    if repr(a) == repr(b):
+        return None
+    return place, _short(a), _short(b)
+
+
+def _short(value: Any) -> str:
+    text = "not given" if value is None else repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

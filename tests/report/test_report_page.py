@@ -89,7 +89,10 @@ def test_numbers_are_those_of_the_database(made):
 def test_a_sample_has_intervals_and_a_whole_grid_has_none(made, tmp_path, monkeypatch):
     monkeypatch.setattr("pyloric_db.report.page.pictures", lambda db: [])
     assert "interval" not in Page(made[1]).text
-    synthetic.build(tmp_path / "db", synthetic.make_manifest(recipe=RECIPE), shards=[0])
+    sampled = synthetic.make_manifest(
+        n_circuits=20, recipe=RECIPE, selection={"sample": 20, "seed": 0}
+    )
+    synthetic.build(tmp_path / "db", sampled)
     sample = pyloric_db.open(tmp_path / "db")
     text = Page(report_html(sample)).text
     assert "95% interval" in text and "intervals are Wilson's" in text

@@ -172,7 +172,7 @@ def test_arrays_that_do_not_fit_are_refused_and_nothing_is_written(database, wha
 def test_cells_round_trip(place):
     create(place, synthetic.make_manifest())
     columns = synthetic.cell_columns()
-    write_cells(place, columns)
+    Ledger(place).append(write_cells(place, columns))
     before = files_at(place).read("cells.parquet")
     write_cells(place, columns)
     assert files_at(place).read("cells.parquet") == before

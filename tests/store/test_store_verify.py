@@ -26,7 +26,7 @@ def repair(path, manifest):
     """What a build does: metadata, damaged shards, missing shards."""
     create(path, manifest)
     if not cells_intact(path):
-        synthetic.write_cells(path, synthetic.cell_columns())
+        Ledger(path).append(synthetic.write_cells(path, synthetic.cell_columns()))
     ledger = Ledger(path)
     for shard in damaged_shards(path) | (set(range(manifest.n_shards)) - ledger.done_shards()):
         ledger.record(synthetic.write(path, manifest, shard))
