@@ -265,6 +265,17 @@ def test_status_of_a_build_that_stopped(inside, named):
     assert inside("verify", named).returncode == 0
 
 
+def test_a_terminal_obeys_no_database(inside, named):
+    from pyloric_db.store.ledger import Failure, record_failure
+
+    record_failure(named, Failure(3, "\x1b]0;title\x07\x1b[2Jno\u202e space", 3))
+    (named / "x\x1b[31mred").write_text("")
+    for command in ("status", "verify"):
+        shown = inside(command, named).stdout
+        assert "\N{REPLACEMENT CHARACTER}" in shown
+        assert not {"\x1b", "\x07", "\u202e"} & set(shown)
+
+
 def test_a_ledger_that_is_lost_is_said(inside, named):
     (named / "ledger.jsonl").unlink()
     refused(inside("status", named), "has no ledger.jsonl: it may have been copied in part")

@@ -237,9 +237,17 @@ def test_no_workers_and_another_recipe(tiny, tiny_db, tmp_path, snapshot):
         pyl.build(tiny(), tmp_path / "db", workers=0)
     assert not (tmp_path / "db").exists()
     before = snapshot(tiny_db)
-    for recipe in (tiny({"name": "other"}), tiny({"protocol.dt_ms": 0.05})):
-        with pytest.raises(DatabaseError, match="another recipe"):
+    for recipe, what in (
+        (
+            tiny({"name": "other"}),
+            r"\(tiny, not other\): recipe.name is 'other', but",
+        ),
+        (tiny({"protocol.dt_ms": 0.05}), "recipe.protocol.dt_ms is 0.05, but there "),
+    ):
+        with pytest.raises(DatabaseError, match=f"another recipe.*{what}"):
             pyl.build(recipe, tiny_db)
+    with pytest.raises(DatabaseError, match="lies inside the database"):
+        pyl.build(tiny(), tiny_db / "states" / "db")
     with pytest.raises(DatabaseError, match=r"holds all circuits .* not 23 circuits \(limit 23\)"):
         pyl.build(tiny(), tiny_db, limit=23)
     assert snapshot(tiny_db) == before
@@ -345,6 +353,11 @@ def test_a_shard_that_always_fails_is_set_aside(client, tiny, tiny_db, tmp_path)
     assert pyl.build(tiny(), path, cluster=client, retry_failed=True).complete
     assert failures(path) == []
     assert contents(path) == contents(tiny_db)
+    # of a database that is complete nothing is left of failures, not even a damaged line
+    (path / "failed.jsonl").write_text("damaged\n")
+    assert not verify(path).good
+    pyl.build(tiny(), path)
+    assert verify(path).good
 
 
 @pytest.mark.slow

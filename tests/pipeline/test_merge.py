@@ -1,5 +1,6 @@
 """Databases of id ranges, built apart and joined, are the database built in one go."""
 
+import errno
 import json
 import shutil
 
@@ -161,6 +162,15 @@ def test_cells_of_another_machine_are_said(part, tmp_path):
     with pytest.warns(UserWarning, match="thermalised cells of .*other.* differ"):
         db = pyl.merge([part("0:12"), other], tmp_path / "db")
     assert db.cells().V.identical(pyl.open(part("0:12")).cells().V)
+
+
+def test_a_disk_that_takes_no_more_is_a_sentence(part, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.EFBIG, "File too large")
+
+    monkeypatch.setattr("pyloric_db.pipeline.merge.write_shard", full)
+    with pytest.raises(DatabaseError, match="cannot be written .File too large.*what is finished"):
+        pyl.merge([part("0:12"), part("12:24")], tmp_path / "db")
 
 
 @pytest.mark.slow

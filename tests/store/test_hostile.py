@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import pickle
 import shutil
 from pathlib import Path
@@ -126,6 +127,40 @@ def test_a_ledger_row_without_its_times_is_refused(database_copy, key, value):
     for look in (status, verify):
         with pytest.raises(DatabaseError, match="not pyloric-db's"):
             look(database_copy)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        lambda text: text.replace('"kind":"shard","shard":1,', '"shard":1,"kind":"shard",'),
+        lambda text: text.replace('"shard":1,', f'"shard":{10**13},'),
+        lambda text: text + ',"shard":2',
+        lambda text: text + ',"kind":"cells"',
+        lambda text: text + ',"kind":"database","recipe_hash":"x"',
+    ],
+)
+def test_a_ledger_row_of_another_shape_is_refused(database_copy, odd):
+    lines = (database_copy / "ledger.jsonl").read_bytes().splitlines()
+    body = next(line for line in lines if b'"shard":1,' in line).decode()[
+        : -len(',"sum":"00000000"}')
+    ]
+    with (database_copy / "ledger.jsonl").open("ab") as file:
+        file.write(b"".join(_sealed_raw(odd(body))))
+    for look in (status, verify):
+        with pytest.raises(DatabaseError, match="not pyloric-db's"):
+            look(database_copy)
+
+
+@pytest.mark.parametrize("name", ["database.json", "ledger.jsonl", "features/part-000001.parquet"])
+def test_a_pipe_blocks_nobody(database_copy, name):
+    (database_copy / name).unlink()
+    os.mkfifo(database_copy / name)
+    if name.startswith("features"):
+        assert "neither a file nor a folder" in dict(verify(database_copy).damages)[name]
+        assert damaged_shards(database_copy) == {1}
+    else:
+        with pytest.raises(DatabaseError, match="neither a file nor a folder"):
+            status(database_copy)
 
 
 def _sealed_raw(body: str):
