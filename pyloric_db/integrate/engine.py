@@ -21,7 +21,13 @@ from jax import lax
 
 from pyloric_db.errors import ConfigError
 from pyloric_db.integrate.arithmetic import GpuArithmetic
-from pyloric_db.integrate.finding import Spikes, spike_finder, spikes_of_slots, start_finding
+from pyloric_db.integrate.finding import (
+    OFFSET_mV,
+    Spikes,
+    spike_finder,
+    spikes_of_slots,
+    start_finding,
+)
 from pyloric_db.integrate.kernel import EpochKernel, gpu_is_used
 from pyloric_db.integrate.step import State, Stepper, make_stepper, on_host
 from pyloric_db.model.circuit import Circuit
@@ -327,7 +333,7 @@ class Engine:
             n_spikes=n_spikes,
             V_min=V_min,
             V_max=V_max,
-            V_mean=V_sum / self._n_samples,
+            V_mean=np.clip(V_sum / self._n_samples + OFFSET_mV, V_min, V_max),
             crowded=crowded,
             nonfinite=on_host(~finite),
             out_of_range=on_host(finite & beyond),

@@ -13,6 +13,10 @@ from pyloric_db.integrate.arithmetic import Arithmetic
 Spikes = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
+#: Voltages are summed from here: a sum of ten thousand times -50 mV is rounded by as much as the
+#: voltage of a cell at rest, always in the same direction.
+OFFSET_mV = -50.0
+
 #: What a second difference of V in float32 may be by rounding: a few units in the last place.
 ROUNDING_mV = 2e-5
 
@@ -44,7 +48,7 @@ def spike_finder(
                 V_2,
                 jnp.minimum(low, V_2),
                 jnp.maximum(high, V_2),
-                total + V_2,
+                total + (V_2 - f(OFFSET_mV)),
                 jnp.where(spike, time, spike_ms),
             ]
         )

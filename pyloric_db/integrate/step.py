@@ -8,7 +8,7 @@ shape are stacked into one array, so that a step is a handful of fused loops. A 
     everything at the old state (`old_state`, first order, for comparison with the literature).
 
 1 - exp(-dt/tau) of a gate is the [2/2] Pade approximant, x / (1 + x/2 + x**2/12), whose error
-(x**5/720) is under 1e-5 for the fastest gate at dt 0.05 ms; so the whole update of a
+(x**5/720) is under 5e-5 for the fastest gate at dt 0.05 ms; so the whole update of a
 gate takes one division. Synapses and voltage, whose x is unbounded, take the real exponential.
 """
 

@@ -88,6 +88,8 @@ class Circuit:
         for synapse in self.synapses:
             self._check(synapse.source, known_sources, f"source of synapse {synapse.name!r}")
             self._check(synapse.post, self.cells, f"target of synapse {synapse.name!r}")
+            if synapse.name.startswith("gap_"):  # which would make a gap junction of its column
+                raise ConfigError(f"synapse {synapse.name!r} needs a source of another name")
         for gap in self.gap_junctions:
             for cell in (gap.cell_1, gap.cell_2):
                 self._check(cell, self.cells, f"cell of gap junction {gap.name!r}")

@@ -7,6 +7,7 @@ from numbers import Real
 
 from pyloric_db.errors import ConfigError
 from pyloric_db.model.channels import PRINZ_CHANNELS, Channel, Sigmoid
+from pyloric_db.vocabulary import CHANNELS
 
 #: The temperature of the published conductances and time constants.
 REFERENCE_TEMPERATURE_K = 283.0
@@ -63,7 +64,15 @@ class Constants:
         positive: dict[str, object] = {
             f.name: getattr(self, f.name) for f in fields(self) if f.type is float
         }
+        for kind, given, ours in (
+            ("channels", self.channels, CHANNELS),
+            ("transmitters", self.transmitters, ("glutamate", "acetylcholine")),
+        ):
+            # conductances are taken by place, and synapses name their transmitter
+            if not isinstance(given, tuple) or tuple(getattr(x, "name", x) for x in given) != ours:
+                raise ConfigError(f"constant {kind} must be those of {', '.join(ours)}, in order")
         names = [t.name for t in self.transmitters]
+        positive |= {f"k_minus of {t.name}": t.k_minus for t in self.transmitters}
         for name in ("Q10_gsyn", "Q10_tau_s"):
             factors = getattr(self, name)
             if not isinstance(factors, dict) or not set(factors) <= set(names):

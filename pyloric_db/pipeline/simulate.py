@@ -69,8 +69,10 @@ def conductances(gbar: Any, gsyn: Any, circuit: Circuit) -> tuple[np.ndarray, np
     wanted = {"gbar": (CIRCUIT, CELL, CHANNEL), "gsyn": (CIRCUIT, SYNAPSE)}
     arrays: dict[str, np.ndarray] = {}
     for name, given in (("gbar", gbar), ("gsyn", gsyn)):
-        if given is None:
+        if given is None and name == "gsyn":
             given = np.zeros((len(arrays["gbar"]), 0))
+        if isinstance(given, xr.DataArray) and wanted[name][-1] not in given.dims:
+            raise ConfigError(f"{name} has the dims {given.dims}, but needs {wanted[name][-1]}")
         array = _numbers(given, name, wanted[name], circuit)
         if array.ndim == len(shapes[name]):
             array = array[None]
@@ -89,9 +91,16 @@ def conductances(gbar: Any, gsyn: Any, circuit: Circuit) -> tuple[np.ndarray, np
         arrays[name] = array
     if not len(arrays["gbar"]):
         raise ConfigError("there are no circuits: gbar has none")
+    labels = [a[CIRCUIT].values for a in (gbar, gsyn) if _has_labels(a, CIRCUIT)]
+    if len(labels) == 2 and not np.array_equal(*labels):
+        raise ConfigError("gbar and gsyn have different circuit labels")
     if len(arrays["gbar"]) != len(arrays["gsyn"]):
         raise ConfigError(f"gbar has {len(arrays['gbar'])} circuits but gsyn {len(arrays['gsyn'])}")
     return arrays["gbar"], arrays["gsyn"]
+
+
+def _has_labels(given: Any, dim: str) -> bool:
+    return isinstance(given, xr.DataArray) and dim in given.coords and dim in given.dims
 
 
 def _numbers(given: Any, name: str, dims: tuple[str, ...], circuit: Circuit) -> np.ndarray:
@@ -286,10 +295,10 @@ def simulate(
         raise ConfigError(f"duration_ms must be above 0, not {duration_ms}")
     n_steps = _steps(duration_ms, dt_ms, "duration_ms")
     every = _steps(_number(record_every_ms, "record_every_ms"), dt_ms, "record_every_ms")
-    variables = (variables,) if isinstance(variables, str) else tuple(variables or ())
-    for name in variables:
-        if name not in STATE_VARIABLES:
-            raise ConfigError(f"variables must be of {', '.join(STATE_VARIABLES)}, not {name!r}")
+    variables = (variables,) if isinstance(variables, str) else variables
+    if not isinstance(variables, Sequence) or not all(v in (*STATE_VARIABLES,) for v in variables):
+        raise ConfigError(f"variables must be of {', '.join(STATE_VARIABLES)}, not {variables!r}")
+    variables = tuple(variables)
     temperature_K = _number(temperature_K, "temperature_K")
     if not 200 < temperature_K < 400:
         raise ConfigError(f"temperature_K must be between 200 and 400 K, not {temperature_K}")
@@ -323,6 +332,7 @@ def simulate(
             piece,
             every,
             variables,
+            return_state,
         )
         for a in range(0, n, WIDTHS[-1])
     ]
@@ -395,8 +405,9 @@ def _simulate_chunk(
     piece: int,
     every: int,
     variables: tuple[str, ...],
+    return_state: bool,
 ) -> tuple[dict[str, np.ndarray], np.ndarray, States, np.ndarray]:
-    """Traces, padded spike times, end states and status of at most one batch."""
+    """Traces, padded spike times, end states (if wanted) and status of at most one batch."""
     batch = engine.start(start, gbar, gsyn, i_ext_nA)
     n, n_cells = gbar.shape[:2]
     traces: dict[str, list[np.ndarray]] = {
@@ -404,9 +415,9 @@ def _simulate_chunk(
     }
     spikes: list[Epoch] = []
     done = 0
-    end = engine.advance(batch, np.full(n, n_steps)) if n_steps < piece else None
+    end = None
     while done < n_steps:
-        if 0 < n_steps - done < piece:
+        if return_state and n_steps - done < piece:
             end = engine.advance(batch, np.full(n, n_steps - done))
         if variables:
             batch, epoch, recorded = engine.record(batch, variables, every)
@@ -431,7 +442,7 @@ def _simulate_chunk(
     return (
         {k: np.concatenate(v, axis=-1)[..., :n_records] for k, v in traces.items()},
         padded.reshape(n, n_cells, -1),
-        engine.stepper.unpack(end if end is not None else batch.state),
+        engine.stepper.unpack(batch.state if end is None else end),
         status_of(*spikes),
     )
 

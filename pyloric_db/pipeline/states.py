@@ -27,7 +27,7 @@ States = dict[str, np.ndarray]
 #: What a state may be, with room for rounding.
 LIMITS = {
     "V": (-RANGE_V_mV, RANGE_V_mV),
-    "Ca": (0.0, np.inf),
+    "Ca": (1e-6, np.inf),  # without any there is no reversal potential
     "m": (-1e-3, 1.001),
     "h": (-1e-3, 1.001),
     "s": (-1e-3, 1.001),
@@ -101,7 +101,10 @@ def states_from(initial: "xr.Dataset | Mapping[str, Any]", n: int, circuit: Circ
             "initial must be 'cold', 'thermal' or a Dataset of states, not a "
             f"{type(initial).__name__}"
         )
-    dataset = initial if isinstance(initial, xr.Dataset) else xr.Dataset(initial)
+    try:
+        dataset = initial if isinstance(initial, xr.Dataset) else xr.Dataset(initial)
+    except (TypeError, ValueError) as err:
+        raise ConfigError(f"initial must be a Dataset of states: {err}") from err
     labels = coordinates(circuit)
     size = {CIRCUIT: n, **_lengths(circuit)}
     states: States = {}
@@ -117,7 +120,10 @@ def states_from(initial: "xr.Dataset | Mapping[str, Any]", n: int, circuit: Circ
                 f"initial {name} has the dims {tuple(array.dims)}, but needs {wanted}"
             )
         array = aligned(array, f"initial {name}", labels)
-        values = np.asarray(array.transpose(*wanted).values, float)
+        try:
+            values = np.asarray(array.transpose(*wanted).values, float)
+        except (TypeError, ValueError):
+            raise ConfigError(f"initial {name} must be an array of numbers") from None
         for dim, length in zip(wanted, values.shape, strict=True):
             if length != size[dim]:
                 raise ConfigError(

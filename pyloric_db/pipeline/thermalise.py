@@ -110,6 +110,9 @@ def _thermalise_batch(
         cells.activity[where] = np.array(ACTIVITIES, dtype=object)[found.activity[done]]
         cells.period_ms[where] = found.period_ms[done]
         cells.steady[where] = ((found.repeats | silent) & ~failed)[done]
+        # what failed is not silent, for all that it has no spikes
+        cells.activity[index[failed]] = ""
+        cells.period_ms[index[failed]] = np.nan
         cycle = found.onset_ms - found.previous_onset_ms
         in_cycle = found.previous_onset_ms + protocol.thermal_phase * cycle
         target[where] = np.where(found.repeats, in_cycle, now)[done]

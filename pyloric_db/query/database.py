@@ -374,7 +374,8 @@ class Database:
             ids: circuit ids.
             duration_ms: how long.
             settings: other arguments of `pyloric_db.simulate`; `dt_ms`, `scheme`, `dtype` and
-                `spike_threshold_mV` are those of the database if not given.
+                `spike_threshold_mV` are those of the database if not given, and `record_every_ms`
+                the multiple of its `dt_ms` next to 0.5 ms.
 
         Returns:
             as there; the circuits have their `circuit_id`.
@@ -388,6 +389,8 @@ class Database:
         defaults: dict[str, Any] = {
             k: stored[k] for k in ("dt_ms", "scheme", "dtype", "spike_threshold_mV") if k in stored
         }
+        dt_ms = stored.get("dt_ms", 0.05)
+        defaults["record_every_ms"] = max(1, round(0.5 / dt_ms)) * dt_ms
         defaults["initial"] = self.states(ids)
         defaults["circuit"] = pyloric_db.circuit_of(self.manifest)
         parameters = self.parameters(ids)

@@ -273,7 +273,18 @@ def test_voltage_statistics(crowd):
     V = recorded["V"].astype(float)
     np.testing.assert_array_equal(epoch.V_min, V.min(axis=-1))
     np.testing.assert_array_equal(epoch.V_max, V.max(axis=-1))
-    np.testing.assert_allclose(epoch.V_mean, V.mean(axis=-1), atol=2e-3)
+    np.testing.assert_allclose(epoch.V_mean, V.mean(axis=-1), atol=5e-4)
+    assert ((epoch.V_min <= epoch.V_mean) & (epoch.V_mean <= epoch.V_max)).all()
+
+
+def test_the_mean_of_a_cell_at_rest_is_its_voltage():
+    engine = Engine(SINGLE_CELL, dt_ms=0.05, epoch_ms=10_000)
+    gbar = cell_gbar("PY 2")[None, None]
+    batch = engine.start(cold_states(1, SINGLE_CELL), gbar, np.zeros((1, 0)))
+    batch, _ = engine.epoch(batch)
+    _, epoch = engine.epoch(batch)
+    assert epoch.V_max - epoch.V_min < 1e-3
+    assert epoch.V_min <= epoch.V_mean <= epoch.V_max
 
 
 def test_float32_against_float64_over_the_first_second():

@@ -6,9 +6,11 @@ import pytest
 from circuits import CIRCUITS, random_conductances, random_state
 
 from pyloric_db.integrate.step import make_stepper
+from pyloric_db.model.channels import PRINZ_CHANNELS
 from pyloric_db.model.circuit import PRINZ2004
 from pyloric_db.model.constants import Constants
-from pyloric_db.model.equations import derivatives
+from pyloric_db.model.equations import derivatives, steady_state, time_constant
+from pyloric_db.vocabulary import H_GATES, M_GATES
 
 WARM = Constants(
     Q10_gbar=(1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.7, 1.8),
@@ -56,6 +58,22 @@ def test_a_small_step_follows_the_derivative(name, scheme, T):
         np.testing.assert_allclose(
             (after[key] - state[key]) / dt, wanted[key], rtol=1e-3, atol=1e-5 * scale, err_msg=key
         )
+
+
+def test_gates_relax_exponentially():
+    """At the step of a build, where the approximant of 1 - exp(-dt/tau) shows."""
+    dt, n = 0.05, 400
+    state = random_state(PRINZ2004, np.random.default_rng(0), n)
+    state["V"] = np.repeat(np.linspace(-100, 60, n)[:, None], 3, axis=1)
+    gbar, gsyn = np.zeros((n, 3, 8)), np.zeros((n, 7))
+    after = one_step(PRINZ2004, state, gbar, gsyn, np.zeros((n, 3)), dt=dt)
+    for name, labels in (("m", M_GATES), ("h", H_GATES)):
+        gates = {c.name: getattr(c, name) for c in PRINZ_CHANNELS}
+        for i, label in enumerate(labels):
+            x, V = state[name][..., i], state["V"]
+            end = steady_state(gates[label], V, state["Ca"])
+            wanted = end + (x - end) * np.exp(-dt / time_constant(gates[label], V))
+            np.testing.assert_allclose(after[name][..., i], wanted, atol=1e-4, err_msg=label)
 
 
 def test_schemes_order_their_updates():

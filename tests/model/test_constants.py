@@ -1,9 +1,11 @@
 import math
+from dataclasses import replace
 
 import pytest
 
 from pyloric_db.errors import ConfigError
-from pyloric_db.model.constants import Constants
+from pyloric_db.model.channels import PRINZ_CHANNELS
+from pyloric_db.model.constants import ACETYLCHOLINE, GLUTAMATE, Constants
 
 
 @pytest.mark.parametrize(
@@ -19,6 +21,13 @@ from pyloric_db.model.constants import Constants
         ({"Q10_gsyn": {"glutamat": 2.0}}, "Q10_gsyn must map transmitters .glutamate, acetyl"),
         ({"Q10_tau_s": 2.0}, "Q10_tau_s must map transmitters .* not 2.0"),
         ({"Q10_tau_s": {"glutamate": -2.0}}, r"Q10_tau_s\['glutamate'\] must be a number above 0"),
+        ({"channels": PRINZ_CHANNELS[::-1]}, "channels must be those of Na, CaT, .* in order"),
+        ({"channels": None}, "channels must be those of Na"),
+        ({"transmitters": (GLUTAMATE,)}, "transmitters must be those of glutamate, acetylcholine"),
+        (
+            {"transmitters": (replace(GLUTAMATE, k_minus=-1.0), ACETYLCHOLINE)},
+            "k_minus of glutamate must be a number above 0",
+        ),
     ],
 )
 def test_constants_that_make_no_sense(change, text):

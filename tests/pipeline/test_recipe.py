@@ -310,6 +310,16 @@ def test_a_cell_may_not_be_called_as_a_column():
         )
 
 
+def test_a_synapse_is_not_named_like_a_gap_junction():
+    recipe = pair(
+        cells=[{"name": "gap"}, {"name": "b"}],
+        synapses=[{"pre": "gap", "post": "b", "transmitter": "glutamate"}],
+        gap_junctions=[],
+    )
+    with pytest.raises(ConfigError, match="synapse 'gap_b' needs a source of another name"):
+        load_recipe(recipe).circuit.circuit()
+
+
 def test_a_circuit_of_ones_own():
     recipe = load_recipe(pair())
     circuit = recipe.circuit.circuit()
@@ -377,13 +387,6 @@ def test_bad_circuits(case):
 def test_sizes_that_cannot_be(tiny, changes):
     with pytest.raises(ConfigError):
         make_plan(tiny(changes))
-
-
-def test_a_cell_named_like_a_column_is_refused():
-    recipe = pair(cells=[{"name": "periodic"}], synapses=[], gap_junctions=[])
-    recipe["parameters"] = {"grid": {"periodic": ["AB/PD 1"]}}
-    with pytest.raises(ConfigError, match="columns"):
-        make_plan(recipe)
 
 
 # whatever comes

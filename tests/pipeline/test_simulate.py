@@ -140,6 +140,14 @@ def test_a_labelled_current_goes_to_its_cell():
         np.testing.assert_array_equal(found["V"], wanted["V"])
 
 
+def test_circuits_of_other_labels_are_no_pairs():
+    gbar = xr.DataArray(GBAR[:2], dims=("circuit", "cell", "channel"), coords={"circuit": [5, 9]})
+    gsyn = xr.DataArray(GSYN[:2], dims=("circuit", "synapse"), coords={"circuit": [9, 5]})
+    with pytest.raises(ConfigError, match="different circuit labels"):
+        simulate(gbar, gsyn, duration_ms=10)
+    simulate(gbar, gsyn.assign_coords(circuit=[5, 9]), duration_ms=10)
+
+
 def test_variables_of_a_cell_without_synapses():
     found = simulate(
         cell_gbar("LP 1")[None, None], circuit=SINGLE_CELL, duration_ms=20, variables=("V", "s")
@@ -202,7 +210,12 @@ def test_other_circuits():
         ({"duration_ms": 10.02}, r"duration_ms \(10.02\) must be a multiple of dt_ms"),
         ({"record_every_ms": 0.07}, r"record_every_ms \(0.07\) must be a multiple of dt_ms"),
         ({"initial": "warm"}, "initial must be 'cold', 'thermal' or a Dataset of states"),
-        ({"variables": ("V", "Cl")}, "variables must be of V, Ca, m, h, s, not 'Cl'"),
+        ({"variables": ("V", "Cl")}, r"variables must be of V, Ca, m, h, s, not \('V', 'Cl'\)"),
+        ({"variables": 5}, "variables must be of V, Ca, m, h, s, not 5"),
+        ({"variables": [["V"]]}, "variables must be of V, Ca, m, h, s"),
+        ({"gbar": None}, "gbar must be an array of numbers|gbar has the shape"),
+        ({"gsyn": xr.DataArray(GSYN[:, 0], dims="circuit")}, "gsyn .* but needs synapse"),
+        ({"initial": {"V": [[1, 2]], "Ca": 3}}, "initial must be a Dataset of states"),
         ({"scheme": "euler"}, "scheme must be one of gates_first, old_state"),
         ({"dtype": "float16"}, "dtype must be one of float32, float64"),
         ({"temperature_K": 10.0}, "temperature_K must be between 200 and 400 K"),
@@ -225,7 +238,8 @@ def test_initial_states_are_checked(whole):
         (end.assign_coords(cell=["a", "b", "c"]), "cell labels a, b, c"),
         (end.assign(s=end["V"]), "initial s has the dims"),
         (end.assign(m=end["m"] + 2.0), r"initial m\[0, 0, 0\] is .* from -0.001 to 1.001"),
-        (end.assign(Ca=-end["Ca"]), r"initial Ca\[0, 0\] is -.* from 0 to inf"),
+        (end.assign(Ca=end["Ca"] * 0), r"initial Ca\[0, 0\] is 0, .* from 1e-06 to inf"),
+        (end.assign(V=end["V"].astype(str).str[:0] + "x"), "initial V must be an array of numbers"),
     ):
         with pytest.raises(ConfigError, match=text):
             simulate(GBAR, GSYN, duration_ms=10, initial=bad)

@@ -14,6 +14,7 @@ from pyloric_db.pipeline.simulate import simulate, thermal_cells
 from pyloric_db.pipeline.states import states_dataset
 from pyloric_db.pipeline.thermalise import distinct_cells, initial_states, thermalise
 from pyloric_db.protocol import Protocol
+from pyloric_db.vocabulary import CHANNELS
 
 NAMES = list(PUBLISHED_CELLS)
 TABLE = np.array([cell_gbar(n) for n in NAMES])
@@ -131,6 +132,14 @@ def test_the_limit_is_kept():
     cells = thermalise(prinz2003_gbar(SLOW[-1:]), replace(Protocol(), thermal_max_ms=12_000.0))
     assert cells.steady.tolist() == [False]
     assert np.isfinite(cells.states["V"]).all()
+
+
+def test_a_cell_that_fails_is_not_silent():
+    gbar = TABLE[[0, 0]].copy()
+    gbar[1, CHANNELS.index("CaT")] = 1e30
+    cells = thermalise(gbar, Protocol())
+    assert cells.activity.tolist() == ["bursting", ""] and cells.steady.tolist() == [True, False]
+    assert np.isnan(cells.period_ms).tolist() == [False, True]
 
 
 def test_initial_states_pick_each_cell(published):

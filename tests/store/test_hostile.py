@@ -141,9 +141,7 @@ def test_a_ledger_row_without_its_times_is_refused(database_copy, key, value):
 )
 def test_a_ledger_row_of_another_shape_is_refused(database_copy, odd):
     lines = (database_copy / "ledger.jsonl").read_bytes().splitlines()
-    body = next(line for line in lines if b'"shard":1,' in line).decode()[
-        : -len(',"sum":"00000000"}')
-    ]
+    body, _ = next(line for line in lines if b'"shard":1,' in line).decode().split(',"sum"')
     with (database_copy / "ledger.jsonl").open("ab") as file:
         file.write(b"".join(_sealed_raw(odd(body))))
     for look in (status, verify):

@@ -116,11 +116,11 @@ def test_leftovers_of_a_killed_create_are_no_obstacle(tmp_path):
     [
         (
             {"recipe": {"name": "other"}, "name": "other"},
-            r"\(tiny, not other\): name, recipe differ",
+            r"\(tiny, not other\): recipe.grid is not given, but there {'gsyn_ab_lp",
         ),
         ({"selection": {"limit": 7}}, r"of this recipe, and not 48 circuits \(limit 7\)"),
-        ({"settings": {"dt_ms": 0.025}}, "settings differs"),
-        ({"shard_circuits": 40}, "shard_circuits differs"),
+        ({"settings": {"dt_ms": 0.025}}, "settings.dt_ms is 0.025, but there 0.05"),
+        ({"shard_circuits": 40}, "shard_circuits is 40, but there 20"),
         ({"n_circuits": 40}, "another version of pyloric-db, whose n_circuits differ"),
     ],
 )
