@@ -265,7 +265,7 @@ def trace(
         row = opened.query(f"circuit_id == {number}").isel(circuit=0)
         with ends_at_once():
             simulation = simulate_on(opened, [number], duration_s * 1000)
-        plot_traces(simulation, target, title=_title(number, row))
+        plot_traces(simulation, target, title=_title(number, row), protocol=opened.protocol)
     say(f"wrote {target}")
 
 

@@ -27,6 +27,7 @@ from pyloric_db.vocabulary import CRITERIA, label
 if TYPE_CHECKING:
     import xarray as xr
 
+    from pyloric_db.protocol import Protocol
     from pyloric_db.query.database import Database
 
 #: Labels, of which the later say why the first is not given.
@@ -67,8 +68,8 @@ def match(
         check_output(output, db)
     spikes = pyloric_db.read_recording(recording, unit=unit)
     _check_intervals(recording, spikes, unit)
-    features = pyloric_db.features_from_spikes(spikes)
-    _check_period(recording, spikes, features, unit)
+    features = pyloric_db.features_from_spikes(spikes, protocol=opened.protocol)
+    _check_period(recording, spikes, features, unit, opened.protocol)
     with ends_at_once(), err.status("looking through the circuits"):
         found = opened.nearest(features, k=k, where=where)
     if as_json:
@@ -95,19 +96,22 @@ def _check_intervals(recording: Path, spikes: "xr.DataArray", unit: str) -> None
 
 
 def _check_period(
-    recording: Path, spikes: "xr.DataArray", features: "xr.Dataset", unit: str
+    recording: Path,
+    spikes: "xr.DataArray",
+    features: "xr.Dataset",
+    unit: str,
+    protocol: "Protocol",
 ) -> None:
     """ConfigError where AB/PD has no period, with what it does instead."""
     import numpy as np
 
-    from pyloric_db.protocol import Protocol
     from pyloric_db.rhythm.activity import why_no_period
 
     if float(features["period_ms"].values[0]) > 0:
         return
     first, last = np.nanmin(spikes.values), np.nextafter(np.nanmax(spikes.values), np.inf)
     times = spikes.sel(cell="abpd").values
-    why = why_no_period(times[~np.isnan(times)], first, last, Protocol())
+    why = why_no_period(times[~np.isnan(times)], first, last, protocol)
     raise ConfigError(
         f"the rhythm of {recording} has no period: AB/PD {why} (times were read as {unit})"
     )
@@ -211,7 +215,7 @@ def _draw(
     period = max(float(circuit["period_ms"].values[0]), float(features["period_ms"].values[0]))
     with ends_at_once(), err.status("simulating the nearest circuit"):
         simulation = simulate_on(opened, ids, (CYCLES + 2) * period)
-    plot_match(spikes, features, circuit, simulation, output)
+    plot_match(spikes, features, circuit, simulation, output, protocol=opened.protocol)
 
 
 COMMANDS = (match,)

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import fields
 from functools import cached_property, partial
 from numbers import Integral
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pyloric_db.errors import DatabaseError, PyloricDBWarning, QueryError
+from pyloric_db.protocol import Protocol
 from pyloric_db.query.columns import (
     Columns,
     attributes,
@@ -130,6 +132,16 @@ class Database:
     def whole_grid(self) -> bool:
         """Whether it holds every circuit of a grid, so that its shares are of no sample."""
         return len(self) == self.manifest.grid_size
+
+    @property
+    def protocol(self) -> Protocol:
+        """How its circuits were run and their rhythms measured.
+
+        Raises:
+            ConfigError: a setting in the database is not valid.
+        """
+        stored = self.manifest.settings
+        return Protocol(**{f.name: stored[f.name] for f in fields(Protocol) if f.name in stored})
 
     def __repr__(self) -> str:
         m, done = self.manifest, len(self._ledger.shards)

@@ -83,7 +83,7 @@ def _traces(db: Database, where: str) -> "Figure":
     circuit = int(found[0] if len(found) else db.circuits["circuit_id"].values[0])
     dt_ms = float(db.manifest.settings["dt_ms"])
     simulation = db.simulate([circuit], duration_ms=round(TRACE_MS / dt_ms) * dt_ms)
-    return traces_figure(simulation, title=f"circuit {circuit}")
+    return traces_figure(simulation, title=f"circuit {circuit}", protocol=db.protocol)
 
 
 def _inline(figure: "Figure") -> str:
