@@ -6,6 +6,7 @@ import tomllib
 
 import numpy as np
 import pytest
+import synthetic
 from recordings import BURSTS, pyloric_spikes, write_csv
 from rich.console import Console
 
@@ -186,6 +187,14 @@ def test_no_figure_inside_the_database(inside, rhythmic_db, tmp_path, snapshot):
         done = inside("match", db, file, "-o", figure, cwd=rhythmic_db.parent)
         refused(done, f"{figure} lies inside the database {db}")
     assert snapshot(rhythmic_db) == before
+
+
+def test_circuits_of_other_cells_cannot_be_matched(inside, tmp_path):
+    synthetic.build(tmp_path / "db", synthetic.other_cells())
+    file = write_csv(tmp_path / "prep.csv", pyloric_spikes())
+    for options in ([], ["--json"], ["-o", tmp_path / "x.png"]):
+        done = inside("match", tmp_path / "db", file, *options)
+        refused(done, f"the circuits of {tmp_path / 'db'} have no AB/PD, LP and PY to match")
 
 
 def test_recordings_that_cannot_be_matched(inside, rhythmic_db, tmp_path):

@@ -22,7 +22,7 @@ from pyloric_db.cli.console import (
 )
 from pyloric_db.cli.simulating import simulate_on
 from pyloric_db.errors import ConfigError
-from pyloric_db.vocabulary import CRITERIA, label
+from pyloric_db.vocabulary import CRITERIA, feature_columns, label
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -61,6 +61,8 @@ def match(
     circuits that are nearest in units of the published standard deviations.
     """
     opened = pyloric_db.open(db)
+    if {c.name for c in feature_columns()} - {c.name for c in opened.manifest.columns}:
+        raise ConfigError(f"the circuits of {db} have no AB/PD, LP and PY to match")
     if output is not None:
         from pyloric_db.plot.canvas import check_suffix
 

@@ -1,7 +1,5 @@
 """Figures show the numbers of the table, with units: rhythm, histograms, marginals."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import synthetic
@@ -194,27 +192,10 @@ def test_subsets_that_cannot_be_drawn(db, draw, where, message):
         draw(db, where)
 
 
-def test_circuits_of_other_cells_have_no_rhythm_diagram(tmp_path):
-    from pyloric_db.store.manifest import Axis
-    from pyloric_db.vocabulary import feature_columns, run_columns
-
-    cells = ("left", "right")
-    left, right = (Axis(c, "cell", labels=("1", "2"), gbar=((1.0,) * 8, (2.0,) * 8)) for c in cells)
-    columns = (
-        synthetic.ID,
-        *synthetic.parameter_columns((left, right), cells, ()),
-        *feature_columns(cells),
-        *run_columns(cells),
-    )
-    manifest = replace(
-        synthetic.make_manifest(shard_circuits=5),
-        axes=(left, right), n_circuits=4, cells=cells, synapses=(), sources=(), columns=columns,
-    )  # fmt: skip
-    synthetic.build(tmp_path / "db", manifest)
-    db = pyloric_db.open(tmp_path / "db")
+def test_circuits_of_other_cells_have_no_rhythm_diagram(other):
     with pytest.raises(QueryError, match="no column .* needs AB/PD, LP and PY"):
-        rhythm_figure(db, "circuit_id >= 0")
-    assert len(histograms_figure(db, ["period_ms", "v_min_left_mV"]).axes) == 2
+        rhythm_figure(other, "circuit_id >= 0")
+    assert len(histograms_figure(other, ["period_ms", "v_min_b_mV"]).axes) == 2
 
 
 @pytest.mark.parametrize(
