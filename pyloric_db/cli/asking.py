@@ -127,7 +127,7 @@ def _write(
     if file_format not in ("table", "json"):
         from pyloric_db.query.save import save_rows
 
-        save_rows(found[[n for n in order if n != "circuit_id"]], output, file_format)
+        save_rows(found[order], output, file_format)
         return
     with written_whole(output) as work, work.open("w") as file:
         if file_format == "table":
