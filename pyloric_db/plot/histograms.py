@@ -128,6 +128,8 @@ def _count_axis(ax: "Axes", counts: Counts) -> None:
     """Whole numbers written out: two of them above 0, unless the highest bar is one circuit."""
     from matplotlib.ticker import MaxNLocator
 
-    ax.set_ylim(0, 1.08 * max(int(counts.max()), 1))
-    ax.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10], integer=True, min_n_ticks=3))
+    top = max(int(counts.max()), 1)
+    least = min(3, top + 1)  # of a single circuit a third tick would be a half
+    ax.set_ylim(0, 1.08 * top)
+    ax.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10], integer=True, min_n_ticks=least))
     ax.yaxis.set_major_formatter("{x:,.0f}")

@@ -53,7 +53,7 @@ def _on_grid(db: Database, where: str) -> Drawn:
             continue
         if axis.kind == "cell":
             title = f"{label(axis.name)} cell"
-            names = [text.removeprefix(label(axis.name)).strip() for text in axis.labels]
+            names = [text.removeprefix(f"{label(axis.name)} ") for text in axis.labels]
         else:
             title = short_title(db.manifest.column(axis.name))
             names = [f"{v:g}" for v in axis.values]

@@ -308,6 +308,6 @@ def _values_of(db: Database, names: Sequence[str]) -> str:
         by_values.setdefault(", ".join(texts) + unit, []).append(short_name(name))
     return "\n".join(
         f"{', '.join(sorted(group))}: {values}"
-        if not values.startswith(group[0]) else values
+        if not values.startswith(f"{group[0]} ") else values
         for values, group in by_values.items()
     )  # fmt: skip

@@ -1,5 +1,7 @@
 """Figures show the numbers of the table, with units: rhythm, histograms, marginals."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import synthetic
@@ -10,6 +12,7 @@ from pyloric_db.plot.canvas import new_figure, save, short_name
 from pyloric_db.plot.histograms import _count_axis, histograms_figure
 from pyloric_db.plot.marginals import marginals_figure
 from pyloric_db.plot.rhythm import rhythm_figure
+from pyloric_db.plot.stacking import stack_figure
 from pyloric_db.vocabulary import CRITERIA
 
 PUBLISHED = {c.column: c for c in CRITERIA}
@@ -56,16 +59,16 @@ def test_few_values_have_a_bar_each(db, table):
         assert whole.get_title(loc="right") == (f"{missing} without" if missing else "")
 
 
-@pytest.mark.parametrize("highest", [2, 7, 82, 410, 999, 1_900_000])
+@pytest.mark.parametrize("highest", [0, 1, 2, 7, 82, 410, 999, 1_900_000])
 def test_axes_of_counts_have_two_whole_numbers_at_least(highest):
     ax = new_figure(figsize=(3.4, 2.1)).subplots()
-    _count_axis(ax, np.array([1, highest]))
+    _count_axis(ax, np.array([0, highest]))
     figure = ax.get_figure()
     figure.draw_without_rendering()
-    ticks = [t for t in ax.get_yticks() if 0 < t <= highest * 1.08]
-    texts = [t.get_text() for t in ax.get_yticklabels() if t.get_text() != "0"]
-    assert len(ticks) >= 2 and ticks == [int(t) for t in ticks]
-    assert set(map("{:,.0f}".format, ticks)) <= set(texts)
+    ticks = [t for t in ax.get_yticks() if 0 < t <= max(highest, 1) * 1.08]
+    texts = [t.get_text() for t in ax.get_yticklabels()]
+    assert len(ticks) >= min(2, max(highest, 1)) and ticks == [int(t) for t in ticks]
+    assert set(map("{:,.0f}".format, ticks)) <= set(texts) and len(set(texts)) == len(texts)
     assert ax.yaxis.get_offset_text().get_text() == ""
 
 
@@ -116,6 +119,19 @@ def test_marginals_are_shares_of_values(db, table):
     shares = 100 * np.bincount(chosen, minlength=4) / len(chosen)
     assert heights == pytest.approx([25, 25, 25, 25, *shares])
     assert [t.get_text() for t in ax.get_xticklabels()] == ["0", "0.1", "3", "30"]
+
+
+def test_names_of_cells_are_cut_only_behind_the_name_of_their_axis(tmp_path):
+    a, b, synapse = synthetic.other_cells().axes
+    a = replace(a, labels=("AB/PD 2", "A 2"))
+    manifest = replace(synthetic.other_cells(), axes=(a, b, synapse))
+    synthetic.build(tmp_path / "db", manifest)
+    db = pyloric_db.open(tmp_path / "db")
+    axes = {ax.get_xlabel(): ax for ax in marginals_figure(db, "circuit_id >= 0").figure.axes}
+    assert [t.get_text() for t in axes["A cell"].get_xticklabels()] == ["AB/PD 2", "2"]
+    assert [t.get_text() for t in axes["B cell"].get_xticklabels()] == ["1", "2", "3"]
+    below = stack_figure(db, "period_ms")._supxlabel.get_text()
+    assert "A: AB/PD 2, A 2" in below and "\nB 1, B 2, B 3" in below
 
 
 def test_marginals_off_a_grid(tmp_path):
