@@ -22,7 +22,7 @@ from pyloric_db.cli.console import (
 )
 from pyloric_db.cli.simulating import simulate_on
 from pyloric_db.errors import ConfigError
-from pyloric_db.vocabulary import CRITERIA, feature_columns, label
+from pyloric_db.vocabulary import CONDUCTANCES, CRITERIA, feature_columns, label
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -133,7 +133,7 @@ def _parameters(opened: "Database", found: "xr.Dataset") -> dict[str, list[Any]]
             )
         return columns
     for name in map(str, found.data_vars):
-        if name.startswith(("gbar_", "gsyn_", "ggap_")):
+        if name.startswith(CONDUCTANCES):
             columns[name] = [float(v) for v in found[name].values]
     return columns
 

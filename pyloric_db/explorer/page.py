@@ -34,7 +34,7 @@ from pyloric_db.explorer.crossfilter import Brush, CrossFilter, Linked
 from pyloric_db.explorer.panels import Panel
 from pyloric_db.query.database import Database
 from pyloric_db.query.named import find_circuit
-from pyloric_db.vocabulary import label
+from pyloric_db.vocabulary import COLOURS, label
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -305,7 +305,8 @@ class Page:
                 x_axis_label="time (s)" if last else None, name=f"trace-{cell}",
             )  # fmt: skip
             plot.yaxis.ticker = [-60, 0, 60]
-            plot.line("time", "V", source=self.traces[cell], color=CELL_COLOURS[place % 3])
+            colour = COLOURS[place % len(COLOURS)]
+            plot.line("time", "V", source=self.traces[cell], color=colour)
             plot.xaxis.visible = last
             self.trace_figures.append(plot)
         self.circuit_layout = row(column(self.number, self.parameters), column(*self.trace_figures))
@@ -364,10 +365,6 @@ class Page:
                 show(future.result())
 
         self.workers.submit(make).add_done_callback(done)
-
-
-#: The colours of the figures (Okabe & Ito).
-CELL_COLOURS = ("#0072B2", "#D55E00", "#009E73")
 
 
 def _heading(db: Database) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from pyloric_db.plot.canvas import SUBSET, WHOLE, axis_title, new_figure
+from pyloric_db.plot.canvas import SUBSET, WHOLE, new_figure
 from pyloric_db.plot.tallies import (
     Counts,
     Tally,
@@ -35,9 +35,9 @@ def histograms_figure(
     The features of the published criteria are drawn from the 1st to the 99th percentile of all
     circuits and at least over the published mean ± 3 SD (from 0 on, unless they are gaps), with the
     accepted range, mean ± 2 SD, behind (Prinz, Bucher & Marder 2004, Nat Neurosci 7:1345,
-    table 1). Other columns have a bar for each value where these are at most 20, and are drawn
-    from their lowest to their highest value otherwise. A panel says how many of all circuits lie
-    beyond its axis, and how many are without the feature.
+    table 1). Parameters, whole numbers and flags have a bar for each value where these are at most
+    20; other columns are drawn from their lowest to their highest value. A panel says how many of
+    all circuits lie beyond its axis, and how many are without the feature.
 
     Args:
         columns: names; the fifteen of the criteria if not said.
@@ -70,14 +70,10 @@ def histograms_figure(
     return figure
 
 
-def _tally(db: Database, column: Column, where: str | None) -> tuple[list[str], Tally]:
+def _tally(db: Database, column: Column, where: str | None) -> tuple[tuple[str, ...], Tally]:
     """Counts, and the names of the values where each has a bar."""
-    few = None if column.name in PUBLISHED else per_distinct(db, column, where)
-    if few is None:
-        return [], histogram(db, column, _edges(db, column), where)
-    values, tally = few
-    flag = column.kind == "bool"
-    return [("no", "yes")[int(v)] if flag else f"{v:g}" for v in values], tally
+    few = per_distinct(db, column, where)
+    return few or ((), histogram(db, column, _edges(db, column), where))
 
 
 def _edges(db: Database, column: Column) -> npt.NDArray[np.float64]:
@@ -92,7 +88,9 @@ def _edges(db: Database, column: Column) -> npt.NDArray[np.float64]:
     return np.linspace(low, high if high > low else low + 1, BINS + 1)
 
 
-def _draw(ax: "Axes", column: Column, tally: Tally, names: list[str], has_subset: bool) -> None:
+def _draw(
+    ax: "Axes", column: Column, tally: Tally, names: tuple[str, ...], has_subset: bool
+) -> None:
     """Counts of all circuits; the subset on an axis of its own, or it would be a flat line."""
     criterion = PUBLISHED.get(column.name)
     if criterion:
@@ -117,7 +115,7 @@ def _draw(ax: "Axes", column: Column, tally: Tally, names: list[str], has_subset
             front.stairs(tally.subset, tally.edges, color=SUBSET, linewidth=1.6)
         _count_axis(front, tally.subset)
         front.tick_params(axis="y", labelsize=7, colors=SUBSET)
-    ax.set_xlabel(axis_title(column), fontsize=8)
+    ax.set_xlabel(column.title, fontsize=8)
     ax.tick_params(labelsize=7)
     words = [f"{tally.beyond:,} beyond the axis"] if tally.beyond else []
     words += [f"{tally.missing:,} without"] if tally.missing else []

@@ -7,7 +7,7 @@ import numpy as np
 from pyloric_db.plot.canvas import SUBSET, WHOLE, new_figure, short_title
 from pyloric_db.plot.tallies import Tally, count, extent, histogram, per_value
 from pyloric_db.query.database import Database
-from pyloric_db.vocabulary import label
+from pyloric_db.vocabulary import CONDUCTANCES, label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -63,8 +63,7 @@ def _on_grid(db: Database, where: str) -> Drawn:
 
 def _off_grid(db: Database, where: str) -> Drawn:
     drawn: Drawn = []
-    conductances = ("gbar_", "gsyn_", "ggap_")
-    for column in (c for c in db.manifest.columns if c.name.startswith(conductances)):
+    for column in (c for c in db.manifest.columns if c.name.startswith(CONDUCTANCES)):
         low, high = extent(db, column)
         if high <= low:
             continue

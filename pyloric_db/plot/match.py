@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pyloric_db.plot.canvas import COLOURS, check_suffix, new_figure, save
+from pyloric_db.plot.canvas import check_suffix, new_figure, save
 from pyloric_db.plot.traces import draw_bursts
 from pyloric_db.protocol import Protocol
 from pyloric_db.rhythm.bursts import Bursts, find_bursts
 from pyloric_db.rhythm.spikes import SpikeTrains
-from pyloric_db.vocabulary import CELLS, CRITERIA, label
+from pyloric_db.vocabulary import CELLS, COLOURS, CRITERIA, label
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyloric_db.plot.canvas import COLOURS, check_suffix, new_figure, save
+from pyloric_db.plot.canvas import check_suffix, new_figure, save
 from pyloric_db.protocol import Protocol
 from pyloric_db.rhythm.bursts import Bursts, find_bursts
 from pyloric_db.rhythm.spikes import SpikeTrains
-from pyloric_db.vocabulary import label
+from pyloric_db.vocabulary import COLOURS, label
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -13,7 +13,7 @@ from pyloric_db.plot.histograms import _count_axis, histograms_figure
 from pyloric_db.plot.marginals import marginals_figure
 from pyloric_db.plot.rhythm import rhythm_figure
 from pyloric_db.plot.stacking import stack_figure
-from pyloric_db.vocabulary import CRITERIA
+from pyloric_db.vocabulary import CRITERIA, value_names
 
 PUBLISHED = {c.column: c for c in CRITERIA}
 
@@ -57,6 +57,15 @@ def test_few_values_have_a_bar_each(db, table):
         assert len(distinct) == len(words)
         missing = 48 - len(values)
         assert whole.get_title(loc="right") == (f"{missing} without" if missing else "")
+
+
+def test_no_two_bars_have_the_same_name(other):
+    """What is measured has bins, however few the circuits; so have numbers that look alike."""
+    for name in ("v_mean_a_mV", "t_simulated_ms"):
+        assert len(stairs(histograms_figure(other, [name]).axes[0])) == 1
+    assert histograms_figure(other, ["gsyn_s_nS"]).axes[0].get_xticklabels()[1].get_text() == "1"
+    assert value_names([1_000_000.0, 1_000_001.0]) == ()
+    assert len(value_names(range(20))) == 20 and value_names(range(21)) == ()
 
 
 @pytest.mark.parametrize("highest", [0, 1, 2, 7, 82, 410, 999, 1_900_000])
