@@ -4,7 +4,7 @@ Every name that reaches a file, an array or a user is spelt here once. Units are
 a column's name (`_ms`, `_mV`, `_Hz`, `_nS`) and repeated in its metadata.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -169,6 +169,20 @@ def feature_columns(cells: tuple[str, ...] = CELLS) -> tuple[Column, ...]:
             Column("n_criteria_met", "int8", "1", "criteria met of the fifteen", True),
         ]
     return tuple(columns)
+
+
+def default_features(columns: Sequence[Column]) -> list[str]:
+    """Those of a table's columns that are meant where no feature is named.
+
+    The fifteen of the criteria, and burst duration and duty cycle of every other cell.
+    """
+    of_each_cell = ("burst_duration_", "duty_cycle_")
+    return [c.name for c in columns if c.name in PUBLISHED or c.name.startswith(of_each_cell)]
+
+
+def published(cells: Sequence[str]) -> dict[str, Criterion]:
+    """The criteria by column, for circuits with these cells: none unless they are pyloric ones."""
+    return PUBLISHED if set(CELLS) <= set(cells) else {}
 
 
 def run_columns(cells: tuple[str, ...] = CELLS) -> tuple[Column, ...]:

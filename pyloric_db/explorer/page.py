@@ -34,7 +34,7 @@ from pyloric_db.explorer.crossfilter import Brush, CrossFilter, Linked
 from pyloric_db.explorer.panels import Panel
 from pyloric_db.query.database import Database
 from pyloric_db.query.named import find_circuit
-from pyloric_db.vocabulary import COLOURS, label
+from pyloric_db.vocabulary import COLOURS, label, published
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -98,8 +98,10 @@ class Page:
         self.problem = Div(width=900, height=16, name="problem")
         clear = Button(label="lift all brushes", width=140, name="clear")
         clear.on_click(self._clear)
+        criteria = published(db.manifest.cells)
         self.panels = [
-            Panel(bins.load(n), bins.choices, self._choose, self._enter, self._brush) for n in names
+            Panel(bins.load(n), bins.choices, criteria, self._choose, self._enter, self._brush)
+            for n in names
         ]
         for place, panel in enumerate(self.panels):
             panel.menu.name = f"column-{place}"

@@ -20,7 +20,7 @@ from pyloric_db.statistics.measures import (
 )
 from pyloric_db.store.manifest import Axis
 from pyloric_db.store.parameters import index_column, needed_columns
-from pyloric_db.vocabulary import CRITERIA
+from pyloric_db.vocabulary import default_features
 
 
 @dataclass(frozen=True)
@@ -120,8 +120,7 @@ def stats(db: Database, where: str = "pyloric") -> Statistics:
         QueryError: the expression is not valid, or true for no circuit.
     """
     manifest = db.manifest
-    stored = {c.name for c in manifest.columns}
-    features = [c.column for c in CRITERIA if c.column in stored]
+    features = default_features(manifest.columns)
     parameters = list(needed_columns(manifest))
     rows = db.query(where, columns=[*parameters, *features])
     n = rows.sizes["circuit"]

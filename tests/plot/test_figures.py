@@ -108,6 +108,17 @@ def test_histograms_show_the_published_range_and_say_what_they_leave_out(db, tab
     assert histograms_figure(db, ["pyloric"]).axes[0].get_title(loc="right") == ""
 
 
+def test_other_circuits_have_the_features_of_their_cells_and_no_published_range(other):
+    figure = histograms_figure(other)
+    titles = [ax.get_xlabel() for ax in figure.axes if ax.get_xlabel()]
+    of_each = ("burst duration (ms)", "burst duration over period")
+    assert titles == [
+        "A burst start to next start (ms)", *(f"{c} {words}" for words in of_each for c in "AB"),
+    ]  # fmt: skip
+    assert not [p for ax in figure.axes for p in ax.patches if p.get_hatch()]
+    assert "lobsters" not in figure._suptitle.get_text()
+
+
 @pytest.mark.parametrize("name", [c.column for c in CRITERIA])
 def test_the_axis_of_a_histogram_hides_few_circuits(db, table, name):
     ((counts, edges),) = stairs(histograms_figure(db, [name]).axes[0])

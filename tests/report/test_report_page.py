@@ -126,6 +126,16 @@ def test_a_database_without_finished_circuits(tmp_path):
     assert "no circuit is finished yet" in page.text
 
 
+def test_other_circuits_have_no_published_ranges(made, tmp_path, monkeypatch):
+    synthetic.build(tmp_path / "db", synthetic.other_cells())
+    monkeypatch.setattr(
+        "pyloric_db.report.figures._inline", lambda figure: "data:image/png;base64,"
+    )
+    page = report_html(pyloric_db.open(tmp_path / "db"))
+    assert "hatched the published ranges" in made[1] and "hatched" not in page
+    assert "in front of them those of &#39;periodic&#39;." in page
+
+
 @pytest.mark.slow
 def test_circuits_that_are_no_grid(tmp_path):
     synthetic.build(tmp_path / "db", synthetic.make_manifest(axes=None, recipe=RECIPE))

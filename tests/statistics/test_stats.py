@@ -12,7 +12,7 @@ from pyloric_db.statistics.stats import _synapses
 from pyloric_db.store.create import create
 from pyloric_db.store.ledger import Ledger
 from pyloric_db.store.parameters import parameter_columns
-from pyloric_db.vocabulary import CELLS, SYNAPSES, feature_columns, run_columns
+from pyloric_db.vocabulary import CELLS, CRITERIA, SYNAPSES, feature_columns, run_columns
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +128,16 @@ def test_off_a_grid(tmp_path):
         assert marginal["all"].values[i] == inside.sum()
         assert marginal["selected"].values[i] == (inside & chosen).sum()
     json.dumps(found.to_json(), allow_nan=False)
+
+
+def test_the_features_of_other_cells(tmp_path):
+    five = ("abpd", "lp", "py", "ic", "vd")
+    for cells, n in ((("a", "b"), 5), (five, 19)):
+        synthetic.build(tmp_path / cells[0], synthetic.other_cells(cells))
+        found = database.open(tmp_path / cells[0]).stats("circuit_id >= 0")
+        features = found.sensitivity["feature"].values.tolist()
+        assert len(features) == n and set(features) >= {"period_ms", f"duty_cycle_{cells[-1]}"}
+        assert (set(features) >= {c.column for c in CRITERIA}) == (cells == five)
 
 
 @pytest.mark.parametrize(
