@@ -77,6 +77,19 @@ def test_components_and_dependence(found, db, table):
     assert found.cramers_v.sizes == {"parameter": 4, "other": 4}
 
 
+def test_the_direction_is_spearmans_correlation(found, table):
+    def ranked(values):
+        """Mean ranks, by counting."""
+        return [(values < v).sum() + (values <= v).sum() for v in values]
+
+    for feature in ("period_ms", "duty_cycle_lp"):
+        known = table["pyloric"] & ~np.isnan(table[feature])
+        for name in ("gsyn_ab_lp_nS", "gsyn_lp_py_nS"):
+            rho = np.corrcoef(ranked(table[feature][known]), ranked(table[name][known]))[0, 1]
+            there = found.direction.sel(feature=feature, parameter=name).item()
+            assert there == pytest.approx(rho) and abs(rho) > 0.01
+
+
 def test_json_is_complete_and_plain(found):
     text = json.dumps(found.to_json(), allow_nan=False)
     back = json.loads(text)
