@@ -8,8 +8,9 @@ from browsing import chromium
 
 import pyloric_db
 from pyloric_db.errors import ConfigError
+from pyloric_db.report.facts import _times
 from pyloric_db.report.page import report_html, write_report
-from pyloric_db.store.ledger import Failure, Ledger, record_failure
+from pyloric_db.store.ledger import Failure, Ledger, LedgerRows, record_failure
 from pyloric_db.summary import shares
 
 pytest.importorskip("jinja2")
@@ -104,6 +105,15 @@ def test_times_are_those_of_the_receipts(made):
     text = Page(html).text
     assert f"work, summed over workers\n{sum(r['seconds'] for r in rows):,.0f} s" in text
     assert "No shard was set aside." in text
+
+
+def test_from_the_first_start_to_the_last_end():
+    ends = {0: ("2026-03-01T12:00:10+00:00", 10), 1: ("2026-03-01T12:01:00+00:00", 20)}
+    shards = {
+        k: {"finished_at": end, "seconds": s, "n_circuits": 30} for k, (end, s) in ends.items()
+    }
+    times = _times(LedgerRows(None, None, shards))
+    assert (times.wall_s, times.work_s, times.circuits_per_work_s) == (60, 30, 2)
 
 
 def test_text_of_a_database_is_escaped(tmp_path):
