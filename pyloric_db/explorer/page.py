@@ -266,7 +266,7 @@ class Page:
 
     def _list(self) -> None:
         chosen = self.cross.first_rows(LISTED)
-        ids = self.db.circuits["circuit_id"].values[chosen]
+        ids = self.db._rows.ids_at(chosen)
         names = ["circuit_id", *self.listed]
 
         def read() -> "xr.Dataset":

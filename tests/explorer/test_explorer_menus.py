@@ -52,6 +52,13 @@ def test_netcodes_can_be_typed(named_db):
     assert "circuit 1013111229 is not in" in page.problem.text
 
 
+def test_the_list_reads_no_column_of_all_circuits(explorer_db):
+    db = pyloric_db.open(explorer_db.path)
+    with ThreadPoolExecutor(1) as workers:
+        Page(Document(), db, Bins(db), lambda circuit: None, workers)
+    assert db._table._loaded == {}
+
+
 def test_five_cells_have_a_colour_each_and_two_others_no_published_range(tmp_path):
     def page_of(cells):
         synthetic.build(tmp_path / cells[0], synthetic.other_cells(cells))
