@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pyloric_db.errors import QueryError
 from pyloric_db.plot.canvas import SUBSET, WHOLE, new_figure, short_title
 from pyloric_db.plot.tallies import Tally, count, extent, histogram, per_value
 from pyloric_db.query.database import Database
@@ -23,13 +24,15 @@ def marginals_figure(db: Database, where: str = "pyloric") -> "Figure":
     are above 0 and span more than a factor of 1,000. Parameters that do not vary are left out.
 
     Raises:
-        QueryError: the expression is not valid or finds nothing.
+        QueryError: the expression is not valid or finds nothing, or no parameter varies.
         ConfigError: matplotlib is missing.
     """
     subset = count(db, where)
     drawn = _off_grid(db, where) if db.manifest.axes is None else _on_grid(db, where)
-    across = 5 if len(drawn) > 6 else max(1, min(3, len(drawn)))
-    down = max(1, -(-len(drawn) // across))
+    if not drawn:
+        raise QueryError(f"no parameter of the circuits of {db.manifest.name} varies")
+    across = 5 if len(drawn) > 6 else min(3, len(drawn))
+    down = -(-len(drawn) // across)
     figure = new_figure(figsize=(2.4 * across, 2.2 * down + 0.8))
     axes = figure.subplots(down, across, squeeze=False).ravel()
     for ax, (title, tally, names) in zip(axes, drawn, strict=False):

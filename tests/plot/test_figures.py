@@ -8,11 +8,13 @@ import synthetic
 
 import pyloric_db
 from pyloric_db.errors import QueryError
+from pyloric_db.plot import tallies
 from pyloric_db.plot.canvas import new_figure, save, short_name
 from pyloric_db.plot.histograms import _count_axis, histograms_figure
 from pyloric_db.plot.marginals import marginals_figure
 from pyloric_db.plot.rhythm import rhythm_figure
 from pyloric_db.plot.stacking import stack_figure
+from pyloric_db.store.manifest import Axis
 from pyloric_db.vocabulary import CRITERIA, value_names
 
 PUBLISHED = {c.column: c for c in CRITERIA}
@@ -166,6 +168,29 @@ def test_marginals_off_a_grid(tmp_path):
     assert whole == pytest.approx(100 * numpy_counts(values, edges) / 60)
     chosen = values[table["pyloric"].astype(bool)]
     assert subset == pytest.approx(100 * numpy_counts(chosen, edges) / len(chosen))
+
+
+def test_marginals_leave_out_what_does_not_vary(tmp_path, monkeypatch):
+    synthetic.build(tmp_path / "db", synthetic.make_manifest(axes=None, n_circuits=20))
+    db = pyloric_db.open(tmp_path / "db")
+    constant = {"gbar_lp_Kd"}
+    extent = tallies.extent
+    monkeypatch.setattr(
+        "pyloric_db.plot.marginals.extent",
+        lambda db, c: (3.0, 3.0) if c.name in constant else extent(db, c),
+    )
+    titles = [ax.get_xlabel() for ax in marginals_figure(db, "True").axes]
+    assert "LP Kd (mS/cm2)" not in titles and "LP Na (mS/cm2)" in titles
+    constant.update(c.name for c in db.manifest.columns)
+    with pytest.raises(QueryError, match="no parameter of the circuits of tiny varies"):
+        marginals_figure(db, "True")
+
+
+def test_marginals_of_a_grid_of_one_circuit(tmp_path):
+    axes = (synthetic.cell_axis("lp", 1), Axis("gsyn_lp_py_nS", "value", (3.0,)))
+    synthetic.build(tmp_path / "db", synthetic.make_manifest(axes, 1))
+    with pytest.raises(QueryError, match="no parameter of the circuits of tiny varies"):
+        marginals_figure(pyloric_db.open(tmp_path / "db"), "True")
 
 
 #: What a rhythm diagram draws.
