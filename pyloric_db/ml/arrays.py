@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from pyloric_db.errors import QueryError, nearest
 from pyloric_db.ml.split import place_of
-from pyloric_db.query.database import Database
+from pyloric_db.query.database import Database, check_opened
 from pyloric_db.store.parameters import (
     needed_columns,
     parameter_columns,
@@ -103,6 +103,7 @@ def to_arrays(
         QueryError: a column is unknown, is text or `circuit_id`, or is an input and a target;
             the expression is not valid; no circuit is left; or, with `"fill"`, a column has no
             value at all.
+        ConfigError: `db` is no Database.
     """
     check_policy(missing)
     arrays = read_arrays(db, inputs, targets, where)
@@ -123,6 +124,7 @@ def read_arrays(
     db: Database, inputs: str | Sequence[str], targets: str | Sequence[str], where: str
 ) -> Arrays:
     """The matrices with 0 for what is missing."""
+    check_opened(db)
     chosen = [_columns(db, names) for names in (inputs, targets)]
     if not all(chosen):
         raise QueryError("inputs and targets must name at least one column each")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from pyloric_db.errors import DatabaseError, PyloricDBWarning, QueryError
+from pyloric_db.errors import ConfigError, DatabaseError, PyloricDBWarning, QueryError
 from pyloric_db.protocol import Protocol
 from pyloric_db.query.columns import (
     Columns,
@@ -93,6 +93,13 @@ def _check(files: Files, manifest: Manifest, rows: LedgerRows) -> None:
             PyloricDBWarning,
             stacklevel=3,
         )
+
+
+def check_opened(db: object) -> None:
+    """ConfigError where something else stands for an opened database, such as its path."""
+    if not isinstance(db, Database):
+        kind = type(db).__name__
+        raise ConfigError(f"db must be a Database, which pyloric_db.open(path) gives, not a {kind}")
 
 
 class Database:

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from pyloric_db.errors import QueryError
-from pyloric_db.query.database import Database
+from pyloric_db.query.database import Database, check_opened
 from pyloric_db.query.expression import quote_name, to_sql
 from pyloric_db.statistics.connected import components
 from pyloric_db.statistics.measures import (
@@ -119,7 +119,9 @@ def stats(db: Database, where: str = "pyloric") -> Statistics:
 
     Raises:
         QueryError: the expression is not valid, or true for no circuit.
+        ConfigError: `db` is no Database.
     """
+    check_opened(db)
     manifest = db.manifest
     features = default_features(manifest.columns)
     parameters = list(needed_columns(manifest))

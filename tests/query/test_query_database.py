@@ -12,6 +12,7 @@ import pytest
 import synthetic
 import xarray as xr
 
+import pyloric_db
 from pyloric_db.errors import ConfigError, DatabaseError, QueryError
 from pyloric_db.protocol import Protocol
 from pyloric_db.query import database
@@ -57,6 +58,14 @@ def test_the_protocol_is_that_of_the_recipe(db, tiny_db):
     wrong = database.Database(db.files, replace(db.manifest, settings=settings), db._ledger)
     with pytest.raises(ConfigError, match="period_cv must be a number, not 'wide'"):
         wrong.protocol  # noqa: B018
+
+
+def test_a_path_is_no_opened_database(pristine, tmp_path):
+    for ask in (pyloric_db.to_arrays, pyloric_db.stats, pyloric_db.export):
+        more = (tmp_path / "out",) if ask is pyloric_db.export else ()
+        with pytest.raises(ConfigError, match=r"which pyloric_db.open\(path\) gives, not a str"):
+            ask(str(pristine[0]), *more)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_columns_are_read_only_when_needed(pristine, everything):
