@@ -19,9 +19,9 @@ from page import DOCS, arguments, publish, setting, table
 
 from pyloric_db.pipeline.jax_settings import set_up_jax
 from pyloric_db.pipeline.simulate import simulate
-from pyloric_db.plot.canvas import COLOURS, new_figure
+from pyloric_db.plot.canvas import new_figure
 from pyloric_db.rhythm.recordings import features_from_spikes
-from pyloric_db.vocabulary import STATE_VARIABLES
+from pyloric_db.vocabulary import COLOURS, STATE_VARIABLES
 
 REFERENCE = Path(__file__).parent.parent / "validation" / "reference" / "rk4_float64.npz"
 SCHEMES: tuple[Literal["gates_first", "old_state"], ...] = ("gates_first", "old_state")

@@ -4,15 +4,22 @@ Every name that reaches a file, an array or a user is spelt here once. Units are
 a column's name (`_ms`, `_mV`, `_Hz`, `_nS`) and repeated in its metadata.
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 CELLS = ("abpd", "lp", "py")
 CELL_LABELS = {"abpd": "AB/PD", "lp": "LP", "py": "PY"}
+#: One colour per cell (Okabe & Ito), of different lightness so that they differ in grey.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 CHANNELS = ("Na", "CaT", "CaS", "A", "KCa", "Kd", "H", "leak")
 M_GATES = ("Na", "CaT", "CaS", "A", "KCa", "Kd", "H")
 H_GATES = ("Na", "CaT", "CaS", "A")
 SYNAPSES = ("ab_lp", "pd_lp", "ab_py", "pd_py", "lp_abpd", "lp_py", "py_lp")
 SOURCES = ("ab", "pd", "lp", "py")
+
+#: How the names of parameters begin: channels, chemical synapses, gap junctions.
+CONDUCTANCES = ("gbar_", "gsyn_", "ggap_")
 
 # dimensions
 CIRCUIT, CELL, CHANNEL, SYNAPSE = "circuit", "cell", "channel", "synapse"
@@ -46,6 +53,16 @@ class Column:
     long_name: str
     nullable: bool = False
     categories: tuple[str, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """Its long name with its unit."""
+        return self.long_name if self.unit == "1" else f"{self.long_name} ({self.unit})"
+
+    @property
+    def measured(self) -> bool:
+        """Whether it may hold any number: it is no parameter, whole number or flag."""
+        return self.kind.startswith("float") and not self.name.startswith(CONDUCTANCES)
 
 
 @dataclass(frozen=True)
@@ -97,6 +114,16 @@ def label(cell: str) -> str:
     return CELL_LABELS.get(cell, cell.upper())
 
 
+#: A column that is not measured has a bar for each value where these are at most so many.
+MOST_VALUES = 20
+
+
+def value_names(values: Iterable[float]) -> tuple[str, ...]:
+    """Names of the different values of a column; none where they are many or two look alike."""
+    names = tuple(f"{v:g}" for v in islice(values, MOST_VALUES + 1))
+    return names if len(set(names)) == len(names) <= MOST_VALUES else ()
+
+
 def feature_columns(cells: tuple[str, ...] = CELLS) -> tuple[Column, ...]:
     """Columns that the rhythm analysis fills, for a circuit with these cells.
 
@@ -142,6 +169,20 @@ def feature_columns(cells: tuple[str, ...] = CELLS) -> tuple[Column, ...]:
             Column("n_criteria_met", "int8", "1", "criteria met of the fifteen", True),
         ]
     return tuple(columns)
+
+
+def default_features(columns: Sequence[Column]) -> list[str]:
+    """Those of a table's columns that are meant where no feature is named.
+
+    The fifteen of the criteria, and burst duration and duty cycle of every other cell.
+    """
+    of_each_cell = ("burst_duration_", "duty_cycle_")
+    return [c.name for c in columns if c.name in PUBLISHED or c.name.startswith(of_each_cell)]
+
+
+def published(cells: Sequence[str]) -> dict[str, Criterion]:
+    """The criteria by column, for circuits with these cells: none unless they are pyloric ones."""
+    return PUBLISHED if set(CELLS) <= set(cells) else {}
 
 
 def run_columns(cells: tuple[str, ...] = CELLS) -> tuple[Column, ...]:

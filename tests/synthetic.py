@@ -43,14 +43,20 @@ GRID = (
 
 
 def make_manifest(
-    axes=GRID, n_circuits=48, shard_circuits=20, chunk_circuits=5, **changes
+    axes=GRID,
+    n_circuits=48,
+    shard_circuits=20,
+    chunk_circuits=5,
+    cells=CELLS,
+    synapses=SYNAPSES,
+    **changes,
 ) -> Manifest:
     columns = (
         ID,
         NETCODE,
-        *parameter_columns(axes, CELLS, SYNAPSES),
-        *feature_columns(CELLS),
-        *run_columns(CELLS),
+        *parameter_columns(axes, cells, synapses),
+        *feature_columns(cells),
+        *run_columns(cells),
     )
     manifest = Manifest(
         name="tiny",
@@ -59,8 +65,8 @@ def make_manifest(
         n_circuits=n_circuits,
         shard_circuits=shard_circuits,
         chunk_circuits=chunk_circuits,
-        cells=CELLS,
-        synapses=SYNAPSES,
+        cells=cells,
+        synapses=synapses,
         sources=SOURCES,
         axes=axes,
         columns=columns,
@@ -73,6 +79,12 @@ def make_manifest(
         versions={"pyloric_db": "0"},
     )
     return replace(manifest, **changes)
+
+
+def other_cells(cells=("a", "b")) -> Manifest:
+    """A grid of twelve circuits of other cells, whose first two are on its axes."""
+    axes = (cell_axis(cells[0], 2), cell_axis(cells[1], 3), Axis("gsyn_s_nS", "value", (0.0, 1.0)))
+    return make_manifest(axes, 12, 5, 5, cells, ("s",), sources=("s",))
 
 
 def shard_ids(manifest: Manifest, shard: int) -> np.ndarray:

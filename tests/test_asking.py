@@ -93,4 +93,8 @@ def test_rows_as_arrays(inside, path, tmp_path, file_format, suffix):
     assert done.returncode == 0, done.stderr
     rows = load_rows(file)
     assert rows.identical(database.open(path).query("pyloric", columns=["lp", "period_ms"]))
+    alone = tmp_path / f"ids{suffix}"
+    done = inside("query", path, "pyloric", "--columns", "circuit_id", "-o", alone)
+    assert done.returncode == 0, done.stderr
+    assert load_rows(alone).identical(database.open(path).query("pyloric", columns=[]))
     refused(inside("query", path, "pyloric", "--format", file_format), "needs a file")

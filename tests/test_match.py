@@ -6,12 +6,14 @@ import tomllib
 
 import numpy as np
 import pytest
+import synthetic
 from recordings import BURSTS, pyloric_spikes, write_csv
 from rich.console import Console
 
 from pyloric_db.pipeline.draw import netcodes, parameters
 from pyloric_db.pipeline.plan import make_plan
 from pyloric_db.pipeline.states import cold_states
+from pyloric_db.protocol import Protocol
 from pyloric_db.store.create import create
 from pyloric_db.store.ledger import Ledger
 from pyloric_db.store.shards import write_shard
@@ -112,6 +114,28 @@ def test_a_recording_that_is_not_pyloric_says_why(inside, rhythmic_db, tmp_path)
     assert (shown["pyloric"], shown["periodic"], shown["triphasic"]) == ("False", "False", "True")
 
 
+def test_a_recording_is_measured_as_the_circuits_were(inside, rhythmic_db, tmp_path, monkeypatch):
+    """A database whose recipe takes cycles that vary by 30% for periodic."""
+    loose = Protocol(period_cv=0.3)
+    monkeypatch.setattr("pyloric_db.query.database.Database.protocol", loose)
+    rows = [(n, t + 0.5 * ((t - 0.249 - BURSTS[n][0]) // 4.5)) for n, t in pyloric_spikes()]
+    file = write_csv(tmp_path / "prep.csv", rows)
+    drawn, asked = [], []
+    monkeypatch.setattr("pyloric_db.cli.matching.simulate_on", lambda *_: None)
+    monkeypatch.setattr(
+        "pyloric_db.plot.match.plot_match", lambda *_, protocol: drawn.append(protocol)
+    )
+    figure = tmp_path / "x.png"
+    found = json.loads(inside("match", rhythmic_db, file, "--json", "-o", figure).stdout)
+    assert found["recording"]["periodic"]
+    monkeypatch.setattr(
+        "pyloric_db.rhythm.activity.why_no_period", lambda *a: asked.append(a[-1]) or "rests"
+    )
+    short = write_csv(tmp_path / "short.csv", pyloric_spikes(cycles=1))
+    refused(inside("match", rhythmic_db, short), "AB/PD rests")
+    assert asked == drawn == [loose]
+
+
 def test_how_many_features_were_compared(inside, rhythmic_db, tmp_path):
     rows = [(n, t) for n, t in pyloric_spikes(20) if not (n == "LP" and 7.5 < t - 0.25 < 9)]
     file = write_csv(tmp_path / "prep.csv", rows)
@@ -163,6 +187,14 @@ def test_no_figure_inside_the_database(inside, rhythmic_db, tmp_path, snapshot):
         done = inside("match", db, file, "-o", figure, cwd=rhythmic_db.parent)
         refused(done, f"{figure} lies inside the database {db}")
     assert snapshot(rhythmic_db) == before
+
+
+def test_circuits_of_other_cells_cannot_be_matched(inside, tmp_path):
+    synthetic.build(tmp_path / "db", synthetic.other_cells())
+    file = write_csv(tmp_path / "prep.csv", pyloric_spikes())
+    for options in ([], ["--json"], ["-o", tmp_path / "x.png"]):
+        done = inside("match", tmp_path / "db", file, *options)
+        refused(done, f"the circuits of {tmp_path / 'db'} have no AB/PD, LP and PY to match")
 
 
 def test_recordings_that_cannot_be_matched(inside, rhythmic_db, tmp_path):

@@ -127,7 +127,7 @@ def _write(
     if file_format not in ("table", "json"):
         from pyloric_db.query.save import save_rows
 
-        save_rows(found[[n for n in order if n != "circuit_id"]], output, file_format)
+        save_rows(found[order], output, file_format)
         return
     with written_whole(output) as work, work.open("w") as file:
         if file_format == "table":
@@ -265,7 +265,7 @@ def trace(
         row = opened.query(f"circuit_id == {number}").isel(circuit=0)
         with ends_at_once():
             simulation = simulate_on(opened, [number], duration_s * 1000)
-        plot_traces(simulation, target, title=_title(number, row))
+        plot_traces(simulation, target, title=_title(number, row), protocol=opened.protocol)
     say(f"wrote {target}")
 
 

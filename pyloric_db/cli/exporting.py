@@ -36,7 +36,11 @@ def export(
         typer.Option(help="Columns, separated by commas; parameters stands for all conductances."),
     ] = "parameters",
     targets: Annotated[
-        str, typer.Option(help="Columns, separated by commas; features stands for the fifteen.")
+        str,
+        typer.Option(
+            help="Columns, separated by commas; features stands for the fifteen, or what of them "
+            "other circuits have, and for burst duration and duty cycle of other cells."
+        ),
     ] = "features",
     as_json: Json = False,
 ) -> None:

@@ -22,11 +22,12 @@ from pyloric_db.cli.console import (
 )
 from pyloric_db.cli.simulating import simulate_on
 from pyloric_db.errors import ConfigError
-from pyloric_db.vocabulary import CRITERIA, label
+from pyloric_db.vocabulary import CONDUCTANCES, CRITERIA, feature_columns, label
 
 if TYPE_CHECKING:
     import xarray as xr
 
+    from pyloric_db.protocol import Protocol
     from pyloric_db.query.database import Database
 
 #: Labels, of which the later say why the first is not given.
@@ -60,6 +61,8 @@ def match(
     circuits that are nearest in units of the published standard deviations.
     """
     opened = pyloric_db.open(db)
+    if {c.name for c in feature_columns()} - {c.name for c in opened.manifest.columns}:
+        raise ConfigError(f"the circuits of {db} have no AB/PD, LP and PY to match")
     if output is not None:
         from pyloric_db.plot.canvas import check_suffix
 
@@ -67,8 +70,8 @@ def match(
         check_output(output, db)
     spikes = pyloric_db.read_recording(recording, unit=unit)
     _check_intervals(recording, spikes, unit)
-    features = pyloric_db.features_from_spikes(spikes)
-    _check_period(recording, spikes, features, unit)
+    features = pyloric_db.features_from_spikes(spikes, protocol=opened.protocol)
+    _check_period(recording, spikes, features, unit, opened.protocol)
     with ends_at_once(), err.status("looking through the circuits"):
         found = opened.nearest(features, k=k, where=where)
     if as_json:
@@ -95,19 +98,22 @@ def _check_intervals(recording: Path, spikes: "xr.DataArray", unit: str) -> None
 
 
 def _check_period(
-    recording: Path, spikes: "xr.DataArray", features: "xr.Dataset", unit: str
+    recording: Path,
+    spikes: "xr.DataArray",
+    features: "xr.Dataset",
+    unit: str,
+    protocol: "Protocol",
 ) -> None:
     """ConfigError where AB/PD has no period, with what it does instead."""
     import numpy as np
 
-    from pyloric_db.protocol import Protocol
     from pyloric_db.rhythm.activity import why_no_period
 
     if float(features["period_ms"].values[0]) > 0:
         return
     first, last = np.nanmin(spikes.values), np.nextafter(np.nanmax(spikes.values), np.inf)
     times = spikes.sel(cell="abpd").values
-    why = why_no_period(times[~np.isnan(times)], first, last, Protocol())
+    why = why_no_period(times[~np.isnan(times)], first, last, protocol)
     raise ConfigError(
         f"the rhythm of {recording} has no period: AB/PD {why} (times were read as {unit})"
     )
@@ -127,7 +133,7 @@ def _parameters(opened: "Database", found: "xr.Dataset") -> dict[str, list[Any]]
             )
         return columns
     for name in map(str, found.data_vars):
-        if name.startswith(("gbar_", "gsyn_", "ggap_")):
+        if name.startswith(CONDUCTANCES):
             columns[name] = [float(v) for v in found[name].values]
     return columns
 
@@ -211,7 +217,7 @@ def _draw(
     period = max(float(circuit["period_ms"].values[0]), float(features["period_ms"].values[0]))
     with ends_at_once(), err.status("simulating the nearest circuit"):
         simulation = simulate_on(opened, ids, (CYCLES + 2) * period)
-    plot_match(spikes, features, circuit, simulation, output)
+    plot_match(spikes, features, circuit, simulation, output, protocol=opened.protocol)
 
 
 COMMANDS = (match,)

@@ -13,14 +13,12 @@ import numpy.typing as npt
 
 from pyloric_db.errors import QueryError, nearest
 from pyloric_db.query.database import Database
-from pyloric_db.vocabulary import Column, label
+from pyloric_db.vocabulary import Column, label, value_names
 
 Edges = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.unsignedinteger[Any]]
 
 BINS = 50
-#: A column with at most so many different values has a bin for each.
-MOST_VALUES = 20
 #: Rows from which ranges are taken; evenly spread, so that they are the same every time.
 SAMPLED = 200_000
 
@@ -33,8 +31,9 @@ class Binned:
     """A column in bins.
 
     `codes` (rows,) hold the bin, and `n` where a circuit has no value. `edges` (n + 1,) are the
-    ends of the bins; a column of few values has one bin for each, named by `names`, around
-    0, 1, 2 and so on. `whole` (n,) are the circuits per bin, `missing` those without a value.
+    ends of the bins; parameters and whole numbers of few values have one bin for each, named by
+    `names`, around 0, 1, 2 and so on. `whole` (n,) are the circuits per bin, `missing` those
+    without a value.
     """
 
     name: str
@@ -128,24 +127,23 @@ def _rhythm(present: set[str], read: Callable[[str], npt.NDArray[Any]]) -> Binne
 
 
 def _numbers(column: Column, values: npt.NDArray[Any]) -> Binned:
-    title = column.long_name if column.unit == "1" else f"{column.long_name} ({column.unit})"
     if column.kind == "bool":
-        return _binned(column.name, title, values, _around(2), ("no", "yes"))
+        return _binned(column.name, column.title, values, _around(2), ("no", "yes"))
     sample = values[:: max(1, len(values) // SAMPLED)].astype(np.float64)
     sample = sample[np.isfinite(sample)]
     if not len(sample):
         sample = np.zeros(1)
     distinct = np.unique(sample)
-    if len(distinct) <= MOST_VALUES:
+    names = () if column.measured else value_names(distinct)
+    if names:
         places = np.minimum(np.searchsorted(distinct, values), len(distinct) - 1)
         known = np.isfinite(values)
         if bool((distinct[places[known]] == values[known]).all()):
-            names = tuple(f"{v:g}" for v in distinct)
             found = np.where(known, places, np.nan)
-            return _binned(column.name, title, found, _around(len(distinct)), names)
+            return _binned(column.name, column.title, found, _around(len(distinct)), names)
     low, high = np.quantile(sample, (0.001, 0.999))
     edges: Edges = np.linspace(low, high if high > low else low + 1, BINS + 1)
-    return _binned(column.name, title, values, edges, ())
+    return _binned(column.name, column.title, values, edges, ())
 
 
 def code_type(n: int) -> np.dtype[np.unsignedinteger[Any]]:

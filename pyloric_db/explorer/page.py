@@ -34,7 +34,7 @@ from pyloric_db.explorer.crossfilter import Brush, CrossFilter, Linked
 from pyloric_db.explorer.panels import Panel
 from pyloric_db.query.database import Database
 from pyloric_db.query.named import find_circuit
-from pyloric_db.vocabulary import label
+from pyloric_db.vocabulary import COLOURS, label, published
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -98,8 +98,10 @@ class Page:
         self.problem = Div(width=900, height=16, name="problem")
         clear = Button(label="lift all brushes", width=140, name="clear")
         clear.on_click(self._clear)
+        criteria = published(db.manifest.cells)
         self.panels = [
-            Panel(bins.load(n), bins.choices, self._choose, self._enter, self._brush) for n in names
+            Panel(bins.load(n), bins.choices, criteria, self._choose, self._enter, self._brush)
+            for n in names
         ]
         for place, panel in enumerate(self.panels):
             panel.menu.name = f"column-{place}"
@@ -264,7 +266,7 @@ class Page:
 
     def _list(self) -> None:
         chosen = self.cross.first_rows(LISTED)
-        ids = self.db.circuits["circuit_id"].values[chosen]
+        ids = self.db._rows.ids_at(chosen)
         names = ["circuit_id", *self.listed]
 
         def read() -> "xr.Dataset":
@@ -305,7 +307,8 @@ class Page:
                 x_axis_label="time (s)" if last else None, name=f"trace-{cell}",
             )  # fmt: skip
             plot.yaxis.ticker = [-60, 0, 60]
-            plot.line("time", "V", source=self.traces[cell], color=CELL_COLOURS[place % 3])
+            colour = COLOURS[place % len(COLOURS)]
+            plot.line("time", "V", source=self.traces[cell], color=colour)
             plot.xaxis.visible = last
             self.trace_figures.append(plot)
         self.circuit_layout = row(column(self.number, self.parameters), column(*self.trace_figures))
@@ -364,10 +367,6 @@ class Page:
                 show(future.result())
 
         self.workers.submit(make).add_done_callback(done)
-
-
-#: The colours of the figures (Okabe & Ito).
-CELL_COLOURS = ("#0072B2", "#D55E00", "#009E73")
 
 
 def _heading(db: Database) -> str:

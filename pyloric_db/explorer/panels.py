@@ -1,6 +1,6 @@
 """One histogram of the page: its figure, the choice of its column, its brush."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,7 @@ from bokeh.plotting import figure
 
 from pyloric_db.explorer.bins import Binned
 from pyloric_db.explorer.crossfilter import Brush
-from pyloric_db.vocabulary import PUBLISHED
+from pyloric_db.vocabulary import Criterion
 
 CHOSEN, WHOLE = "#0072B2", "#c8c8c8"
 
@@ -31,6 +31,7 @@ class Panel:
     Args:
         binned: its first column.
         choices: names that its menu offers.
+        criteria: the published ranges of these circuits, by column.
         on_choose: called with the name chosen, which is one of `choices`.
         on_enter: called when the pointer comes in.
         on_brush: called with the brush in bins, or None where it is lifted, and whether the
@@ -41,11 +42,12 @@ class Panel:
         self,
         binned: Binned,
         choices: list[str],
+        criteria: Mapping[str, Criterion],
         on_choose: Callable[["Panel", str], None],
         on_enter: Callable[["Panel"], None],
         on_brush: Callable[["Panel", Brush | None, bool], None],
     ) -> None:
-        self.binned = binned
+        self.binned, self.criteria = binned, criteria
         self.whole = ColumnDataSource({"left": [], "right": [], "top": []})
         self.chosen = ColumnDataSource({"left": [], "right": [], "top": []})
         self.menu = Select(value=binned.name, options=choices, width=290, height=30)
@@ -111,7 +113,7 @@ class Panel:
         whole = binned.whole.astype(np.float64)
         self.whole.data = {"left": edges[:-1], "right": edges[1:], "top": whole}
         self.figure.extra_y_ranges["whole"].end = 1.05 * max(whole.max(), 1)
-        criterion = PUBLISHED.get(binned.name)
+        criterion = self.criteria.get(binned.name)
         self.published.visible = criterion is not None and not binned.names
         if criterion:
             self.published.update(left=criterion.low, right=criterion.high)

@@ -9,18 +9,18 @@ import numpy.typing as npt
 
 from pyloric_db.errors import QueryError, nearest
 from pyloric_db.ml.split import place_of
-from pyloric_db.query.database import Database
+from pyloric_db.query.database import Database, check_opened
 from pyloric_db.store.parameters import (
     needed_columns,
     parameter_columns,
     parameters_from_columns,
 )
-from pyloric_db.vocabulary import CRITERIA, Column
+from pyloric_db.vocabulary import Column, default_features
 
 Missing = Literal["drop", "mask", "fill"]
 POLICIES = ("drop", "mask", "fill")
 
-#: A name that stands for all conductances, and one for those of the fifteen features there are.
+#: A name that stands for all conductances, and one for the `default_features`.
 PARAMETERS, FEATURES = "parameters", "features"
 
 #: Circuits whose conductances are worked out at a time.
@@ -92,7 +92,8 @@ def to_arrays(
         inputs: names of columns, or `"parameters"`: every gbar_* in mS/cm2 and gsyn_* in nS of
             the circuits, also where the grid is one of numbered cells. Flags are 0 and 1.
             What is named twice is there once.
-        targets: as `inputs`, or `"features"`: those of the fifteen that there are.
+        targets: as `inputs`, or `"features"`: the fifteen, or as many as the circuits have, and
+            burst duration and duty cycle of other cells than AB/PD, LP and PY.
         where: only circuits for which this expression is true.
         missing: what becomes of missing values. `"drop"` leaves out circuits that lack one,
             `"mask"` puts 0 in their places, `"fill"` the mean of the column over the circuits
@@ -102,6 +103,7 @@ def to_arrays(
         QueryError: a column is unknown, is text or `circuit_id`, or is an input and a target;
             the expression is not valid; no circuit is left; or, with `"fill"`, a column has no
             value at all.
+        ConfigError: `db` is no Database.
     """
     check_policy(missing)
     arrays = read_arrays(db, inputs, targets, where)
@@ -122,6 +124,7 @@ def read_arrays(
     db: Database, inputs: str | Sequence[str], targets: str | Sequence[str], where: str
 ) -> Arrays:
     """The matrices with 0 for what is missing."""
+    check_opened(db)
     chosen = [_columns(db, names) for names in (inputs, targets)]
     if not all(chosen):
         raise QueryError("inputs and targets must name at least one column each")
@@ -225,14 +228,14 @@ def _columns(db: Database, names: str | Sequence[str]) -> tuple[Column, ...]:
     known = stored | {c.name: c for c in parameters}
     groups = {
         PARAMETERS: [c.name for c in parameters],
-        FEATURES: [c.column for c in CRITERIA if c.column in stored],
+        FEATURES: default_features(manifest.columns),
     }
     given = list(names) if isinstance(names, Iterable) and not isinstance(names, str) else [names]
     for name in given:
         if not isinstance(name, str):
             raise QueryError(f"inputs and targets must be names of columns, not {name!r}")
     if FEATURES in given and not groups[FEATURES]:
-        raise QueryError(f"the circuits of {manifest.name} have none of the fifteen features")
+        raise QueryError(f"the circuits of {manifest.name} have no features")
     # each once, in the order in which they are named first
     chosen = dict.fromkeys(n for name in given for n in groups.get(name, [name]))
     for name in chosen:

@@ -70,8 +70,8 @@ def export(
         circuits of each part.
 
     Raises:
-        ConfigError: the format or the split is not valid, or the directory is not empty or
-            cannot be written.
+        ConfigError: the format or the split is not valid, the directory is not empty or cannot be
+            written, or `db` is no Database.
         QueryError: as `to_arrays`, or a part gets no circuit.
     """
     if file_format not in FORMATS:

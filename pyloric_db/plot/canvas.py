@@ -1,4 +1,4 @@
-"""What all figures share: matplotlib without global state, colours, axis titles, saving."""
+"""What all figures share: matplotlib without global state, names of parameters, saving."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,8 +10,6 @@ from pyloric_db.whole import written_whole
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-#: One colour per cell (Okabe & Ito), of different lightness so that they differ in grey.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 #: A subset in front of the whole: dark on light, whatever the printer.
 SUBSET, WHOLE = "#0072B2", "0.78"
 
@@ -43,11 +41,6 @@ def save(figure: "Figure", path: str | Path) -> None:
     check_suffix(path)
     with written_whole(path) as work:
         figure.savefig(work, dpi=150)
-
-
-def axis_title(column: Column) -> str:
-    """A column's long name with its unit."""
-    return column.long_name if column.unit == "1" else f"{column.long_name} ({column.unit})"
 
 
 def short_title(column: Column) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from pyloric_db.plot.canvas import SUBSET, WHOLE, axis_title, new_figure
+from pyloric_db.plot.canvas import SUBSET, WHOLE, new_figure
 from pyloric_db.plot.tallies import (
     Counts,
     Tally,
@@ -18,7 +18,7 @@ from pyloric_db.plot.tallies import (
     percentiles,
 )
 from pyloric_db.query.database import Database
-from pyloric_db.vocabulary import CRITERIA, PUBLISHED, Column
+from pyloric_db.vocabulary import Column, Criterion, default_features, published
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,53 +35,53 @@ def histograms_figure(
     The features of the published criteria are drawn from the 1st to the 99th percentile of all
     circuits and at least over the published mean ± 3 SD (from 0 on, unless they are gaps), with the
     accepted range, mean ± 2 SD, behind (Prinz, Bucher & Marder 2004, Nat Neurosci 7:1345,
-    table 1). Other columns have a bar for each value where these are at most 20, and are drawn
-    from their lowest to their highest value otherwise. A panel says how many of all circuits lie
-    beyond its axis, and how many are without the feature.
+    table 1), if the circuits have AB/PD, LP and PY. Parameters, whole numbers and flags have a bar
+    for each value where these are at most 20; other columns are drawn from their lowest to their
+    highest value. A panel says how many of all circuits lie beyond its axis, and how many are
+    without the feature.
 
     Args:
-        columns: names; the fifteen of the criteria if not said.
+        columns: names; if not said, the fifteen of the criteria or as many as the circuits have,
+            and burst duration and duty cycle of other cells.
         where: an expression that says the subset.
 
     Raises:
         QueryError: a column is unknown or holds text, or the expression finds nothing.
         ConfigError: matplotlib is missing.
     """
-    present = {c.name for c in db.manifest.columns}
-    default = [c.column for c in CRITERIA if c.column in present]
-    chosen = number_columns(db, default if columns is None else columns)
+    names = default_features(db.manifest.columns) if columns is None else columns
+    chosen = number_columns(db, names)
+    criteria = published(db.manifest.cells)
     subset = count(db, where)
     across = min(3, len(chosen))
     down = -(-len(chosen) // across)
     figure = new_figure(figsize=(3.4 * across + 0.4, 2.1 * down + 0.9))
     axes = figure.subplots(down, across, squeeze=False).ravel()
     for ax, column in zip(axes, chosen, strict=False):
-        names, tally = _tally(db, column, where)
-        _draw(ax, column, tally, names, where is not None)
+        criterion = criteria.get(column.name)
+        values, tally = _tally(db, column, criterion, where)
+        _draw(ax, column, criterion, tally, values, where is not None)
     for ax in axes[len(chosen) :]:
         ax.set_axis_off()
     figure.supylabel("circuits", fontsize=10)
     words = f"{len(db):,} circuits (grey)"
     if where is not None:
         words += f" and the {subset:,} of {where!r} (blue), each scaled to its highest bar"
-    ranges = any(c.name in PUBLISHED for c in chosen)
+    ranges = any(c.name in criteria for c in chosen)
     words += "\nhatched: accepted range, mean ± 2 SD of 99 lobsters" if ranges else ""
     figure.suptitle(words, fontsize=10, wrap=True)
     return figure
 
 
-def _tally(db: Database, column: Column, where: str | None) -> tuple[list[str], Tally]:
+def _tally(
+    db: Database, column: Column, criterion: Criterion | None, where: str | None
+) -> tuple[tuple[str, ...], Tally]:
     """Counts, and the names of the values where each has a bar."""
-    few = None if column.name in PUBLISHED else per_distinct(db, column, where)
-    if few is None:
-        return [], histogram(db, column, _edges(db, column), where)
-    values, tally = few
-    flag = column.kind == "bool"
-    return [("no", "yes")[int(v)] if flag else f"{v:g}" for v in values], tally
+    few = per_distinct(db, column, where)
+    return few or ((), histogram(db, column, _edges(db, column, criterion), where))
 
 
-def _edges(db: Database, column: Column) -> npt.NDArray[np.float64]:
-    criterion = PUBLISHED.get(column.name)
+def _edges(db: Database, column: Column, criterion: Criterion | None) -> npt.NDArray[np.float64]:
     if criterion:
         low, high = (criterion.mean + k * criterion.sd for k in (-3, 3))
         # durations and phases begin at 0, gaps may be negative
@@ -92,9 +92,15 @@ def _edges(db: Database, column: Column) -> npt.NDArray[np.float64]:
     return np.linspace(low, high if high > low else low + 1, BINS + 1)
 
 
-def _draw(ax: "Axes", column: Column, tally: Tally, names: list[str], has_subset: bool) -> None:
+def _draw(
+    ax: "Axes",
+    column: Column,
+    criterion: Criterion | None,
+    tally: Tally,
+    names: tuple[str, ...],
+    has_subset: bool,
+) -> None:
     """Counts of all circuits; the subset on an axis of its own, or it would be a flat line."""
-    criterion = PUBLISHED.get(column.name)
     if criterion:
         ax.axvspan(
             criterion.low, criterion.high, facecolor="none", edgecolor="0.82", hatch="///",
@@ -117,7 +123,7 @@ def _draw(ax: "Axes", column: Column, tally: Tally, names: list[str], has_subset
             front.stairs(tally.subset, tally.edges, color=SUBSET, linewidth=1.6)
         _count_axis(front, tally.subset)
         front.tick_params(axis="y", labelsize=7, colors=SUBSET)
-    ax.set_xlabel(axis_title(column), fontsize=8)
+    ax.set_xlabel(column.title, fontsize=8)
     ax.tick_params(labelsize=7)
     words = [f"{tally.beyond:,} beyond the axis"] if tally.beyond else []
     words += [f"{tally.missing:,} without"] if tally.missing else []
@@ -128,6 +134,8 @@ def _count_axis(ax: "Axes", counts: Counts) -> None:
     """Whole numbers written out: two of them above 0, unless the highest bar is one circuit."""
     from matplotlib.ticker import MaxNLocator
 
-    ax.set_ylim(0, 1.08 * max(int(counts.max()), 1))
-    ax.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10], integer=True, min_n_ticks=3))
+    top = max(int(counts.max()), 1)
+    least = min(3, top + 1)  # of a single circuit a third tick would be a half
+    ax.set_ylim(0, 1.08 * top)
+    ax.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10], integer=True, min_n_ticks=least))
     ax.yaxis.set_major_formatter("{x:,.0f}")

@@ -4,10 +4,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pyloric_db.errors import QueryError
 from pyloric_db.plot.canvas import SUBSET, WHOLE, new_figure, short_title
 from pyloric_db.plot.tallies import Tally, count, extent, histogram, per_value
 from pyloric_db.query.database import Database
-from pyloric_db.vocabulary import label
+from pyloric_db.vocabulary import CONDUCTANCES, label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,13 +24,15 @@ def marginals_figure(db: Database, where: str = "pyloric") -> "Figure":
     are above 0 and span more than a factor of 1,000. Parameters that do not vary are left out.
 
     Raises:
-        QueryError: the expression is not valid or finds nothing.
+        QueryError: the expression is not valid or finds nothing, or no parameter varies.
         ConfigError: matplotlib is missing.
     """
     subset = count(db, where)
     drawn = _off_grid(db, where) if db.manifest.axes is None else _on_grid(db, where)
-    across = 5 if len(drawn) > 6 else max(1, min(3, len(drawn)))
-    down = max(1, -(-len(drawn) // across))
+    if not drawn:
+        raise QueryError(f"no parameter of the circuits of {db.manifest.name} varies")
+    across = 5 if len(drawn) > 6 else min(3, len(drawn))
+    down = -(-len(drawn) // across)
     figure = new_figure(figsize=(2.4 * across, 2.2 * down + 0.8))
     axes = figure.subplots(down, across, squeeze=False).ravel()
     for ax, (title, tally, names) in zip(axes, drawn, strict=False):
@@ -53,7 +56,7 @@ def _on_grid(db: Database, where: str) -> Drawn:
             continue
         if axis.kind == "cell":
             title = f"{label(axis.name)} cell"
-            names = [text.removeprefix(label(axis.name)).strip() for text in axis.labels]
+            names = [text.removeprefix(f"{label(axis.name)} ") for text in axis.labels]
         else:
             title = short_title(db.manifest.column(axis.name))
             names = [f"{v:g}" for v in axis.values]
@@ -63,8 +66,7 @@ def _on_grid(db: Database, where: str) -> Drawn:
 
 def _off_grid(db: Database, where: str) -> Drawn:
     drawn: Drawn = []
-    conductances = ("gbar_", "gsyn_", "ggap_")
-    for column in (c for c in db.manifest.columns if c.name.startswith(conductances)):
+    for column in (c for c in db.manifest.columns if c.name.startswith(CONDUCTANCES)):
         low, high = extent(db, column)
         if high <= low:
             continue

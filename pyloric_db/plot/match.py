@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pyloric_db.plot.canvas import COLOURS, check_suffix, new_figure, save
+from pyloric_db.plot.canvas import check_suffix, new_figure, save
 from pyloric_db.plot.traces import draw_bursts
 from pyloric_db.protocol import Protocol
 from pyloric_db.rhythm.bursts import Bursts, find_bursts
 from pyloric_db.rhythm.spikes import SpikeTrains
-from pyloric_db.vocabulary import CELLS, CRITERIA, label
+from pyloric_db.vocabulary import CELLS, COLOURS, CRITERIA, label
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -25,6 +25,8 @@ def plot_match(
     circuit: "xr.Dataset",
     simulation: "xr.Dataset",
     path: str | Path,
+    *,
+    protocol: Protocol = Protocol(),
 ) -> None:
     """Spikes of a recording, voltages of a model circuit, and the features of both.
 
@@ -36,6 +38,7 @@ def plot_match(
         circuit: one row of `Database.nearest`, dim `circuit` of length 1.
         simulation: what `Database.simulate` gave for it.
         path: PNG, SVG or PDF.
+        protocol: how bursts are found, `Database.protocol`.
 
     Raises:
         ConfigError: matplotlib is missing, the suffix is not a format, or the file cannot be
@@ -48,8 +51,8 @@ def plot_match(
     grid = figure.add_gridspec(len(CELLS), 3, width_ratios=(1, 1, 0.9))
     left = [figure.add_subplot(grid[i, 0]) for i in range(len(CELLS))]
     right = [figure.add_subplot(grid[i, 1]) for i in range(len(CELLS))]
-    _recording(left, recording, span_ms)
-    _model(right, simulation, span_ms)
+    _recording(left, recording, span_ms, protocol)
+    _model(right, simulation, span_ms, protocol)
     left[0].set_title("recording", fontsize=11)
     number = int(circuit["circuit_id"].values[0])
     distance = float(circuit["distance"].values[0])
@@ -61,10 +64,10 @@ def plot_match(
     save(figure, path)
 
 
-def _bursts(padded: Any, stop_ms: float) -> Bursts:
+def _bursts(padded: Any, stop_ms: float, protocol: Protocol) -> Bursts:
     """Bursts of the cells whose spike times (cell, spike) these are."""
     trains = SpikeTrains.from_padded(np.asarray(padded, float)[None], CELLS)
-    return find_bursts(trains, 0.0, stop_ms, Protocol())
+    return find_bursts(trains, 0.0, stop_ms, protocol)
 
 
 def _onset(bursts: Bursts, stop_ms: float, span_ms: float) -> float:
@@ -87,10 +90,12 @@ def _frame(ax: Any, cell: int, span_ms: float) -> None:
         ax.set_xticklabels([])
 
 
-def _recording(axes: list[Any], recording: "xr.DataArray", span_ms: float) -> None:
+def _recording(
+    axes: list[Any], recording: "xr.DataArray", span_ms: float, protocol: Protocol
+) -> None:
     times = recording.sel(cell=list(CELLS)).values
     stop = float(np.nextafter(np.nanmax(times), np.inf))
-    bursts = _bursts(times, stop)
+    bursts = _bursts(times, stop, protocol)
     onset = _onset(bursts, stop, span_ms)
     for i, ax in enumerate(axes):
         shown = (times[i] - onset) / 1000
@@ -102,10 +107,10 @@ def _recording(axes: list[Any], recording: "xr.DataArray", span_ms: float) -> No
         _frame(ax, i, span_ms)
 
 
-def _model(axes: list[Any], simulation: "xr.Dataset", span_ms: float) -> None:
+def _model(axes: list[Any], simulation: "xr.Dataset", span_ms: float, protocol: Protocol) -> None:
     chosen = simulation.isel(circuit=0).sel(cell=list(CELLS))
     time = chosen["time"].values
-    bursts = _bursts(chosen["spike_time_ms"].values, float(time[-1]))
+    bursts = _bursts(chosen["spike_time_ms"].values, float(time[-1]), protocol)
     onset = _onset(bursts, float(time[-1]), span_ms)
     for i, ax in enumerate(axes):
         ax.plot((time - onset) / 1000, chosen["V"].values[i], color=COLOURS[i], linewidth=0.7)

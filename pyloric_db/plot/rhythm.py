@@ -3,11 +3,11 @@
 from typing import TYPE_CHECKING, NamedTuple
 
 from pyloric_db.errors import QueryError
-from pyloric_db.plot.canvas import COLOURS, new_figure
+from pyloric_db.plot.canvas import new_figure
 from pyloric_db.plot.tallies import condition, count, number, rows
 from pyloric_db.query.database import Database
 from pyloric_db.query.expression import quote_name
-from pyloric_db.vocabulary import CELLS, PUBLISHED, label
+from pyloric_db.vocabulary import CELLS, COLOURS, PUBLISHED, label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

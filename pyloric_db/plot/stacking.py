@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pyloric_db.errors import QueryError, nearest
-from pyloric_db.plot.canvas import axis_title, new_figure, short_name
+from pyloric_db.plot.canvas import new_figure, short_name
 from pyloric_db.plot.clutter import best_order, stacked
 from pyloric_db.plot.tallies import grid_index, number, number_columns, rows
 from pyloric_db.query.database import Database
@@ -46,11 +46,6 @@ class Stack:
     y: tuple[str, ...]
     clutter: int
     circuits: int
-
-    @property
-    def per_pixel(self) -> float:
-        """Circuits with the feature per pixel, on average."""
-        return self.circuits / self.image.size
 
 
 def stack(db: Database, column: str = "pyloric", axes: Sequence[str] | None = None) -> Stack:
@@ -236,7 +231,7 @@ def _draw_image(
     ax.set_yticks([])
     figure.colorbar(
         drawn, cax=scale,
-        label=f"share of circuits: {column.long_name}" if flag else axis_title(column),
+        label=f"share of circuits: {column.long_name}" if flag else column.title,
     )  # fmt: skip
 
 
@@ -308,6 +303,6 @@ def _values_of(db: Database, names: Sequence[str]) -> str:
         by_values.setdefault(", ".join(texts) + unit, []).append(short_name(name))
     return "\n".join(
         f"{', '.join(sorted(group))}: {values}"
-        if not values.startswith(group[0]) else values
+        if not values.startswith(f"{group[0]} ") else values
         for values, group in by_values.items()
     )  # fmt: skip

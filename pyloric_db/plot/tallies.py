@@ -12,10 +12,7 @@ from pyloric_db.errors import QueryError
 from pyloric_db.query.columns import check_names
 from pyloric_db.query.database import Database
 from pyloric_db.query.expression import quote_name, to_sql
-from pyloric_db.vocabulary import Column
-
-#: A column with at most so many different values has a bar for each.
-MOST_VALUES = 20
+from pyloric_db.vocabulary import MOST_VALUES, Column, value_names
 
 Counts = npt.NDArray[np.int64]
 
@@ -124,18 +121,23 @@ def per_value(db: Database, axis: int, where: str | None) -> Tally:
 
 def per_distinct(
     db: Database, column: Column, where: str | None
-) -> tuple[list[float], Tally] | None:
-    """The different values of a column and circuits per value; None where there are many."""
+) -> tuple[tuple[str, ...], Tally] | None:
+    """Names of the different values of a column and circuits per value; None where it has bins."""
+    if column.measured:
+        return None
     found = rows(
         db,
         f"SELECT {number(column)} AS value, count(*), count(*) FILTER ({condition(db, where)}) "
         f"FROM circuits GROUP BY value ORDER BY value NULLS FIRST LIMIT {MOST_VALUES + 2}",
     )
     missing = found.pop(0)[1] if found[0][0] is None else 0
-    if not 0 < len(found) <= MOST_VALUES:
+    names = value_names(value for value, _, _ in found)
+    if not names:
         return None
     values, whole, subset = zip(*found, strict=True)
-    return list(values), Tally(np.array(whole), np.array(subset), 0, missing)
+    if column.kind == "bool":
+        names = tuple(("no", "yes")[int(v)] for v in values)
+    return names, Tally(np.array(whole), np.array(subset), 0, missing)
 
 
 def grid_index(sizes: Sequence[int], axis: int) -> str:

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyloric_db.plot.canvas import COLOURS, check_suffix, new_figure, save
+from pyloric_db.plot.canvas import check_suffix, new_figure, save
 from pyloric_db.protocol import Protocol
 from pyloric_db.rhythm.bursts import Bursts, find_bursts
 from pyloric_db.rhythm.spikes import SpikeTrains
-from pyloric_db.vocabulary import label
+from pyloric_db.vocabulary import COLOURS, label
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -17,13 +17,16 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def traces_figure(simulation: "xr.Dataset", *, title: str = "") -> "Figure":
+def traces_figure(
+    simulation: "xr.Dataset", *, title: str = "", protocol: Protocol = Protocol()
+) -> "Figure":
     """Voltage traces of one simulated circuit, its bursts marked by bars above them.
 
     Args:
         simulation: what `simulate` returned for one circuit: V (circuit, cell, time) in mV and
             spike_time_ms (circuit, cell, spike).
         title: printed on top.
+        protocol: how bursts are found; of a circuit of a database, `Database.protocol`.
 
     Raises:
         ConfigError: matplotlib is missing.
@@ -32,7 +35,7 @@ def traces_figure(simulation: "xr.Dataset", *, title: str = "") -> "Figure":
     time_s = simulation["time"].values / 1000
     trains = SpikeTrains.from_padded(simulation["spike_time_ms"].values[:1], cells)
     stop_ms = float(simulation["time"].values[-1])
-    bursts = find_bursts(trains, 0.0, stop_ms, Protocol())
+    bursts = find_bursts(trains, 0.0, stop_ms, protocol)
     figure = new_figure(figsize=(9, 1.5 * len(cells) + 1.2))
     axes = figure.subplots(len(cells), 1, sharex=True, sharey=True, squeeze=False)
     for i, (cell, ax) in enumerate(zip(cells, axes[:, 0], strict=True)):
@@ -61,7 +64,13 @@ def draw_bursts(
         ax.plot(ends, [height, height], color=colour, linewidth=4, solid_capstyle="butt")
 
 
-def plot_traces(simulation: "xr.Dataset", path: str | Path, *, title: str = "") -> None:
+def plot_traces(
+    simulation: "xr.Dataset",
+    path: str | Path,
+    *,
+    title: str = "",
+    protocol: Protocol = Protocol(),
+) -> None:
     """`traces_figure` as a PNG, SVG or PDF; the suffix of `path` says which.
 
     Raises:
@@ -69,4 +78,4 @@ def plot_traces(simulation: "xr.Dataset", path: str | Path, *, title: str = "") 
             cannot be written.
     """
     check_suffix(path)
-    save(traces_figure(simulation, title=title), path)
+    save(traces_figure(simulation, title=title, protocol=protocol), path)

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import fields
 from functools import cached_property, partial
 from numbers import Integral
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from pyloric_db.errors import DatabaseError, PyloricDBWarning, QueryError
+from pyloric_db.errors import ConfigError, DatabaseError, PyloricDBWarning, QueryError
+from pyloric_db.protocol import Protocol
 from pyloric_db.query.columns import (
     Columns,
     attributes,
@@ -93,6 +95,13 @@ def _check(files: Files, manifest: Manifest, rows: LedgerRows) -> None:
         )
 
 
+def check_opened(db: object) -> None:
+    """ConfigError where something else stands for an opened database, such as its path."""
+    if not isinstance(db, Database):
+        kind = type(db).__name__
+        raise ConfigError(f"db must be a Database, which pyloric_db.open(path) gives, not a {kind}")
+
+
 class Database:
     """A database that was opened with `open`. Reads only; its attributes are not to be set.
 
@@ -143,6 +152,16 @@ class Database:
             return True
         drawn = "sample" in selection or recipe.get("sample") is not None
         return drawn and self.complete and "ids" not in selection
+
+    @property
+    def protocol(self) -> Protocol:
+        """How its circuits were run and their rhythms measured.
+
+        Raises:
+            ConfigError: a setting in the database is not valid.
+        """
+        stored = self.manifest.settings
+        return Protocol(**{f.name: stored[f.name] for f in fields(Protocol) if f.name in stored})
 
     def __repr__(self) -> str:
         m, done = self.manifest, len(self._ledger.shards)

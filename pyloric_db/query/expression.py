@@ -10,7 +10,8 @@ A null makes every comparison with it null, and a null condition selects nothing
 period_ms)` does. A division by zero is null too.
 
 Numbers are compared with a float32 column in float32, so that `gsyn_ab_lp_nS == 0.1` finds the
-rows written from 0.1. Other arithmetic is in float64.
+rows written from 0.1. Arithmetic on float32 columns, with each other or with numbers, is in float32
+too; all other is in float64.
 
 A grid's axis of cells holds indices, which count from 0, and can be compared with the names of its
 cells: `lp == 'LP 3'` is `lp == 2`. Asking whether it is a number that no cell has is refused.
@@ -133,8 +134,20 @@ def _mistake(text: str, err: SyntaxError) -> str:
     for slip, hint in _SLIPS:
         if re.search(slip, bare):
             return f"{place}: {hint}"
+    lines = bare.splitlines()
+    if len(lines) > 1 and _is_whole(" ".join(lines)):
+        return f"{place}: several lines stand together in parentheses"
     known = "" if err.msg.startswith("invalid syntax") else f" ({err.msg})"
     return f"{place}{known}: {_ALLOWED}"
+
+
+def _is_whole(text: str) -> bool:
+    """Whether a text is an expression."""
+    try:
+        parsed(text)
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
+        return False
+    return True
 
 
 def quote_text(text: str) -> str:

@@ -237,7 +237,7 @@ def _from_arrays(path: Path, file_format: str) -> "xr.Dataset":
     else:
         with xr.open_zarr(path, chunks=None, consolidated=False) as opened:
             rows = opened.load()
-        rows = rows[rows.attrs.pop(_ORDER)]
+        rows = rows[["circuit_id", *rows.attrs.pop(_ORDER)]]
     for name in rows.variables:
         if rows[name].dtype.kind in "OUT":
             attrs = rows[name].attrs

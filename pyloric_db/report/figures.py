@@ -13,6 +13,7 @@ from pyloric_db.plot.rhythm import rhythm_figure
 from pyloric_db.plot.stacking import stack_figure
 from pyloric_db.plot.traces import traces_figure
 from pyloric_db.query.database import Database
+from pyloric_db.vocabulary import published
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -33,11 +34,12 @@ class Picture:
 def pictures(db: Database) -> Iterator[Picture]:
     """The figures, one after the other; what a database has nothing for comes without an image."""
     where = _best_label(db)
+    lobsters = "; hatched the published ranges (Prinz, Bucher & Marder 2004)"
+    hatched = lobsters if published(db.manifest.cells) else ""
     plans: list[tuple[str, str, Callable[[], Figure]]] = [
         (
             "Features",
-            f"All circuits, and in front of them those of '{where}'; hatched the published "
-            "ranges (Prinz, Bucher & Marder 2004).",
+            f"All circuits, and in front of them those of '{where}'{hatched}.",
             lambda: histograms_figure(db, where=where),
         ),
         (
@@ -83,7 +85,7 @@ def _traces(db: Database, where: str) -> "Figure":
     circuit = int(found[0] if len(found) else db.circuits["circuit_id"].values[0])
     dt_ms = float(db.manifest.settings["dt_ms"])
     simulation = db.simulate([circuit], duration_ms=round(TRACE_MS / dt_ms) * dt_ms)
-    return traces_figure(simulation, title=f"circuit {circuit}")
+    return traces_figure(simulation, title=f"circuit {circuit}", protocol=db.protocol)
 
 
 def _inline(figure: "Figure") -> str:

@@ -12,20 +12,23 @@ Integers = npt.NDArray[np.int64]
 QUANTILES = 10
 
 
-def rank_correlations(columns: npt.NDArray[np.floating]) -> Floats:
-    """Spearman's rank correlation of every pair of columns (n, k) -> (k, k).
+def ranks(columns: npt.NDArray[np.floating]) -> Floats:
+    """Ranks of the rows in each column (n, k), less their mean; ties have their mean rank."""
+    found = np.empty(columns.shape)
+    for i, column in enumerate(columns.T):
+        found[:, i] = rankdata(column)
+    return found - found.mean(axis=0)
 
-    Ties have their mean rank. NaN where a column is constant, or there are fewer than two rows.
-    There may be no column at all: cells have no order, and a grid may have no other axes.
+
+def rank_correlations(a: Floats, b: Floats) -> Floats:
+    """Spearman's rank correlation of columns with columns, by their `ranks` (n, k) and (n, m).
+
+    The result is (k, m), NaN where a column is constant or there are fewer than two rows. There
+    may be no column at all: cells have no order, and a grid may have no other axes.
     """
-    n, k = columns.shape
-    if n < 2 or k == 0:
-        return np.full((k, k), np.nan)
-    ranks = np.stack([rankdata(c) for c in columns.T], axis=1)
-    ranks -= ranks.mean(axis=0)
-    spread = np.sqrt(np.square(ranks).sum(axis=0))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray((ranks.T @ ranks) / np.outer(spread, spread))
+    spread = np.outer(*(np.sqrt(np.square(r).sum(axis=0)) for r in (a, b)))
+    with np.errstate(invalid="ignore"):
+        return np.asarray((a.T @ b) / spread)
 
 
 def cramers_v(levels: npt.NDArray[np.integer]) -> Floats:
@@ -70,21 +73,23 @@ def variance_explained(levels: npt.NDArray[np.integer], feature: npt.NDArray[np.
 
     (SS_between - (k - 1) MS_within) / SS_total, the correlation ratio freed of what chance adds
     with k groups, and not below 0. Rows where the feature is NaN are left out. NaN with fewer
-    than two groups, no spread, or no more rows than groups.
+    than two groups, no spread, or no more rows than groups. Levels are small whole numbers from 0.
 
     Source: Kelley 1935, PNAS 21:554.
     """
     known = ~np.isnan(feature)
     y = feature[known].astype(np.float64)
-    _, group = np.unique(levels[known], return_inverse=True)
-    n, k = len(y), int(group.max()) + 1 if len(group) else 0
+    group = levels[known]
+    counts = np.bincount(group)
+    there = counts > 0
+    n, k = len(y), int(there.sum())
     if k < 2 or n <= k:
         return float("nan")
     y = y - y.mean()
     total = float(np.square(y).sum())
     if not total > 0:
         return float("nan")
-    counts = np.bincount(group)
-    between = float((np.square(np.bincount(group, weights=y)) / counts).sum())
+    sums = np.bincount(group, weights=y)
+    between = float((np.square(sums[there]) / counts[there]).sum())
     within = (total - between) / (n - k)
     return max(0.0, (between - (k - 1) * within) / total)

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from pyloric_db.errors import QueryError
-from pyloric_db.query.database import Database
+from pyloric_db.query.database import Database, check_opened
 from pyloric_db.query.expression import quote_name, to_sql
 from pyloric_db.statistics.connected import components
 from pyloric_db.statistics.measures import (
@@ -16,11 +16,12 @@ from pyloric_db.statistics.measures import (
     cramers_v,
     grouped,
     rank_correlations,
+    ranks,
     variance_explained,
 )
 from pyloric_db.store.manifest import Axis
 from pyloric_db.store.parameters import index_column, needed_columns
-from pyloric_db.vocabulary import CRITERIA
+from pyloric_db.vocabulary import default_features
 
 
 @dataclass(frozen=True)
@@ -118,10 +119,11 @@ def stats(db: Database, where: str = "pyloric") -> Statistics:
 
     Raises:
         QueryError: the expression is not valid, or true for no circuit.
+        ConfigError: `db` is no Database.
     """
+    check_opened(db)
     manifest = db.manifest
-    stored = {c.name for c in manifest.columns}
-    features = [c.column for c in CRITERIA if c.column in stored]
+    features = default_features(manifest.columns)
     parameters = list(needed_columns(manifest))
     rows = db.query(where, columns=[*parameters, *features])
     n = rows.sizes["circuit"]
@@ -138,12 +140,15 @@ def stats(db: Database, where: str = "pyloric") -> Statistics:
         values = {a.name: values[index_column(a)] for a in axes}
         levels = values
     table = np.stack([levels[p] for p in names], axis=1).astype(np.int64)
-    ranked = np.stack([values[p] for p in ordered], axis=1) if ordered else np.empty((n, 0))
+    columns = np.stack([values[p] for p in ordered], axis=1) if ordered else np.empty((n, 0))
+    ranked = ranks(columns)
     dims = {"parameter": names, "other": names}
-    correlation = xr.DataArray(rank_correlations(ranked), dims=("parameter", "other"), coords={
-        "parameter": ordered, "other": ordered,
-    }).reindex(dims)  # fmt: skip
-    sensitivity, direction = _sensitivity(rows, features, names, levels, ordered, values)
+    correlation = xr.DataArray(
+        rank_correlations(ranked, ranked),
+        dims=tuple(dims),
+        coords={"parameter": ordered, "other": ordered},
+    ).reindex(dims)
+    sensitivity, direction = _sensitivity(rows, features, names, levels, ordered, columns, ranked)
     return Statistics(
         where=where,
         n_selected=n,
@@ -232,7 +237,8 @@ def _sensitivity(
     names: Sequence[str],
     levels: dict[str, np.ndarray],
     ordered: Sequence[str],
-    values: dict[str, np.ndarray],
+    columns: np.ndarray,
+    ranked: np.ndarray,
 ) -> tuple[xr.DataArray, xr.DataArray]:
     explained = np.full((len(features), len(names)), np.nan)
     direction = np.full((len(features), len(names)), np.nan)
@@ -241,10 +247,10 @@ def _sensitivity(
         known = ~np.isnan(y)
         for j, name in enumerate(names):
             explained[i, j] = variance_explained(levels[name], y)
-        if known.any() and ordered:
-            columns = np.stack([y[known], *(values[p][known] for p in ordered)], axis=1)
-            against = rank_correlations(columns.astype(np.float64))[0, 1:]
-            direction[i, [names.index(p) for p in ordered]] = against
+        if known.any():
+            against = ranked if known.all() else ranks(columns[known])
+            places = [names.index(p) for p in ordered]
+            direction[i, places] = rank_correlations(ranks(y[known, None]), against)[0]
     coords = {"feature": list(features), "parameter": list(names)}
     arrays = [
         xr.DataArray(a, dims=("feature", "parameter"), coords=coords, attrs={"units": "1"})

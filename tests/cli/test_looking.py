@@ -5,6 +5,10 @@ import io
 import pytest
 from rich.console import Console
 
+import pyloric_db
+from pyloric_db.errors import ConfigError
+from pyloric_db.protocol import Protocol
+
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -56,6 +60,24 @@ def test_plot_as_a_vector_figure(inside, figures_db, tmp_path):
     done = inside("plot", figures_db, "stack", "-o", tmp_path / "x.svg")
     assert done.returncode == 0, done.stderr
     assert "LP-PY" in (tmp_path / "x.svg").read_text()
+
+
+def test_traces_have_the_bursts_of_the_protocol_of_the_database(
+    inside, tiny_db, tmp_path, monkeypatch
+):
+    drawn = []
+
+    def note(*arguments, protocol, **others):
+        drawn.append(protocol)
+        raise ConfigError("enough")
+
+    monkeypatch.setattr("pyloric_db.cli.asking.simulate_on", lambda *_: None)
+    monkeypatch.setattr("pyloric_db.plot.traces.plot_traces", note)
+    refused(inside("trace", tiny_db, 3, cwd=tmp_path), "enough")
+    monkeypatch.setattr("pyloric_db.query.database.Database.simulate", lambda *_, **__: None)
+    monkeypatch.setattr("pyloric_db.report.figures.traces_figure", note)
+    assert inside("report", tiny_db, cwd=tmp_path).returncode == 0
+    assert drawn == [pyloric_db.open(tiny_db).protocol] * 2 != [Protocol()] * 2
 
 
 @pytest.mark.parametrize(

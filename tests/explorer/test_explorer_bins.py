@@ -4,10 +4,11 @@ import synthetic
 
 import pyloric_db
 from pyloric_db.errors import QueryError
-from pyloric_db.explorer.bins import RHYTHM, Bins
+from pyloric_db.explorer.bins import RHYTHM, Bins, _numbers
 from pyloric_db.explorer.crossfilter import CrossFilter
 from pyloric_db.store.ledger import Ledger
 from pyloric_db.store.lock import build_lock
+from pyloric_db.vocabulary import Column
 
 
 @pytest.fixture(scope="module")
@@ -90,18 +91,24 @@ def test_unknown_choices(bins):
         bins.load("perod_ms")
 
 
-def test_columns_without_any_value(tmp_path):
+def test_columns_without_any_value():
     # a column of one value, and one of none
-    import dataclasses
+    for column in (
+        Column("period_ms", "float32", "ms", ""),
+        Column("gsyn_s_nS", "float32", "", ""),
+    ):
+        nothing = _numbers(column, np.full(5, np.nan, np.float32))
+        assert nothing.missing == 5 and nothing.whole.sum() == 0
+        same = _numbers(column, np.full(5, 3.0, np.float32))
+        assert same.names == (() if column.measured else ("3",))
+        assert same.whole.tolist() == [5] + [0] * (same.n - 1)
 
-    from pyloric_db.explorer.bins import _numbers
 
-    column = pyloric_db.open(_built(tmp_path)).manifest.column("period_ms")
-    column = dataclasses.replace(column)
-    nothing = _numbers(column, np.full(5, np.nan, np.float32))
-    assert nothing.missing == 5 and nothing.whole.sum() == 0
-    same = _numbers(column, np.full(5, 3.0, np.float32))
-    assert same.names == ("3",) and same.whole.tolist() == [5]
+def test_no_two_bins_have_the_same_name():
+    near = np.array([12.34567, 12.34568, 20], np.float32)
+    for name in ("v_min_lp_mV", "gbar_lp_Kd"):
+        assert _numbers(Column(name, "float32", "", ""), near).names == ()
+    assert _numbers(Column("gbar_lp_Kd", "float32", "", ""), near[1:]).names == ("12.3457", "20")
 
 
 def test_all_columns_are_of_the_same_circuits_while_a_build_goes_on(tmp_path):
@@ -127,8 +134,3 @@ def test_an_axis_of_many_cells(tmp_path, n):
     linked = cross.brush("lp", (n - 2, n))
     assert linked.selected == 2 and linked.histograms["abpd"].tolist() == [2, 2]
     assert cross.brush("abpd", None).histograms["lp"].tolist() == [2] * n
-
-
-def _built(tmp_path):
-    synthetic.build(tmp_path / "db")
-    return tmp_path / "db"

@@ -3,6 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import synthetic
 from bokeh.document import Document
 
 import pyloric_db
@@ -49,6 +50,28 @@ def test_netcodes_can_be_typed(named_db):
             assert "circuit 15<" in page.parameters.text and page.problem.text == ""
         page.number.value = "1013111229"
     assert "circuit 1013111229 is not in" in page.problem.text
+
+
+def test_the_list_reads_no_column_of_all_circuits(explorer_db):
+    db = pyloric_db.open(explorer_db.path)
+    with ThreadPoolExecutor(1) as workers:
+        Page(Document(), db, Bins(db), lambda circuit: None, workers)
+    assert db._table._loaded == {}
+
+
+def test_five_cells_have_a_colour_each_and_two_others_no_published_range(tmp_path):
+    def page_of(cells):
+        synthetic.build(tmp_path / cells[0], synthetic.other_cells(cells))
+        db = pyloric_db.open(tmp_path / cells[0])
+        return Page(Document(), db, Bins(db), lambda circuit: None, workers)
+
+    with ThreadPoolExecutor(1) as workers:
+        page = page_of(("abpd", "lp", "py", "ic", "vd"))
+        assert len({f.renderers[0].glyph.line_color for f in page.trace_figures}) == 5
+        assert [p.binned.name for p in page.panels if p.published.visible][0] == "period_ms"
+        page = page_of(("a", "b"))
+        assert "period_ms" in [p.binned.name for p in page.panels]
+        assert not [p for p in page.panels if p.published.visible]
 
 
 def test_what_was_wrong_is_no_longer_said_when_brushes_move(page):

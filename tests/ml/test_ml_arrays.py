@@ -45,6 +45,14 @@ def test_groups_and_columns_in_one_list(db):
     assert np.array_equal(arrays.targets.values[:, :-1], groups.targets.values)
 
 
+def test_the_features_of_other_cells(tmp_path):
+    synthetic.build(tmp_path / "db", synthetic.other_cells())
+    arrays = database.open(tmp_path / "db").to_arrays(missing="mask")
+    of_each = [f"{name}_{c}{unit}" for name, unit in (("burst_duration", "_ms"), ("duty_cycle", ""))
+               for c in "ab"]  # fmt: skip
+    assert arrays.targets.names == ("period_ms", *of_each)
+
+
 def test_missing_values_by_policy(db):
     rows = db.query("lp >= 1", columns=["gsyn_ab_lp_nS", "pyloric", "period_ms", "n_criteria_met"])
     targets = np.stack([rows.period_ms, rows.n_criteria_met], axis=1)

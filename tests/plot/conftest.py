@@ -19,6 +19,14 @@ def table(db):
 
 
 @pytest.fixture(scope="session")
+def other(tmp_path_factory):
+    """Twelve circuits of two other cells."""
+    path = tmp_path_factory.mktemp("figures") / "other"
+    synthetic.build(path, synthetic.other_cells())
+    return pyloric_db.open(path)
+
+
+@pytest.fixture(scope="session")
 def part(tmp_path_factory):
     """The same, of which one of three shards is finished: 20 circuits of the grid."""
     path = tmp_path_factory.mktemp("figures") / "part"

@@ -8,11 +8,14 @@ import synthetic
 
 import pyloric_db
 from pyloric_db.errors import QueryError
+from pyloric_db.plot import tallies
 from pyloric_db.plot.canvas import new_figure, save, short_name
 from pyloric_db.plot.histograms import _count_axis, histograms_figure
 from pyloric_db.plot.marginals import marginals_figure
 from pyloric_db.plot.rhythm import rhythm_figure
-from pyloric_db.vocabulary import CRITERIA
+from pyloric_db.plot.stacking import stack_figure
+from pyloric_db.store.manifest import Axis
+from pyloric_db.vocabulary import CRITERIA, value_names
 
 PUBLISHED = {c.column: c for c in CRITERIA}
 
@@ -58,16 +61,25 @@ def test_few_values_have_a_bar_each(db, table):
         assert whole.get_title(loc="right") == (f"{missing} without" if missing else "")
 
 
-@pytest.mark.parametrize("highest", [2, 7, 82, 410, 999, 1_900_000])
+def test_no_two_bars_have_the_same_name(other):
+    """What is measured has bins, however few the circuits; so have numbers that look alike."""
+    for name in ("v_mean_a_mV", "t_simulated_ms"):
+        assert len(stairs(histograms_figure(other, [name]).axes[0])) == 1
+    assert histograms_figure(other, ["gsyn_s_nS"]).axes[0].get_xticklabels()[1].get_text() == "1"
+    assert value_names([1_000_000.0, 1_000_001.0]) == ()
+    assert len(value_names(range(20))) == 20 and value_names(range(21)) == ()
+
+
+@pytest.mark.parametrize("highest", [0, 1, 2, 7, 82, 410, 999, 1_900_000])
 def test_axes_of_counts_have_two_whole_numbers_at_least(highest):
     ax = new_figure(figsize=(3.4, 2.1)).subplots()
-    _count_axis(ax, np.array([1, highest]))
+    _count_axis(ax, np.array([0, highest]))
     figure = ax.get_figure()
     figure.draw_without_rendering()
-    ticks = [t for t in ax.get_yticks() if 0 < t <= highest * 1.08]
-    texts = [t.get_text() for t in ax.get_yticklabels() if t.get_text() != "0"]
-    assert len(ticks) >= 2 and ticks == [int(t) for t in ticks]
-    assert set(map("{:,.0f}".format, ticks)) <= set(texts)
+    ticks = [t for t in ax.get_yticks() if 0 < t <= max(highest, 1) * 1.08]
+    texts = [t.get_text() for t in ax.get_yticklabels()]
+    assert len(ticks) >= min(2, max(highest, 1)) and ticks == [int(t) for t in ticks]
+    assert set(map("{:,.0f}".format, ticks)) <= set(texts) and len(set(texts)) == len(texts)
     assert ax.yaxis.get_offset_text().get_text() == ""
 
 
@@ -98,6 +110,17 @@ def test_histograms_show_the_published_range_and_say_what_they_leave_out(db, tab
     assert histograms_figure(db, ["pyloric"]).axes[0].get_title(loc="right") == ""
 
 
+def test_other_circuits_have_the_features_of_their_cells_and_no_published_range(other):
+    figure = histograms_figure(other)
+    titles = [ax.get_xlabel() for ax in figure.axes if ax.get_xlabel()]
+    of_each = ("burst duration (ms)", "burst duration over period")
+    assert titles == [
+        "A burst start to next start (ms)", *(f"{c} {words}" for words in of_each for c in "AB"),
+    ]  # fmt: skip
+    assert not [p for ax in figure.axes for p in ax.patches if p.get_hatch()]
+    assert "lobsters" not in figure._suptitle.get_text()
+
+
 @pytest.mark.parametrize("name", [c.column for c in CRITERIA])
 def test_the_axis_of_a_histogram_hides_few_circuits(db, table, name):
     ((counts, edges),) = stairs(histograms_figure(db, [name]).axes[0])
@@ -120,6 +143,19 @@ def test_marginals_are_shares_of_values(db, table):
     assert [t.get_text() for t in ax.get_xticklabels()] == ["0", "0.1", "3", "30"]
 
 
+def test_names_of_cells_are_cut_only_behind_the_name_of_their_axis(tmp_path):
+    a, b, synapse = synthetic.other_cells().axes
+    a = replace(a, labels=("AB/PD 2", "A 2"))
+    manifest = replace(synthetic.other_cells(), axes=(a, b, synapse))
+    synthetic.build(tmp_path / "db", manifest)
+    db = pyloric_db.open(tmp_path / "db")
+    axes = {ax.get_xlabel(): ax for ax in marginals_figure(db, "circuit_id >= 0").figure.axes}
+    assert [t.get_text() for t in axes["A cell"].get_xticklabels()] == ["AB/PD 2", "2"]
+    assert [t.get_text() for t in axes["B cell"].get_xticklabels()] == ["1", "2", "3"]
+    below = stack_figure(db, "period_ms")._supxlabel.get_text()
+    assert "A: AB/PD 2, A 2" in below and "\nB 1, B 2, B 3" in below
+
+
 def test_marginals_off_a_grid(tmp_path):
     manifest = synthetic.make_manifest(axes=None, n_circuits=60)
     synthetic.build(tmp_path / "db", manifest)
@@ -132,6 +168,29 @@ def test_marginals_off_a_grid(tmp_path):
     assert whole == pytest.approx(100 * numpy_counts(values, edges) / 60)
     chosen = values[table["pyloric"].astype(bool)]
     assert subset == pytest.approx(100 * numpy_counts(chosen, edges) / len(chosen))
+
+
+def test_marginals_leave_out_what_does_not_vary(tmp_path, monkeypatch):
+    synthetic.build(tmp_path / "db", synthetic.make_manifest(axes=None, n_circuits=20))
+    db = pyloric_db.open(tmp_path / "db")
+    constant = {"gbar_lp_Kd"}
+    extent = tallies.extent
+    monkeypatch.setattr(
+        "pyloric_db.plot.marginals.extent",
+        lambda db, c: (3.0, 3.0) if c.name in constant else extent(db, c),
+    )
+    titles = [ax.get_xlabel() for ax in marginals_figure(db, "True").axes]
+    assert "LP Kd (mS/cm2)" not in titles and "LP Na (mS/cm2)" in titles
+    constant.update(c.name for c in db.manifest.columns)
+    with pytest.raises(QueryError, match="no parameter of the circuits of tiny varies"):
+        marginals_figure(db, "True")
+
+
+def test_marginals_of_a_grid_of_one_circuit(tmp_path):
+    axes = (synthetic.cell_axis("lp", 1), Axis("gsyn_lp_py_nS", "value", (3.0,)))
+    synthetic.build(tmp_path / "db", synthetic.make_manifest(axes, 1))
+    with pytest.raises(QueryError, match="no parameter of the circuits of tiny varies"):
+        marginals_figure(pyloric_db.open(tmp_path / "db"), "True")
 
 
 #: What a rhythm diagram draws.
@@ -194,27 +253,10 @@ def test_subsets_that_cannot_be_drawn(db, draw, where, message):
         draw(db, where)
 
 
-def test_circuits_of_other_cells_have_no_rhythm_diagram(tmp_path):
-    from pyloric_db.store.manifest import Axis
-    from pyloric_db.vocabulary import feature_columns, run_columns
-
-    cells = ("left", "right")
-    left, right = (Axis(c, "cell", labels=("1", "2"), gbar=((1.0,) * 8, (2.0,) * 8)) for c in cells)
-    columns = (
-        synthetic.ID,
-        *synthetic.parameter_columns((left, right), cells, ()),
-        *feature_columns(cells),
-        *run_columns(cells),
-    )
-    manifest = replace(
-        synthetic.make_manifest(shard_circuits=5),
-        axes=(left, right), n_circuits=4, cells=cells, synapses=(), sources=(), columns=columns,
-    )  # fmt: skip
-    synthetic.build(tmp_path / "db", manifest)
-    db = pyloric_db.open(tmp_path / "db")
+def test_circuits_of_other_cells_have_no_rhythm_diagram(other):
     with pytest.raises(QueryError, match="no column .* needs AB/PD, LP and PY"):
-        rhythm_figure(db, "circuit_id >= 0")
-    assert len(histograms_figure(db, ["period_ms", "v_min_left_mV"]).axes) == 2
+        rhythm_figure(other, "circuit_id >= 0")
+    assert len(histograms_figure(other, ["period_ms", "v_min_b_mV"]).axes) == 2
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,12 @@
 import numpy as np
 import pytest
 import xarray as xr
-from recordings import pyloric_spikes, write_csv
+from recordings import BURSTS, pyloric_spikes, write_csv
 
 from pyloric_db.errors import ConfigError
 from pyloric_db.plot.canvas import check_suffix
 from pyloric_db.plot.match import plot_match
+from pyloric_db.protocol import Protocol
 from pyloric_db.rhythm.recording_files import read_recording
 from pyloric_db.rhythm.recordings import features_from_spikes
 from pyloric_db.vocabulary import CRITERIA
@@ -55,6 +56,15 @@ def test_both_begin_with_an_abpd_burst_on_one_scale(match, tmp_path, monkeypatch
     np.testing.assert_allclose(recorded[:, 0], expected, rtol=1e-6)
     np.testing.assert_allclose(modelled, recorded)
     assert features.get_xlabel() == "SD from the published mean"
+
+
+def test_bursts_of_both_are_those_of_the_protocol(match, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr("pyloric_db.plot.match.save", lambda figure, path: drawn.append(figure))
+    plot_match(*match, tmp_path / "x.png", protocol=Protocol(max_burst_gap_ms=15))
+    for ax in drawn[0].axes[:6]:  # no two spikes are as near as that
+        bars = [line for line in ax.lines if line.get_lw() == 4]
+        assert len(bars) == 6 * BURSTS[{"AB/PD": "PD"}.get(ax.get_ylabel(), ax.get_ylabel())][2]
 
 
 @pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])

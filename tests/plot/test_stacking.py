@@ -37,7 +37,7 @@ def test_other_axes_are_averaged_over_circuits_with_a_value(db, table):
         for g in range(2):
             mean = np.nanmean(cube[:, lp, :, g])
             assert at(laid, lp=lp, gsyn_lp_py_nS=g) == pytest.approx(mean, rel=1e-6)
-    assert laid.per_pixel == np.isfinite(cube).sum() / 6 < 8
+    assert laid.circuits / laid.image.size == np.isfinite(cube).sum() / 6 < 8
 
 
 def test_a_sample_is_stacked_over_the_axes_that_matter(part, table):
@@ -48,7 +48,7 @@ def test_a_sample_is_stacked_over_the_axes_that_matter(part, table):
         np.var([flags[where[:, d] == v].mean() for v in np.unique(where[:, d])]) for d in range(4)
     ]
     assert AXES[int(np.argmax(spread))] in laid.x + laid.y
-    assert laid.per_pixel >= 5
+    assert laid.circuits / laid.image.size >= 5
     assert np.nansum(laid.image) > 0
 
 
@@ -56,7 +56,7 @@ def test_circuits_without_a_value_fill_no_pixel(part, table, monkeypatch):
     monkeypatch.setattr("pyloric_db.plot.stacking.CIRCUITS_PER_PIXEL", 2)
     laid = stack(part, "period_ms")
     assert laid.circuits == np.isfinite(table["period_ms"][:20]).sum() < 20
-    assert laid.per_pixel >= 2
+    assert laid.circuits / laid.image.size >= 2
 
 
 def test_places_without_circuits_have_no_value(part):

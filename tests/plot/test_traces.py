@@ -4,6 +4,7 @@ import xarray as xr
 
 from pyloric_db.errors import ConfigError
 from pyloric_db.plot.traces import plot_traces, traces_figure
+from pyloric_db.protocol import Protocol
 
 pytest.importorskip("matplotlib")
 
@@ -45,6 +46,12 @@ def test_bursts_are_marked(simulation):
     assert not [line for line in right.lines if line.get_lw() == 4]
     assert [ax.get_ylabel() for ax in figure.axes] == ["LEFT", "RIGHT"]
     assert right.get_xlabel() == "time (s)"
+
+
+def test_bursts_are_those_of_the_protocol(simulation):
+    """Gaps of 20 ms between the spikes: each is a burst where 15 ms are a pause."""
+    left = traces_figure(simulation, protocol=Protocol(max_burst_gap_ms=15)).axes[0]
+    assert len([line for line in left.lines if line.get_lw() == 4]) == 30
 
 
 def test_no_figure_is_left_open(simulation, tmp_path):

@@ -3,7 +3,7 @@ import shutil
 import subprocess
 import sys
 import types
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,9 @@ import pytest
 import synthetic
 import xarray as xr
 
-from pyloric_db.errors import DatabaseError, QueryError
+import pyloric_db
+from pyloric_db.errors import ConfigError, DatabaseError, QueryError
+from pyloric_db.protocol import Protocol
 from pyloric_db.query import database
 from pyloric_db.store.create import create
 from pyloric_db.store.ledger import Ledger
@@ -46,6 +48,24 @@ def test_circuits_hold_every_column_with_units(db, everything):
     assert circuits.pyloric.dtype == bool and circuits.abpd.dtype == np.uint8
     assert "circuit_id" in circuits.coords
     assert "48 circuits of a grid of 2 x 3 x 4 x 2" in repr(db)
+
+
+def test_the_protocol_is_that_of_the_recipe(db, tiny_db):
+    assert db.protocol == Protocol(spike_threshold_mV=5)
+    built = database.open(tiny_db)
+    assert asdict(built.protocol) == built.manifest.settings
+    settings = {**db.manifest.settings, "period_cv": "wide"}
+    wrong = database.Database(db.files, replace(db.manifest, settings=settings), db._ledger)
+    with pytest.raises(ConfigError, match="period_cv must be a number, not 'wide'"):
+        wrong.protocol  # noqa: B018
+
+
+def test_a_path_is_no_opened_database(pristine, tmp_path):
+    for ask in (pyloric_db.to_arrays, pyloric_db.stats, pyloric_db.export):
+        more = (tmp_path / "out",) if ask is pyloric_db.export else ()
+        with pytest.raises(ConfigError, match=r"which pyloric_db.open\(path\) gives, not a str"):
+            ask(str(pristine[0]), *more)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_columns_are_read_only_when_needed(pristine, everything):

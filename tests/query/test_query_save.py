@@ -34,6 +34,12 @@ def test_what_was_saved_is_what_is_loaded(db, tmp_path, suffix, expr):
     assert {n: v.dtype for n, v in loaded.items()} == {n: v.dtype for n, v in rows.items()}
 
 
+def test_circuit_ids_alone_are_rows_too(db, tmp_path, suffix):
+    rows = db.query("pyloric", columns=[])
+    save_rows(rows, tmp_path / f"rows{suffix}")
+    assert load_rows(tmp_path / f"rows{suffix}").identical(rows)
+
+
 def test_units_are_where_each_format_has_them(db, tmp_path):
     pytest.importorskip("h5netcdf")
     rows = db.query("pyloric", columns=["period_ms", "activity_lp", "pyloric"])

@@ -8,8 +8,9 @@ from browsing import chromium
 
 import pyloric_db
 from pyloric_db.errors import ConfigError
+from pyloric_db.report.facts import _times
 from pyloric_db.report.page import report_html, write_report
-from pyloric_db.store.ledger import Failure, Ledger, record_failure
+from pyloric_db.store.ledger import Failure, Ledger, LedgerRows, record_failure
 from pyloric_db.summary import shares
 
 pytest.importorskip("jinja2")
@@ -109,6 +110,15 @@ def test_times_are_those_of_the_receipts(made):
     assert "No shard was set aside." in text
 
 
+def test_from_the_first_start_to_the_last_end():
+    ends = {0: ("2026-03-01T12:00:10+00:00", 10), 1: ("2026-03-01T12:01:00+00:00", 20)}
+    shards = {
+        k: {"finished_at": end, "seconds": s, "n_circuits": 30} for k, (end, s) in ends.items()
+    }
+    times = _times(LedgerRows(None, None, shards))
+    assert (times.wall_s, times.work_s, times.circuits_per_work_s) == (60, 30, 2)
+
+
 def test_text_of_a_database_is_escaped(tmp_path):
     nasty = "<script>alert('x')</script>"
     recipe = {**RECIPE, "name": nasty, "description": f"{nasty} & more", nasty: nasty}
@@ -127,6 +137,16 @@ def test_a_database_without_finished_circuits(tmp_path):
     page = Page(report_html(pyloric_db.open(tmp_path / "db")))
     assert "0 of 48 circuits" in page.text and page.images() == []
     assert "no circuit is finished yet" in page.text
+
+
+def test_other_circuits_have_no_published_ranges(made, tmp_path, monkeypatch):
+    synthetic.build(tmp_path / "db", synthetic.other_cells())
+    monkeypatch.setattr(
+        "pyloric_db.report.figures._inline", lambda figure: "data:image/png;base64,"
+    )
+    page = report_html(pyloric_db.open(tmp_path / "db"))
+    assert "hatched the published ranges" in made[1] and "hatched" not in page
+    assert "in front of them those of &#39;periodic&#39;." in page
 
 
 @pytest.mark.slow

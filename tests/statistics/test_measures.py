@@ -6,6 +6,7 @@ from pyloric_db.statistics.measures import (
     cramers_v,
     grouped,
     rank_correlations,
+    ranks,
     variance_explained,
 )
 
@@ -14,12 +15,15 @@ def test_rank_correlations_are_spearmans():
     rng = np.random.default_rng(1)
     columns = rng.integers(0, 5, (200, 3)).astype(float)
     columns[:, 2] = columns[:, 0] ** 3 + rng.normal(0, 20, 200)
-    np.testing.assert_allclose(rank_correlations(columns), spearmanr(columns).statistic)
+    ranked = ranks(columns)
+    found = rank_correlations(ranked, ranked)
+    np.testing.assert_allclose(found, spearmanr(columns).statistic)
+    np.testing.assert_allclose(rank_correlations(ranked[:, :1], ranked[:, 1:]), found[:1, 1:])
     columns[:, 1] = 7
-    found = rank_correlations(columns)
+    found = rank_correlations(ranks(columns), ranks(columns))
     assert np.isnan(found[1]).all() and np.isnan(found[:, 1]).all() and found[0, 0] == 1
-    assert np.isnan(rank_correlations(columns[:1])).all()
-    assert rank_correlations(columns[:, :0]).shape == (0, 0)
+    assert np.isnan(rank_correlations(*[ranks(columns[:1])] * 2)).all()
+    assert rank_correlations(*[ranks(columns[:, :0])] * 2).shape == (0, 0)
 
 
 def test_cramers_v():
@@ -58,9 +62,9 @@ def test_variance_explained():
     assert variance_explained(levels, noise) < 0.001
     with_gaps = np.where(levels == 4, np.nan, signal + noise)
     known = levels != 4
-    assert variance_explained(levels, with_gaps) == pytest.approx(
-        variance_explained(levels[known], (signal + noise)[known])
-    )
+    without = variance_explained(levels[known], (signal + noise)[known])
+    assert variance_explained(levels, with_gaps) == without
+    assert variance_explained(2 * levels, with_gaps) == without  # the levels between have no rows
 
 
 def test_chance_is_not_taken_for_an_effect():

@@ -12,7 +12,7 @@ from pyloric_db.statistics.stats import _synapses
 from pyloric_db.store.create import create
 from pyloric_db.store.ledger import Ledger
 from pyloric_db.store.parameters import parameter_columns
-from pyloric_db.vocabulary import CELLS, SYNAPSES, feature_columns, run_columns
+from pyloric_db.vocabulary import CELLS, CRITERIA, SYNAPSES, feature_columns, run_columns
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +77,19 @@ def test_components_and_dependence(found, db, table):
     assert found.cramers_v.sizes == {"parameter": 4, "other": 4}
 
 
+def test_the_direction_is_spearmans_correlation(found, table):
+    def ranked(values):
+        """Mean ranks, by counting."""
+        return [(values < v).sum() + (values <= v).sum() for v in values]
+
+    for feature in ("period_ms", "duty_cycle_lp"):
+        known = table["pyloric"] & ~np.isnan(table[feature])
+        for name in ("gsyn_ab_lp_nS", "gsyn_lp_py_nS"):
+            rho = np.corrcoef(ranked(table[feature][known]), ranked(table[name][known]))[0, 1]
+            there = found.direction.sel(feature=feature, parameter=name).item()
+            assert there == pytest.approx(rho) and abs(rho) > 0.01
+
+
 def test_json_is_complete_and_plain(found):
     text = json.dumps(found.to_json(), allow_nan=False)
     back = json.loads(text)
@@ -128,6 +141,16 @@ def test_off_a_grid(tmp_path):
         assert marginal["all"].values[i] == inside.sum()
         assert marginal["selected"].values[i] == (inside & chosen).sum()
     json.dumps(found.to_json(), allow_nan=False)
+
+
+def test_the_features_of_other_cells(tmp_path):
+    five = ("abpd", "lp", "py", "ic", "vd")
+    for cells, n in ((("a", "b"), 5), (five, 19)):
+        synthetic.build(tmp_path / cells[0], synthetic.other_cells(cells))
+        found = database.open(tmp_path / cells[0]).stats("circuit_id >= 0")
+        features = found.sensitivity["feature"].values.tolist()
+        assert len(features) == n and set(features) >= {"period_ms", f"duty_cycle_{cells[-1]}"}
+        assert (set(features) >= {c.column for c in CRITERIA}) == (cells == five)
 
 
 @pytest.mark.parametrize(
