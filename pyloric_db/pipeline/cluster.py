@@ -31,6 +31,7 @@ from distributed.security import Security
 from pyloric_db.errors import ClusterError, ConfigError
 from pyloric_db.pipeline.coordinate import is_shard
 from pyloric_db.pipeline.jax_settings import set_up_jax
+from pyloric_db.pipeline.plan import check_versions, versions
 from pyloric_db.pipeline.profile import (
     LocalGpuProfile,
     LocalProfile,
@@ -224,9 +225,24 @@ def _crew(client: Client, limit_s: float, keep: Callable[[], None] = lambda: Non
         raise ClusterError(
             f"the scheduler must have pyloric-db installed, as the workers have: {err}"
         ) from err
+    _check_workers(client)
     with suppress(OSError):  # a worker went meanwhile: the others have it, as those to come will
         client.register_plugin(Prepare())
     return Crew(client, limit_s, keep)
+
+
+def _check_workers(client: Client) -> None:
+    """Refuses workers that are there already and cannot build what this process plans."""
+    ours = versions()
+    for worker, theirs in client.run(versions, on_error="return").items():
+        if isinstance(theirs, OSError):  # it went meanwhile
+            continue
+        if isinstance(theirs, Exception):
+            raise ClusterError(
+                f"the worker at {worker} must have pyloric-db {ours['pyloric-db']} installed, as "
+                f"is here: {theirs}"
+            ) from theirs
+        check_versions(worker, theirs, ours)
 
 
 def keep_processes(client: Client) -> Callable[[], None]:

@@ -78,7 +78,7 @@ class Coordinator:
         """Runs shards; returns those that were set aside.
 
         Raises:
-            ClusterError: the scheduler was lost.
+            ClusterError: the scheduler was lost, or a worker is none for this build.
             DatabaseError: the disk is full or cannot be written any more.
         """
         client = self.crew.client
@@ -165,6 +165,8 @@ class Coordinator:
 
     def _again(self, flight: _Flight, error: Exception) -> None:
         """Hands a failed shard out again, or sets it aside."""
+        if isinstance(error, ClusterError):  # the worker would fail every shard that it got
+            raise error
         if isinstance(error, OSError) and error.errno in DISK_ERRORS:
             where = f" ({error.filename})" if error.filename else ""
             raise DatabaseError(
