@@ -33,6 +33,8 @@ DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 #: A function that workers can import, and its arguments.
 Call = tuple[Callable[..., Any], *tuple[Any, ...]]
+#: What a scheduler says of its workers, by address.
+Workers = dict[str, dict[str, Any]]
 
 
 @dataclass
@@ -199,13 +201,13 @@ class Coordinator:
             self._results[key] = pickle.loads(result)
 
     def _look_after_workers(self) -> None:
-        self.crew.keep()
         if self.crew.client.status != "running":
             raise self._lost()
         try:
             workers = self.crew.client.scheduler_info(n_workers=-1)["workers"]
         except (OSError, KeyError) as err:  # one that is closing says nothing of workers
             raise self._lost() from err
+        self.crew.keep(workers)
         self._window = WINDOW * max(1, len(workers))
         late = time.monotonic() - self.crew.shard_limit_s
         for key, flight in list(self._flights.items()):

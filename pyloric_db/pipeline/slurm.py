@@ -16,6 +16,7 @@ from typing import Any
 from distributed.security import Security
 
 from pyloric_db.errors import ClusterError, ConfigError
+from pyloric_db.pipeline.coordinate import Workers
 from pyloric_db.pipeline.profile import SlurmProfile
 
 #: So many jobs in a row may end without a worker that reported for work.
@@ -140,7 +141,7 @@ def slurm_cluster(profile: SlurmProfile, dashboard: str) -> Any:
     return cluster
 
 
-def keep_jobs(cluster: Any, profile: SlurmProfile) -> Callable[[], None]:
+def keep_jobs(cluster: Any, profile: SlurmProfile) -> Callable[[Workers], None]:
     """What to call now and then: it submits jobs again that have ended, for whatever reason.
 
     dask-jobqueue does so only for workers that it saw leave one by one.
@@ -148,9 +149,9 @@ def keep_jobs(cluster: Any, profile: SlurmProfile) -> Callable[[], None]:
     vain = 0
     connected: set[str] = set()
 
-    def keep() -> None:
+    def keep(workers: Workers) -> None:
         nonlocal vain
-        names = {w["name"] for w in cluster.scheduler_info["workers"].values()}
+        names = {w["name"] for w in workers.values()}
         jobs = dict(cluster.workers)
         for name in jobs:
             if any(str(w) == str(name) or str(w).startswith(f"{name}-") for w in names):

@@ -238,9 +238,9 @@ def test_a_build_without_workers_ends(monkeypatch):
         LocalCluster(n_workers=0, dashboard_address="127.0.0.1:0") as empty,
         Client(empty) as client,
     ):
-        crew = Crew(client, 60.0, cluster.keep_processes(client))
+        crew = Crew(client, 60.0, cluster.keep_processes())
         coordinator = Coordinator(crew, lambda s: (stuck, s), print, print)
-        with pytest.raises(ClusterError, match="no worker process has come back"):
+        with pytest.raises(ClusterError, match="there has been no worker process"):
             coordinator.run([4])
 
 
@@ -269,7 +269,8 @@ def slow(shard):
 @pytest.mark.slow
 def test_a_scheduler_that_goes_is_said():
     with local_client(1) as client:
-        coordinator = Coordinator(Crew(client, 60.0), lambda s: (slow, s), print, aside=print)
+        crew = Crew(client, 60.0, cluster.keep_processes())
+        coordinator = Coordinator(crew, lambda s: (slow, s), print, aside=print)
         threading.Timer(1.0, client.cluster.close).start()
         with pytest.raises(ClusterError, match="scheduler at tcp://127.0.0.1:.* was lost"):
             coordinator.run(range(1000))

@@ -6,7 +6,8 @@ import pytest
 from distributed import LocalCluster
 
 import pyloric_db as pyl
-from pyloric_db.errors import ClusterError
+from pyloric_db.errors import ClusterError, PyloricDBWarning
+from pyloric_db.pipeline import cluster as clusters
 from pyloric_db.pipeline import coordinate
 from pyloric_db.pipeline.cluster import LOOPBACK, without_main
 
@@ -43,7 +44,10 @@ def test_a_worker_of_another_version_that_joins_later_is_refused(tiny, tmp_path,
             look(self)
 
         monkeypatch.setattr(coordinate.Coordinator, "_look_after_workers", join)
-        with pytest.raises(ClusterError, match="has pyloric-db 0.0.1"):
+        with (
+            pytest.warns(PyloricDBWarning, match="waiting for workers of tcp://"),
+            pytest.raises(ClusterError, match="has pyloric-db 0.0.1"),
+        ):
             pyl.build(tiny(), tmp_path / "db", cluster=profile)
 
 
@@ -53,3 +57,19 @@ def test_workers_without_the_package_are_refused(tiny, tmp_path):
         for _ in range(2):
             with pytest.raises(ClusterError, match=sentence):
                 pyl.build(tiny(), tmp_path / "db", cluster=profile)
+
+
+def test_a_scheduler_without_workers_is_waited_for_and_given_up(
+    tiny_toml, tmp_path, inside, monkeypatch
+):
+    monkeypatch.setattr(clusters, "NO_WORKERS_S", 0.0)
+    with scheduler(workers=0) as (_, profile):
+        (tmp_path / "profile.toml").write_text(
+            "".join(f"{k} = '{v}'\n" for k, v in profile.items())
+        )
+        done = inside(
+            "build", tiny_toml, "--out", tmp_path / "db", "--cluster", tmp_path / "profile.toml"
+        )
+    waiting, end = done.stderr.splitlines()
+    assert f"waiting for workers of {profile['address']}" in waiting
+    assert done.returncode == 2 and "there has been no worker process for" in end
