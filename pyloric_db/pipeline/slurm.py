@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -21,6 +22,10 @@ from pyloric_db.pipeline.profile import SlurmProfile
 
 #: So many jobs in a row may end without a worker that reported for work.
 VAIN_JOBS = 3
+#: How often Slurm is asked for the jobs at most, s: it serves a whole cluster.
+ASK_S = 30.0
+#: It may be busy or restarting; an answer that takes longer is none, s.
+ANSWER_S = 60.0
 #: A worker that finds no scheduler for so long ends its job.
 DEATH_TIMEOUT_S = 120
 
@@ -147,17 +152,21 @@ def keep_jobs(cluster: Any, profile: SlurmProfile) -> Callable[[Workers], None]:
     dask-jobqueue does so only for workers that it saw leave one by one.
     """
     vain = 0
+    ask_at = 0.0
     connected: set[str] = set()
 
     def keep(workers: Workers) -> None:
-        nonlocal vain
+        nonlocal vain, ask_at
         names = {w["name"] for w in workers.values()}
         jobs = dict(cluster.workers)
         for name in jobs:
             if any(str(w) == str(name) or str(w).startswith(f"{name}-") for w in names):
                 connected.add(name)
                 vain = 0
+        if time.monotonic() < ask_at:
+            return
         queued = _queued_jobs()
+        ask_at = time.monotonic() + ASK_S
         if queued is None:
             return
         ended = [n for n, job in jobs.items() if job.job_id and job.job_id not in queued]
@@ -184,9 +193,9 @@ async def _replace(cluster: Any, ended: list[str], jobs: int) -> None:
 
 def _queued_jobs() -> set[str] | None:
     """Numbers of this user's jobs that wait or run; None if Slurm does not say."""
-    asked = subprocess.run(
-        ["squeue", "--noheader", "--format=%A", "--user", getpass.getuser()],
-        capture_output=True,
-        text=True,
-    )
+    command = ["squeue", "--noheader", "--format=%A", "--user", getpass.getuser()]
+    try:
+        asked = subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_S)
+    except subprocess.TimeoutExpired:
+        return None
     return set(asked.stdout.split()) if asked.returncode == 0 else None
