@@ -3,6 +3,8 @@
 import getpass
 import logging
 import math
+import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -40,8 +42,11 @@ def check_slurm(profile: SlurmProfile) -> None:
     for command in ("sbatch", "squeue", "scancel"):
         if shutil.which(command) is None:
             raise ConfigError(f"there is no Slurm here: the command {command} is not found")
-    if not _shared_directory(profile).is_dir():
+    shared = _shared_directory(profile)
+    if not shared.is_dir():
         raise ConfigError(f"shared_directory {profile.shared_directory!r} is not a directory")
+    if re.search(r"\s", str(shared)):  # dask-jobqueue writes it into the job script as it is
+        raise ConfigError(f"shared_directory must have no spaces, but is {str(shared)!r}")
     asked = subprocess.run(
         ["sbatch", "--test-only"], input=job_script(profile), capture_output=True, text=True
     )
@@ -87,8 +92,11 @@ def _job_options(profile: SlurmProfile) -> dict[str, Any]:
         "--dashboard-address", "127.0.0.1:0",
     ]  # fmt: skip
     # not by its own option, which would make the directory for a plan too
-    logs = profile.log_directory
-    directives = [f"-e {logs}/%j.err", f"-o {logs}/%j.out", *profile.directives]
+    logs = [shlex.quote(f"{profile.log_directory}/%j.{kind}") for kind in ("err", "out")]
+    directives = [f"-e {logs[0]}", f"-o {logs[1]}", *profile.directives]
+    local = profile.local_directory
+    if local is not None:  # it may name a variable of the node's shell: only spaces are escaped
+        local = re.sub(r"\s", r"\\\g<0>", local)
     if profile.gpus_per_job:
         directives.insert(2, "--gres=gpu:1")
         extra += ["--resources", "GPU=1"]
@@ -104,8 +112,8 @@ def _job_options(profile: SlurmProfile) -> dict[str, Any]:
         "job_script_prologue": list(profile.prologue),
         "worker_extra_args": extra,
         "interface": profile.interface,
-        "python": profile.python or sys.executable,
-        "local_directory": profile.local_directory,
+        "python": profile.python or shlex.quote(sys.executable),
+        "local_directory": local,
         "death_timeout": DEATH_TIMEOUT_S,
     }
 
