@@ -306,3 +306,26 @@ def test_sigterm_interrupts(tiny_toml, tmp_path):
     build.send_signal(signal.SIGTERM)
     _, err = build.communicate(timeout=60)
     assert build.returncode == 130 and "interrupted; what is finished is kept" in err
+
+
+def test_a_build_that_has_jobs_cancels_them_before_it_ends(
+    inside, tiny_toml, tmp_path, monkeypatch
+):
+    said = []
+
+    def build(*arguments, **options):
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            said.append("jobs cancelled")
+
+    def end(note):
+        said.append("ended")
+        raise SystemExit(130)
+
+    monkeypatch.setattr("pyloric_db.pipeline.build.build", build)
+    monkeypatch.setattr("pyloric_db.cli.building.end_interrupted", end)
+    monkeypatch.setattr("multiprocessing.active_children", list)  # those of other tests live on
+    monkeypatch.setenv("PYTHONWARNINGS", "")  # the command sets it
+    done = inside("build", tiny_toml, "--out", tmp_path / "db", "--cluster", "slurm-cpu")
+    assert done.returncode == 130 and said == ["jobs cancelled", "ended"]
