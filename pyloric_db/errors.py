@@ -32,7 +32,7 @@ class ClusterError(PyloricDBError):
 
 
 class PyloricDBWarning(UserWarning):
-    """The work goes on, and its result is not what it would be of intact or like inputs."""
+    """The work waits, or its result is not what it would be of intact or like inputs."""
 
 
 def nearest(name: str, allowed: "list[str] | tuple[str, ...]") -> str:

@@ -19,7 +19,7 @@ from pyloric_db.cli import (
     statistics,
 )
 from pyloric_db.cli.console import complain, warnings_as_sentences
-from pyloric_db.errors import ClusterError, PyloricDBError, ShardError
+from pyloric_db.errors import PyloricDBError, ShardError
 
 app = typer.Typer(
     help="Databases of pyloric circuit models, built and asked.",
@@ -53,7 +53,7 @@ def main() -> None:
     try:
         with warnings_as_sentences():
             app()
-    except (ShardError, ClusterError) as error:
+    except ShardError as error:
         complain(str(error))
         sys.exit(1)
     except PyloricDBError as error:

@@ -10,7 +10,7 @@ import numpy as np
 from pyloric_db.errors import ClusterError, DatabaseError, ShardError
 from pyloric_db.model.circuit import Circuit
 from pyloric_db.pipeline.coordinate import ATTEMPTS, PROGRESS_TOPIC, Coordinator
-from pyloric_db.pipeline.plan import Plan, make_plan
+from pyloric_db.pipeline.plan import Plan, check_versions, make_plan, versions
 from pyloric_db.pipeline.ranges import Ranges
 from pyloric_db.pipeline.recipe import CircuitSpec
 from pyloric_db.query.database import Database
@@ -217,11 +217,11 @@ def _run(
     progress: Progress | None,
 ) -> list[int]:
     """Build shards on a cluster; returns those that were set aside."""
-    here = files.address
+    here, ours = files.address, versions()
     ledger = Ledger(files)
     if not has_cells:
         cells = _grid_cells(plan)
-        job = (_task, "store_cells", here, cells, plan.protocol)
+        job = (_task, ours, "store_cells", here, cells, plan.protocol)
         Coordinator(crew, lambda _: job, lambda rows: ledger.append(*rows), _no_cells).run([0])
     counter = _Counter(manifest, todo, progress)
 
@@ -235,6 +235,7 @@ def _run(
             crew,
             lambda shard: (
                 _task,
+                ours,
                 "build_shard",
                 here,
                 plan.recipe,
@@ -249,8 +250,14 @@ def _run(
         crew.client.unsubscribe_topic(PROGRESS_TOPIC)
 
 
-def _task(name: str, *arguments: Any) -> Any:
-    """Runs a function of `pipeline.task` on a worker; the coordinator itself loads no JAX."""
+def _task(ours: dict[str, str], name: str, *arguments: Any) -> Any:
+    """Runs a function of `pipeline.task` on a worker; the coordinator itself loads no JAX.
+
+    The versions are compared with each shard, since workers may join at any time.
+    """
+    from distributed import get_worker
+
+    check_versions(get_worker().address, versions(), ours)
     from pyloric_db.pipeline import task
 
     return getattr(task, name)(*arguments)

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -28,9 +29,10 @@ from distributed import (
 from distributed.deploy import Cluster
 from distributed.security import Security
 
-from pyloric_db.errors import ClusterError, ConfigError
-from pyloric_db.pipeline.coordinate import is_shard
+from pyloric_db.errors import ClusterError, ConfigError, PyloricDBWarning
+from pyloric_db.pipeline.coordinate import Workers, is_shard
 from pyloric_db.pipeline.jax_settings import set_up_jax
+from pyloric_db.pipeline.plan import check_versions, versions
 from pyloric_db.pipeline.profile import (
     LocalGpuProfile,
     LocalProfile,
@@ -55,7 +57,7 @@ DASK_SETTINGS = {
     # JAX and fork deadlock
     "distributed.worker.multiprocessing-method": "spawn",
 }
-#: After so long without any worker process a build on this machine ends, s.
+#: After so long without any worker process a build ends, s; in Slurm `keep_jobs` sees to it.
 NO_WORKERS_S = 300.0
 #: What Dask's nannies call the processes that they start.
 WORKER_PROCESS = "Dask Worker process (from Nanny)"
@@ -99,11 +101,11 @@ class PrepareScheduler(SchedulerPlugin):
 @dataclass(frozen=True)
 class Crew:
     """The workers that a build has: their client, how long one may take for a shard, and what to
-    call now and then so that there go on being workers."""
+    call now and then, with what the scheduler says of them, so that there go on being workers."""
 
     client: Client
     shard_limit_s: float
-    keep: Callable[[], None] = lambda: None
+    keep: Callable[[Workers], None] = lambda _: None
 
 
 def profile_of(cluster: Any, workers: int | None, n_shards: int) -> Profile | None:
@@ -190,16 +192,17 @@ def open_crew(cluster: Any, profile: Profile | None) -> Iterator[Crew]:
     with dask.config.set(DASK_SETTINGS), _quiet():
         if isinstance(profile, SchedulerProfile):
             with _client_of(profile) as client:
-                yield _crew(client, limit_s)
+                _say_if_idle(client, profile)
+                yield _crew(client, limit_s, keep_processes())
         elif isinstance(profile, SlurmProfile):
             with slurm_cluster(profile, DASHBOARD) as jobs, Client(jobs) as client:
                 yield _crew(client, limit_s, keep_jobs(jobs, profile))
         elif isinstance(profile, LocalGpuProfile):
             with without_main(), _gpu_cluster(profile) as gpus, Client(gpus) as client:
-                yield _crew(client, limit_s, keep_processes(client))
+                yield _crew(client, limit_s, keep_processes())
         else:
             with local_client(profile.workers) as client:
-                yield _crew(client, limit_s, keep_processes(client))
+                yield _crew(client, limit_s, keep_processes())
 
 
 @contextmanager
@@ -216,7 +219,7 @@ def _quiet() -> Iterator[None]:
             logging.getLogger(name).setLevel(level)
 
 
-def _crew(client: Client, limit_s: float, keep: Callable[[], None] = lambda: None) -> Crew:
+def _crew(client: Client, limit_s: float, keep: Callable[[Workers], None] = lambda _: None) -> Crew:
     keep_steady()
     try:
         client.register_plugin(PrepareScheduler())
@@ -224,22 +227,37 @@ def _crew(client: Client, limit_s: float, keep: Callable[[], None] = lambda: Non
         raise ClusterError(
             f"the scheduler must have pyloric-db installed, as the workers have: {err}"
         ) from err
+    _check_workers(client)
     with suppress(OSError):  # a worker went meanwhile: the others have it, as those to come will
         client.register_plugin(Prepare())
     return Crew(client, limit_s, keep)
 
 
-def keep_processes(client: Client) -> Callable[[], None]:
-    """What to call now and then: it ends a build whose worker processes do not come back."""
+def _check_workers(client: Client) -> None:
+    """Refuses workers that are there already and cannot build what this process plans."""
+    ours = versions()
+    for worker, theirs in client.run(versions, on_error="return").items():
+        if isinstance(theirs, OSError):  # it went meanwhile
+            continue
+        if isinstance(theirs, Exception):
+            raise ClusterError(
+                f"the worker at {worker} must have pyloric-db {ours['pyloric-db']} installed, as "
+                f"is here: {theirs}"
+            ) from theirs
+        check_versions(worker, theirs, ours)
+
+
+def keep_processes() -> Callable[[Workers], None]:
+    """What to call now and then: it ends a build whose worker processes do not come (back)."""
     seen = time.monotonic()
 
-    def keep() -> None:
+    def keep(workers: Workers) -> None:
         nonlocal seen
-        if client.scheduler_info(n_workers=-1).get("workers"):
+        if workers:
             seen = time.monotonic()
         elif time.monotonic() - seen > NO_WORKERS_S:
             raise ClusterError(
-                f"no worker process has come back for {NO_WORKERS_S / 60:g} min; what is finished "
+                f"there has been no worker process for {NO_WORKERS_S / 60:g} min; what is finished "
                 "is kept, and the same command goes on"
             )
 
@@ -259,6 +277,16 @@ def _client_of(profile: SchedulerProfile) -> Client:
         return Client(profile.address, security=security)
     except OSError as err:
         raise ClusterError(f"there is no Dask scheduler at {profile.address}: {err}") from err
+
+
+def _say_if_idle(client: Client, profile: SchedulerProfile) -> None:
+    """Says that the build waits, which would look as if it hung."""
+    if not client.scheduler_info(n_workers=-1)["workers"]:
+        warnings.warn(
+            f"waiting for workers of {profile.address}, for {NO_WORKERS_S / 60:g} min at most",
+            PyloricDBWarning,
+            stacklevel=2,
+        )
 
 
 @contextmanager

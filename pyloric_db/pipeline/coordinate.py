@@ -33,6 +33,8 @@ DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 #: A function that workers can import, and its arguments.
 Call = tuple[Callable[..., Any], *tuple[Any, ...]]
+#: What a scheduler says of its workers, by address.
+Workers = dict[str, dict[str, Any]]
 
 
 @dataclass
@@ -78,7 +80,7 @@ class Coordinator:
         """Runs shards; returns those that were set aside.
 
         Raises:
-            ClusterError: the scheduler was lost.
+            ClusterError: the scheduler was lost, or a worker is none for this build.
             DatabaseError: the disk is full or cannot be written any more.
         """
         client = self.crew.client
@@ -165,6 +167,8 @@ class Coordinator:
 
     def _again(self, flight: _Flight, error: Exception) -> None:
         """Hands a failed shard out again, or sets it aside."""
+        if isinstance(error, ClusterError):  # the worker would fail every shard that it got
+            raise error
         if isinstance(error, OSError) and error.errno in DISK_ERRORS:
             where = f" ({error.filename})" if error.filename else ""
             raise DatabaseError(
@@ -197,13 +201,13 @@ class Coordinator:
             self._results[key] = pickle.loads(result)
 
     def _look_after_workers(self) -> None:
-        self.crew.keep()
         if self.crew.client.status != "running":
             raise self._lost()
         try:
             workers = self.crew.client.scheduler_info(n_workers=-1)["workers"]
         except (OSError, KeyError) as err:  # one that is closing says nothing of workers
             raise self._lost() from err
+        self.crew.keep(workers)
         self._window = WINDOW * max(1, len(workers))
         late = time.monotonic() - self.crew.shard_limit_s
         for key, flight in list(self._flights.items()):

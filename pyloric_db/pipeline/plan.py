@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 import pyloric_db
-from pyloric_db.errors import ConfigError
+from pyloric_db.errors import ClusterError, ConfigError
 from pyloric_db.pipeline.draw import Selection, grid_axes, has_netcode, select
 from pyloric_db.pipeline.ranges import Ranges, recorded_ranges
 from pyloric_db.pipeline.recipe import Recipe, load_recipe
@@ -135,3 +135,19 @@ def versions() -> dict[str, str]:
         "python": platform.python_version(),
         **{name: version(name) for name in packages},
     }
+
+
+def check_versions(worker: str, theirs: dict[str, str], ours: dict[str, str]) -> None:
+    """Whether a worker has the versions of this build, which its database records.
+
+    Raises:
+        ClusterError: it has others.
+    """
+    others = [
+        f"{name} {theirs[name]} (here {own})" for name, own in ours.items() if theirs[name] != own
+    ]
+    if others:
+        raise ClusterError(
+            f"the worker at {worker} has {', '.join(others)}: a database is made by one version of "
+            "each, so that all workers must have those that are here"
+        )

@@ -3,10 +3,13 @@
 import getpass
 import logging
 import math
+import re
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -16,10 +19,15 @@ from typing import Any
 from distributed.security import Security
 
 from pyloric_db.errors import ClusterError, ConfigError
+from pyloric_db.pipeline.coordinate import Workers
 from pyloric_db.pipeline.profile import SlurmProfile
 
 #: So many jobs in a row may end without a worker that reported for work.
 VAIN_JOBS = 3
+#: How often Slurm is asked for the jobs at most, s: it serves a whole cluster.
+ASK_S = 30.0
+#: It may be busy or restarting; an answer that takes longer is none, s.
+ANSWER_S = 60.0
 #: A worker that finds no scheduler for so long ends its job.
 DEATH_TIMEOUT_S = 120
 
@@ -34,8 +42,11 @@ def check_slurm(profile: SlurmProfile) -> None:
     for command in ("sbatch", "squeue", "scancel"):
         if shutil.which(command) is None:
             raise ConfigError(f"there is no Slurm here: the command {command} is not found")
-    if not _shared_directory(profile).is_dir():
+    shared = _shared_directory(profile)
+    if not shared.is_dir():
         raise ConfigError(f"shared_directory {profile.shared_directory!r} is not a directory")
+    if re.search(r"\s", str(shared)):  # dask-jobqueue writes it into the job script as it is
+        raise ConfigError(f"shared_directory must have no spaces, but is {str(shared)!r}")
     asked = subprocess.run(
         ["sbatch", "--test-only"], input=job_script(profile), capture_output=True, text=True
     )
@@ -81,8 +92,11 @@ def _job_options(profile: SlurmProfile) -> dict[str, Any]:
         "--dashboard-address", "127.0.0.1:0",
     ]  # fmt: skip
     # not by its own option, which would make the directory for a plan too
-    logs = profile.log_directory
-    directives = [f"-e {logs}/%j.err", f"-o {logs}/%j.out", *profile.directives]
+    logs = [shlex.quote(f"{profile.log_directory}/%j.{kind}") for kind in ("err", "out")]
+    directives = [f"-e {logs[0]}", f"-o {logs[1]}", *profile.directives]
+    local = profile.local_directory
+    if local is not None:  # it may name a variable of the node's shell: only spaces are escaped
+        local = re.sub(r"\s", r"\\\g<0>", local)
     if profile.gpus_per_job:
         directives.insert(2, "--gres=gpu:1")
         extra += ["--resources", "GPU=1"]
@@ -98,8 +112,8 @@ def _job_options(profile: SlurmProfile) -> dict[str, Any]:
         "job_script_prologue": list(profile.prologue),
         "worker_extra_args": extra,
         "interface": profile.interface,
-        "python": profile.python or sys.executable,
-        "local_directory": profile.local_directory,
+        "python": profile.python or shlex.quote(sys.executable),
+        "local_directory": local,
         "death_timeout": DEATH_TIMEOUT_S,
     }
 
@@ -140,23 +154,27 @@ def slurm_cluster(profile: SlurmProfile, dashboard: str) -> Any:
     return cluster
 
 
-def keep_jobs(cluster: Any, profile: SlurmProfile) -> Callable[[], None]:
+def keep_jobs(cluster: Any, profile: SlurmProfile) -> Callable[[Workers], None]:
     """What to call now and then: it submits jobs again that have ended, for whatever reason.
 
     dask-jobqueue does so only for workers that it saw leave one by one.
     """
     vain = 0
+    ask_at = 0.0
     connected: set[str] = set()
 
-    def keep() -> None:
-        nonlocal vain
-        names = {w["name"] for w in cluster.scheduler_info["workers"].values()}
+    def keep(workers: Workers) -> None:
+        nonlocal vain, ask_at
+        names = {w["name"] for w in workers.values()}
         jobs = dict(cluster.workers)
         for name in jobs:
             if any(str(w) == str(name) or str(w).startswith(f"{name}-") for w in names):
                 connected.add(name)
                 vain = 0
+        if time.monotonic() < ask_at:
+            return
         queued = _queued_jobs()
+        ask_at = time.monotonic() + ASK_S
         if queued is None:
             return
         ended = [n for n, job in jobs.items() if job.job_id and job.job_id not in queued]
@@ -183,9 +201,9 @@ async def _replace(cluster: Any, ended: list[str], jobs: int) -> None:
 
 def _queued_jobs() -> set[str] | None:
     """Numbers of this user's jobs that wait or run; None if Slurm does not say."""
-    asked = subprocess.run(
-        ["squeue", "--noheader", "--format=%A", "--user", getpass.getuser()],
-        capture_output=True,
-        text=True,
-    )
+    command = ["squeue", "--noheader", "--format=%A", "--user", getpass.getuser()]
+    try:
+        asked = subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_S)
+    except subprocess.TimeoutExpired:
+        return None
     return set(asked.stdout.split()) if asked.returncode == 0 else None

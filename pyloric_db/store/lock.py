@@ -1,5 +1,6 @@
 """One build of a database at a time."""
 
+import errno
 import fcntl
 import os
 import re
@@ -10,6 +11,9 @@ from pathlib import Path
 
 from pyloric_db.errors import DatabaseError
 from pyloric_db.store.files import Where, files_at
+
+#: What a file system says that keeps no locks, such as Lustre mounted without `flock`.
+NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
 
 
 @contextmanager
@@ -28,7 +32,7 @@ def file_lock(file: Path, place: str) -> Iterator[None]:
     """A lock that dies with its process, so that a killed build leaves none behind.
 
     Raises:
-        DatabaseError: another process holds it, or the directory cannot be written.
+        DatabaseError: another process holds it, or the directory cannot be written or locked.
     """
     from pyloric_db.store.disk import fsync_folder
 
@@ -41,6 +45,12 @@ def file_lock(file: Path, place: str) -> Iterator[None]:
     except BlockingIOError as err:
         raise DatabaseError(f"{place} is being built by {_holder(file)}") from err
     except OSError as err:
+        if err.errno in NO_LOCKS:
+            raise DatabaseError(
+                f"{place} lies on a file system without locks (flock: {err.strerror}), where two "
+                "builds would not know of each other: have it mounted with them (Lustre: -o "
+                "flock), or build on another disk"
+            ) from err
         raise DatabaseError(f"{place} cannot be written ({err.strerror})") from err
     try:
         with suppress(OSError):  # a full disk holds the lock all the same

@@ -238,9 +238,9 @@ def test_a_build_without_workers_ends(monkeypatch):
         LocalCluster(n_workers=0, dashboard_address="127.0.0.1:0") as empty,
         Client(empty) as client,
     ):
-        crew = Crew(client, 60.0, cluster.keep_processes(client))
+        crew = Crew(client, 60.0, cluster.keep_processes())
         coordinator = Coordinator(crew, lambda s: (stuck, s), print, print)
-        with pytest.raises(ClusterError, match="no worker process has come back"):
+        with pytest.raises(ClusterError, match="there has been no worker process"):
             coordinator.run([4])
 
 
@@ -269,7 +269,8 @@ def slow(shard):
 @pytest.mark.slow
 def test_a_scheduler_that_goes_is_said():
     with local_client(1) as client:
-        coordinator = Coordinator(Crew(client, 60.0), lambda s: (slow, s), print, aside=print)
+        crew = Crew(client, 60.0, cluster.keep_processes())
+        coordinator = Coordinator(crew, lambda s: (slow, s), print, aside=print)
         threading.Timer(1.0, client.cluster.close).start()
         with pytest.raises(ClusterError, match="scheduler at tcp://127.0.0.1:.* was lost"):
             coordinator.run(range(1000))
@@ -305,3 +306,26 @@ def test_sigterm_interrupts(tiny_toml, tmp_path):
     build.send_signal(signal.SIGTERM)
     _, err = build.communicate(timeout=60)
     assert build.returncode == 130 and "interrupted; what is finished is kept" in err
+
+
+def test_a_build_that_has_jobs_cancels_them_before_it_ends(
+    inside, tiny_toml, tmp_path, monkeypatch
+):
+    said = []
+
+    def build(*arguments, **options):
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            said.append("jobs cancelled")
+
+    def end(note):
+        said.append("ended")
+        raise SystemExit(130)
+
+    monkeypatch.setattr("pyloric_db.pipeline.build.build", build)
+    monkeypatch.setattr("pyloric_db.cli.building.end_interrupted", end)
+    monkeypatch.setattr("multiprocessing.active_children", list)  # those of other tests live on
+    monkeypatch.setenv("PYTHONWARNINGS", "")  # the command sets it
+    done = inside("build", tiny_toml, "--out", tmp_path / "db", "--cluster", "slurm-cpu")
+    assert done.returncode == 130 and said == ["jobs cancelled", "ended"]

@@ -1,6 +1,8 @@
 """Cluster profiles: what is allowed, and what a plan makes of them."""
 
 import json
+import shutil
+import subprocess
 
 import pytest
 
@@ -139,6 +141,27 @@ def test_the_job_script_of_cpu_nodes():
     ):  # fmt: skip
         assert part in command
     assert "GPU" not in command
+
+
+def test_directories_with_spaces(tmp_path, monkeypatch):
+    names = {"log_directory": "my logs", "local_directory": "$SCRATCH/my files"}
+    script = job_script(load_profile({**SLURM, **names}))
+    assert "#SBATCH -e 'my logs/%j.err'\n#SBATCH -o 'my logs/%j.out'\n" in script
+    # as the node's shell reads it
+    (line,) = [line for line in script.splitlines() if "--local-directory" in line]
+    said = subprocess.run(
+        ["bash", "-c", f"printf '%s\\n' {line.replace('<', '').replace('>', '')}"],
+        env={"SCRATCH": "/scratch"},
+        capture_output=True,
+        text=True,
+    ).stdout.splitlines()
+    assert said[said.index("--local-directory") + 1] == "/scratch/my files"
+
+    monkeypatch.setattr(shutil, "which", lambda name: name)
+    (tmp_path / "my certificates").mkdir()
+    profile = load_profile({**SLURM, "shared_directory": str(tmp_path / "my certificates")})
+    with pytest.raises(ConfigError, match="shared_directory must have no spaces, but is '.*/my c"):
+        check_slurm(profile)
 
 
 def test_the_job_script_of_gpu_nodes():

@@ -30,7 +30,7 @@ HERE = Path(__file__).parent
 COMMAND = Path(sys.executable).parent / "pyloric-db"
 NEEDED = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel")
 
-#: 200 circuits in 50 shards: half a minute in two workers.
+#: 400 circuits in 100 shards: a minute in two workers, so that a cancelled job is missed in time.
 RECIPE = """
 name = "slurm"
 [circuit]
@@ -40,7 +40,7 @@ abpd = ["AB/PD 1", "AB/PD 2"]
 lp = ["LP 1", "LP 2"]
 py = ["PY 1", "PY 2"]
 gsyn_ab_lp_nS = [0, 1, 3, 10, 30]
-gsyn_lp_py_nS = [0, 1, 3, 10, 30]
+gsyn_lp_py_nS = [0, 1, 2, 3, 5, 10, 15, 20, 30, 50]
 [protocol]
 transient_ms = 1000
 min_ms = 2000
@@ -218,7 +218,7 @@ def cancelled_in_the_middle(folder: Path, environment: dict[str, str]) -> None:
     (victim, *_) = jobs(environment, "RUNNING")
     done = rows(path)
     subprocess.run(["scancel", victim], env=environment, check=True)
-    print(f"cancelled job {victim} after {done} of 50 shards")
+    print(f"cancelled job {victim} after {done} of 100 shards")
     finish(build, 0)
     report = verify(path)
     assert report.good and report.complete and not report.strays, report

@@ -1,3 +1,5 @@
+import errno
+import fcntl
 import json
 import os
 import shutil
@@ -185,3 +187,16 @@ def test_build_lock_admits_one(place):
     with build_lock(place):
         assert Ledger(place).read().shards == {}
     assert list(files.names()) == []
+
+
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_refused(tmp_path, monkeypatch, code):
+    def flock(fd, operation):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with (
+        pytest.raises(DatabaseError, match=f"without locks .*{os.strerror(code)}.* -o flock"),
+        build_lock(tmp_path / "db"),
+    ):
+        pass

@@ -145,7 +145,7 @@ def _kill_scheduler(rig: Rig, rng: Random) -> bool:
     builder = rig.build(path)
     hit = _moment(builder, path, rng)
     os.kill(rig.scheduler_pid, signal.SIGKILL)
-    _expect(builder, 0, 1, text="scheduler")
+    _expect(builder, 0, 2, text="scheduler")
     _go_on(rig, path)
     return hit
 
