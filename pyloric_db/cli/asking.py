@@ -252,7 +252,7 @@ def trace(
 ) -> None:
     """Simulate one circuit on from its stored state and draw its voltage traces."""
     from pyloric_db.plot.canvas import check_suffix
-    from pyloric_db.plot.traces import plot_traces
+    from pyloric_db.plot.traces import BEYOND_MS, plot_traces
 
     if not 0.01 <= duration_s <= 600:
         raise ConfigError(f"--duration-s must be from 0.01 to 600 s, not {duration_s:g}")
@@ -264,8 +264,15 @@ def trace(
     with err.status("simulating and drawing"):
         row = opened.query(f"circuit_id == {number}").isel(circuit=0)
         with ends_at_once():
-            simulation = simulate_on(opened, [number], duration_s * 1000)
-        plot_traces(simulation, target, title=_title(number, row), protocol=opened.protocol)
+            shown_ms = duration_s * 1000
+            simulation = simulate_on(opened, [number], shown_ms + BEYOND_MS)
+        plot_traces(
+            simulation,
+            target,
+            title=_title(number, row),
+            protocol=opened.protocol,
+            shown_ms=shown_ms,
+        )
     say(f"wrote {target}")
 
 

@@ -80,8 +80,10 @@ def _marginals(found: "Statistics") -> None:
 
 def _levels(name: str, marginal: Any) -> list[str]:
     if "lower" in marginal.coords:
+        # groups hold their lower ends, the last one both
         ends = zip(marginal["lower"].values, marginal["upper"].values, strict=True)
-        return [f"{low:.4g} - {high:.4g}" for low, high in ends]
+        *groups, last = [(f"{low:.4g}", f"{high:.4g}") for low, high in ends]
+        return [*(f"{low} - <{high}" for low, high in groups), " - ".join(dict.fromkeys(last))]
     return [v if isinstance(v, str) else f"{v:g}" for v in marginal[name].values.tolist()]
 
 

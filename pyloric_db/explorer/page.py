@@ -31,7 +31,7 @@ from bokeh.plotting import figure
 from pyloric_db.errors import PyloricDBError
 from pyloric_db.explorer.bins import RHYTHM, Binned, Bins
 from pyloric_db.explorer.crossfilter import Brush, CrossFilter, Linked
-from pyloric_db.explorer.panels import Panel
+from pyloric_db.explorer.panels import Panel, name_ticks
 from pyloric_db.query.database import Database
 from pyloric_db.query.named import find_circuit
 from pyloric_db.vocabulary import COLOURS, label, published
@@ -221,7 +221,7 @@ class Page:
         ):  # fmt: skip
             extent.update(start=binned.edges[0], end=binned.edges[-1])
             axis.axis_label = binned.title
-            axis.major_label_overrides = dict(enumerate(binned.names))
+            name_ticks(axis, binned)
 
     def _choose_pair(self, attr: str, old: str, new: str) -> None:
         shown = [binned.name for binned in self.cross.pair]

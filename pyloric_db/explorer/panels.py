@@ -1,6 +1,7 @@
 """One histogram of the page: its figure, the choice of its column, its brush."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -104,12 +105,7 @@ class Panel:
         self.figure.title.text = f"{binned.missing:,} without" if binned.missing else ""
         axis = self.figure.xaxis[0]
         axis.axis_label = binned.title
-        if binned.names:
-            axis.ticker = FixedTicker(ticks=list(range(binned.n)))
-            axis.major_label_overrides = dict(enumerate(binned.names))
-        else:
-            axis.ticker = BasicTicker()
-            axis.major_label_overrides = {}
+        name_ticks(axis, binned)
         whole = binned.whole.astype(np.float64)
         self.whole.data = {"left": edges[:-1], "right": edges[1:], "top": whole}
         self.figure.extra_y_ranges["whole"].end = 1.05 * max(whole.max(), 1)
@@ -145,3 +141,9 @@ class Panel:
 
     def _lift(self) -> None:
         self._on_brush(self, None, True)
+
+
+def name_ticks(axis: Any, binned: Binned) -> None:
+    """Ticks of an axis: the names of values, or numbers where values are measured."""
+    axis.ticker = FixedTicker(ticks=list(range(binned.n))) if binned.names else BasicTicker()
+    axis.major_label_overrides = dict(enumerate(binned.names))

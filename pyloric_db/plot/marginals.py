@@ -1,6 +1,6 @@
 """Marginals: how often each value of each parameter occurs in a subset, against the whole."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -70,10 +70,20 @@ def _off_grid(db: Database, where: str) -> Drawn:
         low, high = extent(db, column)
         if high <= low:
             continue
-        log = low > 0 and high / low > 1000
+        log = low > 0 and _is_logarithmic(db, column.name, high / low)
         edges = np.geomspace(low, high, BINS + 1) if log else np.linspace(low, high, BINS + 1)
         drawn.append((short_title(column), histogram(db, column, edges, where, log=log), []))
     return drawn
+
+
+def _is_logarithmic(db: Database, name: str, ratio: float) -> bool:
+    """Whether values of a parameter are shown by their logarithms: as a prior draws them."""
+    found: Any = db.manifest.recipe.get("parameters")
+    if not isinstance(found, dict) or found.get("prior") is None:
+        return ratio > 1000  # a table does not say
+    for key in ("prior", "parameters", name):
+        found = found.get(key) if isinstance(found, dict) else None
+    return isinstance(found, dict) and "log_uniform" in found
 
 
 def _draw(ax: "Axes", title: str, tally: Tally, names: list[str]) -> None:
@@ -88,7 +98,7 @@ def _draw(ax: "Axes", title: str, tally: Tally, names: list[str]) -> None:
     else:
         ax.stairs(whole, tally.edges, fill=True, color=WHOLE)
         ax.stairs(subset, tally.edges, color=SUBSET, linewidth=1.6)
-        if tally.edges[0] > 0 and tally.edges[-1] / tally.edges[0] > 1000:
+        if not np.isclose(tally.edges[1] - tally.edges[0], tally.edges[-1] - tally.edges[-2]):
             ax.set_xscale("log")
     ax.set_xlabel(title, fontsize=8)
     ax.tick_params(labelsize=7)

@@ -17,8 +17,16 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+#: To be simulated beyond what is drawn: where a cell bursts is seen from several of its bursts.
+BEYOND_MS = 5000.0
+
+
 def traces_figure(
-    simulation: "xr.Dataset", *, title: str = "", protocol: Protocol = Protocol()
+    simulation: "xr.Dataset",
+    *,
+    title: str = "",
+    protocol: Protocol = Protocol(),
+    shown_ms: float | None = None,
 ) -> "Figure":
     """Voltage traces of one simulated circuit, its bursts marked by bars above them.
 
@@ -27,6 +35,7 @@ def traces_figure(
             spike_time_ms (circuit, cell, spike).
         title: printed on top.
         protocol: how bursts are found; of a circuit of a database, `Database.protocol`.
+        shown_ms: how much is drawn, from the start; bursts are found in all of it.
 
     Raises:
         ConfigError: matplotlib is missing.
@@ -48,7 +57,7 @@ def traces_figure(
         ax.spines[["top", "right"]].set_visible(False)
         ax.axhline(0, color="0.85", linewidth=0.6, zorder=0)
     axes[-1, 0].set_xlabel("time (s)")
-    axes[-1, 0].set_xlim(time_s[0], time_s[-1])
+    axes[-1, 0].set_xlim(time_s[0], time_s[-1] if shown_ms is None else shown_ms / 1000)
     figure.supylabel("membrane potential (mV)", fontsize=10)
     if title:
         figure.suptitle(title, fontsize=11)
@@ -70,6 +79,7 @@ def plot_traces(
     *,
     title: str = "",
     protocol: Protocol = Protocol(),
+    shown_ms: float | None = None,
 ) -> None:
     """`traces_figure` as a PNG, SVG or PDF; the suffix of `path` says which.
 
@@ -78,4 +88,5 @@ def plot_traces(
             cannot be written.
     """
     check_suffix(path)
-    save(traces_figure(simulation, title=title, protocol=protocol), path)
+    figure = traces_figure(simulation, title=title, protocol=protocol, shown_ms=shown_ms)
+    save(figure, path)

@@ -11,7 +11,7 @@ from pyloric_db.plot.histograms import histograms_figure
 from pyloric_db.plot.marginals import marginals_figure
 from pyloric_db.plot.rhythm import rhythm_figure
 from pyloric_db.plot.stacking import stack_figure
-from pyloric_db.plot.traces import traces_figure
+from pyloric_db.plot.traces import BEYOND_MS, traces_figure
 from pyloric_db.query.database import Database
 from pyloric_db.vocabulary import published
 
@@ -84,8 +84,11 @@ def _traces(db: Database, where: str) -> "Figure":
     found = db.query(where, columns=[], limit=1)["circuit_id"].values
     circuit = int(found[0] if len(found) else db.circuits["circuit_id"].values[0])
     dt_ms = float(db.manifest.settings["dt_ms"])
-    simulation = db.simulate([circuit], duration_ms=round(TRACE_MS / dt_ms) * dt_ms)
-    return traces_figure(simulation, title=f"circuit {circuit}", protocol=db.protocol)
+    duration_ms = round((TRACE_MS + BEYOND_MS) / dt_ms) * dt_ms
+    simulation = db.simulate([circuit], duration_ms=duration_ms)
+    return traces_figure(
+        simulation, title=f"circuit {circuit}", protocol=db.protocol, shown_ms=TRACE_MS
+    )
 
 
 def _inline(figure: "Figure") -> str:

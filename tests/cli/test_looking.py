@@ -8,6 +8,7 @@ from rich.console import Console
 import pyloric_db
 from pyloric_db.errors import ConfigError
 from pyloric_db.protocol import Protocol
+from pyloric_db.report.figures import TRACE_MS
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -67,13 +68,16 @@ def test_traces_have_the_bursts_of_the_protocol_of_the_database(
 ):
     drawn = []
 
-    def note(*arguments, protocol, **others):
+    def note(*arguments, protocol, shown_ms, **others):
+        assert shown_ms in (5000, TRACE_MS)
         drawn.append(protocol)
         raise ConfigError("enough")
 
-    monkeypatch.setattr("pyloric_db.cli.asking.simulate_on", lambda *_: None)
+    simulated = []
+    monkeypatch.setattr("pyloric_db.cli.asking.simulate_on", lambda *a: simulated.append(a[2]))
     monkeypatch.setattr("pyloric_db.plot.traces.plot_traces", note)
     refused(inside("trace", tiny_db, 3, cwd=tmp_path), "enough")
+    assert simulated == [10_000]  # bursts are told from several periods
     monkeypatch.setattr("pyloric_db.query.database.Database.simulate", lambda *_, **__: None)
     monkeypatch.setattr("pyloric_db.report.figures.traces_figure", note)
     assert inside("report", tiny_db, cwd=tmp_path).returncode == 0

@@ -150,6 +150,10 @@ def test_another_density_can_be_chosen(page, bins):
         f"() => ({GET % 'm.below[0].axis_label'})('density') === "
         "'LP lowest membrane potential (mV)'"
     )
+    page.locator("select").nth(9).select_option("pyloric")
+    page.wait_for_function(
+        f"() => String(({GET % 'm.left[0].ticker.ticks'})('density')) === '0,1'"
+    )  # no and yes, and nothing between
 
 
 def test_a_click_shows_a_circuit_and_its_traces(page, explorer_db):

@@ -170,6 +170,20 @@ def test_marginals_off_a_grid(tmp_path):
     assert subset == pytest.approx(100 * numpy_counts(chosen, edges) / len(chosen))
 
 
+def test_axes_of_a_prior_are_as_it_draws(tmp_path, monkeypatch):
+    """A uniform one from 0 spans orders of magnitude, too."""
+    drawn = {"gsyn_ab_lp_nS": {"log_uniform": [0.1, 90]}, "gsyn_pd_lp_nS": {"uniform": [0, 90]}}
+    recipe = {"name": "tiny", "parameters": {"prior": {"count": 20, "parameters": drawn}}}
+    synthetic.build(tmp_path / "db", synthetic.make_manifest(None, 20, recipe=recipe))
+    monkeypatch.setattr("pyloric_db.plot.marginals.extent", lambda *_: (0.05, 90.0))
+    figure = marginals_figure(pyloric_db.open(tmp_path / "db"), "True")
+    scales = {ax.get_xlabel(): ax.get_xscale() for ax in figure.axes}
+    assert scales["AB-LP (nS)"] == "log" and scales["PD-LP (nS)"] == "linear"
+    synthetic.build(tmp_path / "table", synthetic.make_manifest(None, 20))
+    figure = marginals_figure(pyloric_db.open(tmp_path / "table"), "True")
+    assert {ax.get_xscale() for ax in figure.axes if ax.get_xlabel()} == {"log"}
+
+
 def test_marginals_leave_out_what_does_not_vary(tmp_path, monkeypatch):
     synthetic.build(tmp_path / "db", synthetic.make_manifest(axes=None, n_circuits=20))
     db = pyloric_db.open(tmp_path / "db")

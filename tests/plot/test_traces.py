@@ -48,6 +48,13 @@ def test_bursts_are_marked(simulation):
     assert right.get_xlabel() == "time (s)"
 
 
+def test_what_is_shown_has_the_bursts_of_the_whole(simulation):
+    left = traces_figure(simulation, shown_ms=400).axes[0]
+    first = next(line for line in left.lines if line.get_lw() == 4)
+    assert np.round(first.get_xdata(), 3).tolist() == [0.3, 0.48]  # on beyond what is shown
+    assert left.get_xlim() == (0, 0.4)
+
+
 def test_bursts_are_those_of_the_protocol(simulation):
     """Gaps of 20 ms between the spikes: each is a burst where 15 ms are a pause."""
     left = traces_figure(simulation, protocol=Protocol(max_burst_gap_ms=15)).axes[0]
