@@ -62,6 +62,14 @@ def test_plan(inside, tmp_path, snapshot):
     assert snapshot(tmp_path) == {}
 
 
+def test_a_plan_says_hours_and_readable_bytes_without_being_asked(inside, tmp_path):
+    found = json.loads(inside("plan", "prinz2004", "--json", cwd=tmp_path).stdout)
+    assert found["cluster"] == "local" and found["expected_hours"] > 0
+    assert found["state_bytes"] == 3_645_000_000 and "job_script" not in found
+    shown = inside("plan", "prinz2004", cwd=tmp_path).stdout
+    assert "expected hours" in shown and "3.6 GB" in shown and "script" not in shown
+
+
 GOOD = """name = "x"
 [circuit]
 preset = "prinz2004"

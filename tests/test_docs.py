@@ -1,27 +1,22 @@
 """The examples of the documentation are valid."""
 
+import json
 import re
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 import synthetic
 
 import pyloric_db
+from pyloric_db.errors import ConfigError
 from pyloric_db.pipeline.plan import make_plan
+from pyloric_db.vocabulary import CHANNELS, SYNAPSES
 
 DOCS = Path(__file__).parent.parent / "docs"
-PRESET = 'name = "example"\n[circuit]\npreset = "prinz2004"\n'
-BLOCKS = re.findall(r"```toml\n(.*?)```", (DOCS / "recipes.md").read_text(), re.DOTALL)
-
-
-def completed(block: str) -> str:
-    """An excerpt with the keys that stand elsewhere on the page."""
-    if "[circuit]" in block:
-        return block
-    if "circuit.cells" in block:
-        return 'name = "example"\n' + block
-    return PRESET + block
+RECIPES = (DOCS / "recipes.md").read_text()
+BLOCKS = re.findall(r"```toml\n(.*?)```", RECIPES, re.DOTALL)
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
@@ -29,11 +24,35 @@ def test_recipes_of_the_documentation_can_be_planned(block, tmp_path):
     table = tmp_path / "my_circuits.csv"
     table.write_text("gbar_abpd_Na,gbar_lp_Na,gbar_py_Na\n100,100,200\n")
     recipe = tmp_path / "recipe.toml"
-    text = completed(block)
-    recipe.write_text(text)
+    recipe.write_text(block)
     plan = make_plan(recipe)
     assert plan.manifest.n_circuits >= 1
-    assert plan.manifest.name == tomllib.loads(text)["name"]
+    assert plan.manifest.name == tomllib.loads(block)["name"]
+
+
+def test_all_keys_of_a_recipe_are_in_their_table():
+    table = RECIPES[RECIPES.index("## All keys") : RECIPES.index("## A grid")]
+    schema = json.loads((DOCS.parent / "schemas" / "recipe.schema.json").read_text())
+    for model in (schema, *schema["$defs"].values()):
+        for key in model["properties"]:
+            assert re.search(rf"[`.\[]{key}[`.\] ]", table), key
+    for name in (*CHANNELS, *SYNAPSES):
+        assert f"`{name}`" in table
+
+
+def test_circuits_of_a_database_run_again_are_those_of_the_database(client, tiny, tmp_path):
+    (recipe,) = [tomllib.loads(b) for b in BLOCKS if "circuit.gap_junctions" in b]
+    protocol = tiny()["protocol"]
+    db = pyloric_db.build(recipe | {"protocol": protocol}, tmp_path / "db", cluster=client)
+    (block,) = re.findall(r"```python\n(circuit = .*?)```", RECIPES, re.DOTALL)
+    names = {"db": db, "pyl": pyloric_db}
+    exec(block, names)
+    stored = db.query("circuit_id in [0, 5, 11]")
+    for name, values in names["features"].data_vars.items():
+        np.testing.assert_array_equal(values.values, stored[name].values, err_msg=name)
+    parameters = names["parameters"]
+    with pytest.raises(ConfigError, match=r"circuit=, such as pyloric_db\.circuit_of\(db\)"):
+        pyloric_db.classify(parameters.gbar, parameters.gsyn)
 
 
 def test_the_shares_of_a_cube_are_those_of_the_circuits_in_it(tmp_path):

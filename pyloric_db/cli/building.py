@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.filesize import decimal
 from rich.progress import DownloadColumn, MofNCompleteColumn
 
 from pyloric_db.cli.console import (
@@ -81,19 +82,16 @@ def plan(
     as_json: Json = False,
 ) -> None:
     """Say what a build would do: circuits, shards, bytes, hours, job script. Changes nothing."""
+    from pyloric_db.pipeline.expect import expectation
     from pyloric_db.pipeline.plan import make_plan
     from pyloric_db.pipeline.ranges import parse_ranges
 
     ranges = None if ids is None else parse_ranges(ids)
     made = make_plan(recipe, limit=limit, sample=sample, seed=_seed(seed, sample), ids=ranges)
     described = _describe(made)
-    script = None
-    if cluster is not None or rate is not None:
-        from pyloric_db.pipeline.expect import expectation
-
-        expected = expectation(made, cluster or "local", rate)
-        script = expected.pop("job_script")
-        described |= expected
+    expected = expectation(made, cluster or "local", rate)
+    script = expected.pop("job_script")
+    described |= expected
     if as_json:
         described |= {} if script is None else {"job_script": script}
         print(json.dumps(described, indent=2))
@@ -101,7 +99,7 @@ def plan(
     table = table_of("", "")
     table.show_header = False
     for key, value in described.items():
-        table.add_row(key.replace("_", " "), _plain(value))
+        table.add_row(key.replace("_", " "), decimal(value) if "bytes" in key else _plain(value))
     out.print(table)
     if script is not None:
         say(f"\nThe script of each job:\n\n{script}")

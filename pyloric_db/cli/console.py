@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 #: Width where there is no screen: more than any table needs.
 WIDEST = 10_000
+#: The time left is said once this share is done at a rate that was measured, or after so many s.
+LEFT_SHARE = 0.05
+LEFT_S = 60.0
 out = Console(width=None if sys.stdout.isatty() else WIDEST)
 err = Console(stderr=True)
 
@@ -209,18 +212,26 @@ def progress_bar(unit: str, count: ProgressColumn) -> Iterator[Report]:
 
 def _lines(unit: str, every_s: float = 5.0) -> Report:
     last = time.monotonic()
-    starts: dict[str, tuple[float, int]] = {}
+    earlier: dict[str, int] = {}  # done before this run
+    firsts: dict[str, tuple[float, int]] = {}  # when the first were finished, and done by then
 
     def report(done: int, total: int, what: str | None = None) -> None:
         nonlocal last
         now = time.monotonic()
         name = what or unit
-        began, at_start = starts.setdefault(name, (now, done))
-        if now - last < every_s or now == began:
+        # not from the start, which holds starting workers and compiling
+        if done > earlier.setdefault(name, done):
+            firsts.setdefault(name, (now, done))
+        if now - last < every_s:
             return
         last = now
-        rate = (done - at_start) / (now - began)
-        left = f", {(total - done) / rate:,.0f} s left" if rate > 0 else ""
-        print(f"{done:,} of {total:,} {name}, {rate:,.0f}/s{left}", file=sys.stderr, flush=True)
+        line = f"{done:,} of {total:,} {name}"
+        began, at_first = firsts.get(name, (now, done))
+        if done > at_first and now > began:
+            rate = (done - at_first) / (now - began)
+            line += f", {rate:,.0f}/s"
+            if done - at_first >= LEFT_SHARE * (total - at_first) or now - began >= LEFT_S:
+                line += f", {(total - done) / rate:,.0f} s left"
+        print(line, file=sys.stderr, flush=True)
 
     return report

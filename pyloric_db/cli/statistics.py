@@ -91,11 +91,13 @@ def _components(found: "Statistics") -> None:
     sizes = found.component_sizes
     if sizes is None:
         return
-    largest = ", ".join(f"{s:,}" for s in sizes[:_SHOWN])
-    say(
-        f"{len(sizes):,} connected components under single steps, the largest of {largest} "
-        f"circuits ({100 * sizes[0] / found.n_selected:.1f}% in the first)"
-    )
+    if sizes[0] == 1:
+        extents = "each of one circuit"
+    else:
+        largest = ", ".join(f"{s:,}" for s in sizes[:_SHOWN])
+        share = 100 * sizes[0] / found.n_selected
+        extents = f"the largest of {largest} circuits ({share:.1f}% in the first)"
+    say(f"{len(sizes):,} connected components under single steps, {extents}")
     if not found.whole_grid:
         say(
             "the database does not hold the whole grid: these are components of the sample, "

@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+import dask.system
+
 from pyloric_db.errors import ConfigError
-from pyloric_db.pipeline.cluster import n_workers
 from pyloric_db.pipeline.plan import Plan
-from pyloric_db.pipeline.profile import SlurmProfile, load_profile
-from pyloric_db.pipeline.slurm import job_script
+from pyloric_db.pipeline.profile import LocalProfile, Profile, SlurmProfile, load_profile
 
 
 def expectation(
@@ -32,7 +32,7 @@ def expectation(
     rate = profile.circuits_per_s_per_worker if rate is None else rate
     if rate is not None and not 0 < rate < float("inf"):
         raise ConfigError(f"the rate must be above 0 circuits per second, not {rate:g}")
-    workers = n_workers(profile)
+    workers = _workers(profile)
     hours = None
     if rate is not None and workers is not None:
         m = plan.manifest
@@ -44,5 +44,24 @@ def expectation(
         "circuits_per_s_per_worker": rate,
         "expected_hours": hours,
         "shard_minutes": None if rate is None else plan.manifest.shard_circuits / rate / 60,
-        "job_script": job_script(profile) if isinstance(profile, SlurmProfile) else None,
+        "job_script": _job_script(profile),
     }
+
+
+# a plan of this machine does not load what starts clusters
+
+
+def _workers(profile: Profile) -> int | None:
+    if isinstance(profile, LocalProfile):
+        return profile.workers or dask.system.CPU_COUNT
+    from pyloric_db.pipeline.cluster import n_workers
+
+    return n_workers(profile)
+
+
+def _job_script(profile: Profile) -> str | None:
+    if not isinstance(profile, SlurmProfile):
+        return None
+    from pyloric_db.pipeline.slurm import job_script
+
+    return job_script(profile)

@@ -74,10 +74,10 @@ def merge(sources: Sequence[Where], path: Where, *, progress: Progress | None = 
         for shard in sorted(todo):
             start = shard * manifest.shard_circuits
             rows = list(_rows(pieces, start, start + manifest.shard_size(shard)))
-            columns, states, events, seconds = _gather(rows)
+            columns, states, events, times = _gather(rows)
             ids = columns.pop(CIRCUIT_ID)
             receipt = write_shard(path, manifest, shard, ids, columns, states, events)
-            ledger.record(replace(receipt, seconds=seconds))
+            ledger.record(replace(receipt, seconds=times[0], kernel_seconds=times[1]))
             done += len(ids)
             if progress is not None:
                 progress(done, manifest.n_circuits)
@@ -223,9 +223,9 @@ def _rows(pieces: Sequence[_Piece], start: int, stop: int) -> Iterator[_Piece]:
         begin += length
 
 
-def _gather(rows: Sequence[_Piece]) -> tuple[Arrays, Arrays, pa.Table | None, float]:
-    """Columns, states, events and their share of the seconds of computing, of some rows."""
-    columns, states, events, seconds = [], [], [], 0.0
+def _gather(rows: Sequence[_Piece]) -> tuple[Arrays, Arrays, pa.Table | None, list[float]]:
+    """Columns, states, events and their share of the shards' seconds, of some rows."""
+    columns, states, events, times = [], [], [], np.zeros(2)
     for part, start, length in rows:
         shard, offset = divmod(start, part.manifest.shard_circuits)
         table, state, spikes, took = _read_shard(part, shard)
@@ -234,9 +234,9 @@ def _gather(rows: Sequence[_Piece]) -> tuple[Arrays, Arrays, pa.Table | None, fl
         states.append({name: values[inside] for name, values in state.items()})
         if spikes is not None:
             events.append(spikes.slice(offset, length))
-        seconds += took * length / part.manifest.shard_size(shard)
+        times += took * length / part.manifest.shard_size(shard)
     joined = pa.concat_tables(events) if events else None
-    return _concatenate(columns), _concatenate(states), joined, seconds
+    return _concatenate(columns), _concatenate(states), joined, times.tolist()
 
 
 def _concatenate(pieces: Sequence[Arrays]) -> Arrays:
@@ -244,8 +244,11 @@ def _concatenate(pieces: Sequence[Arrays]) -> Arrays:
 
 
 @lru_cache(maxsize=2)
-def _read_shard(part: _Part, shard: int) -> tuple[Arrays, Arrays, pa.Table | None, float]:
-    """Columns, states and events of a shard whose files match their checksums; its seconds."""
+def _read_shard(part: _Part, shard: int) -> tuple[Arrays, Arrays, pa.Table | None, np.ndarray]:
+    """Columns, states and events of a shard whose files match their checksums.
+
+    The last are its seconds: of computing, and of these for integrating.
+    """
     files, manifest, row = part.files, part.manifest, part.rows.shards[shard]
     for file in files_of(row):
         wrong = difference(files, file)
@@ -254,4 +257,5 @@ def _read_shard(part: _Part, shard: int) -> tuple[Arrays, Arrays, pa.Table | Non
     table = read_part(files, manifest, shard)
     columns = {c.name: numpy_column(c, table[c.name]) for c in manifest.columns}
     events = read_events(files, manifest, shard) if has_events(manifest) else None
-    return columns, read_states(files, manifest, shard), events, row["seconds"]
+    took = np.array([row["seconds"], row["kernel_seconds"]])
+    return columns, read_states(files, manifest, shard), events, took

@@ -75,7 +75,8 @@ def aligned(
             if sorted(given) != sorted(ours):
                 raise ConfigError(
                     f"{what} has the {dim} labels {', '.join(given)}, "
-                    f"but the circuit has {', '.join(ours)}"
+                    f"but the circuit has {', '.join(ours)}; for another give circuit=, "
+                    "such as pyloric_db.circuit_of(db)"
                 )
             array = array.sel({dim: list(ours)})
     return array

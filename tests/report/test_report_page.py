@@ -137,6 +137,16 @@ def test_a_database_without_finished_circuits(tmp_path):
     page = Page(report_html(pyloric_db.open(tmp_path / "db")))
     assert "0 of 48 circuits" in page.text and page.images() == []
     assert "no circuit is finished yet" in page.text
+    assert "nothing to compare: no circuit is finished." in page.text
+
+
+def test_circuits_without_pyloric_labels(tmp_path, monkeypatch):
+    monkeypatch.setattr("pyloric_db.report.page.pictures", lambda db: [])
+    manifest = synthetic.make_manifest(recipe=RECIPE)
+    others = tuple(c for c in manifest.columns if c.name not in ("pyloric_like", "pyloric"))
+    synthetic.build(tmp_path / "db", synthetic.make_manifest(recipe=RECIPE, columns=others))
+    page = Page(report_html(pyloric_db.open(tmp_path / "db")))
+    assert "nothing to compare: these circuits have no pyloric labels." in page.text
 
 
 def test_other_circuits_have_no_published_ranges(made, tmp_path, monkeypatch):

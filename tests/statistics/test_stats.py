@@ -107,6 +107,13 @@ def test_a_sample_says_that_it_is_one(tmp_path):
     assert not found.whole_grid and found.n_circuits == found.n_selected == 20
 
 
+def test_components_of_one_circuit_are_not_listed(inside, pristine):
+    alone = inside("stats", pristine[0], "--where", "circuit_id == 0 or circuit_id == 13").stdout
+    assert "2 connected components under single steps, each of one circuit\n" in alone
+    joined = inside("stats", pristine[0], "--where", "circuit_id < 2").stdout
+    assert "1 connected components under single steps, the largest of 2 circuits (100.0%" in joined
+
+
 def test_a_grid_of_cells_alone(tmp_path):
     synthetic.build(tmp_path / "db", synthetic.make_manifest(synthetic.GRID[:2], 6, 6, 6))
     found = database.open(tmp_path / "db").stats("True")
