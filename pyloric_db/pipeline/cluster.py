@@ -1,10 +1,7 @@
 """Dask clusters, from profiles."""
 
 import logging
-import os
-import shutil
 import signal
-import subprocess
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -40,6 +37,7 @@ from pyloric_db.pipeline.profile import (
     SchedulerProfile,
     SlurmProfile,
     load_profile,
+    visible_gpus,
 )
 from pyloric_db.pipeline.slurm import check_slurm, keep_jobs, slurm_cluster
 from pyloric_db.pipeline.steady_clock import keep_steady
@@ -138,40 +136,6 @@ def profile_of(cluster: Any, workers: int | None, n_shards: int) -> Profile | No
     if isinstance(profile, SlurmProfile):
         check_slurm(profile)
     return profile
-
-
-def n_workers(profile: Profile) -> int | None:
-    """Worker processes of a profile's cluster; None where that is not ours to know."""
-    if isinstance(profile, LocalProfile):
-        return profile.workers or dask.system.CPU_COUNT
-    if isinstance(profile, LocalGpuProfile):
-        return profile.workers_per_gpu * len(visible_gpus(profile))
-    if isinstance(profile, SlurmProfile):
-        return profile.jobs * profile.workers_per_job
-    return None
-
-
-def visible_gpus(profile: LocalGpuProfile) -> tuple[str, ...]:
-    """The GPUs that a profile means, as CUDA_VISIBLE_DEVICES names them.
-
-    Raises:
-        ConfigError: there are none.
-    """
-    if profile.gpus is not None:
-        return tuple(map(str, profile.gpus))
-    said = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if said is not None:
-        named = [gpu.strip() for gpu in said.split(",") if gpu.strip()]
-        found = named[: named.index("-1")] if "-1" in named else named  # as CUDA reads it
-    elif shutil.which("nvidia-smi"):
-        listed = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True)
-        n = sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
-        found = [str(i) for i in range(n)]
-    else:
-        found = []
-    if not found:
-        raise ConfigError("no GPU is visible: CUDA_VISIBLE_DEVICES and nvidia-smi name none")
-    return tuple(found)
 
 
 @contextmanager

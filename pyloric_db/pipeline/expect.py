@@ -3,11 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-import dask.system
-
 from pyloric_db.errors import ConfigError
 from pyloric_db.pipeline.plan import Plan
-from pyloric_db.pipeline.profile import LocalProfile, Profile, SlurmProfile, load_profile
+from pyloric_db.pipeline.profile import SlurmProfile, load_profile, n_workers
 
 
 def expectation(
@@ -32,36 +30,22 @@ def expectation(
     rate = profile.circuits_per_s_per_worker if rate is None else rate
     if rate is not None and not 0 < rate < float("inf"):
         raise ConfigError(f"the rate must be above 0 circuits per second, not {rate:g}")
-    workers = _workers(profile)
+    workers = n_workers(profile)
     hours = None
     if rate is not None and workers is not None:
         m = plan.manifest
         most = min(m.n_circuits, -(-m.n_shards // workers) * m.shard_circuits)
         hours = most / rate / 3600
+    script = None
+    if isinstance(profile, SlurmProfile):
+        from pyloric_db.pipeline.slurm import job_script  # which loads what starts clusters
+
+        script = job_script(profile)
     return {
         "cluster": profile.kind,
         "workers": workers,
         "circuits_per_s_per_worker": rate,
         "expected_hours": hours,
         "shard_minutes": None if rate is None else plan.manifest.shard_circuits / rate / 60,
-        "job_script": _job_script(profile),
+        "job_script": script,
     }
-
-
-# a plan of this machine does not load what starts clusters
-
-
-def _workers(profile: Profile) -> int | None:
-    if isinstance(profile, LocalProfile):
-        return profile.workers or dask.system.CPU_COUNT
-    from pyloric_db.pipeline.cluster import n_workers
-
-    return n_workers(profile)
-
-
-def _job_script(profile: Profile) -> str | None:
-    if not isinstance(profile, SlurmProfile):
-        return None
-    from pyloric_db.pipeline.slurm import job_script
-
-    return job_script(profile)

@@ -1,10 +1,14 @@
 """Cluster profiles: a TOML file that says where a build runs."""
 
+import os
 import re
+import shutil
+import subprocess
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import dask.system
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from pyloric_db.errors import ConfigError, nearest
@@ -184,3 +188,37 @@ def _validated(content: dict[str, Any], where: str, folder: Path) -> Profile:
 def profile_schema() -> dict[str, Any]:
     """The JSON schema of a profile."""
     return _ANY.json_schema()
+
+
+def n_workers(profile: Profile) -> int | None:
+    """Worker processes of a profile's cluster; None where that is not ours to know."""
+    if isinstance(profile, LocalProfile):
+        return profile.workers or dask.system.CPU_COUNT
+    if isinstance(profile, LocalGpuProfile):
+        return profile.workers_per_gpu * len(visible_gpus(profile))
+    if isinstance(profile, SlurmProfile):
+        return profile.jobs * profile.workers_per_job
+    return None
+
+
+def visible_gpus(profile: LocalGpuProfile) -> tuple[str, ...]:
+    """The GPUs that a profile means, as CUDA_VISIBLE_DEVICES names them.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    if profile.gpus is not None:
+        return tuple(map(str, profile.gpus))
+    said = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if said is not None:
+        named = [gpu.strip() for gpu in said.split(",") if gpu.strip()]
+        found = named[: named.index("-1")] if "-1" in named else named  # as CUDA reads it
+    elif shutil.which("nvidia-smi"):
+        listed = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True)
+        n = sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
+        found = [str(i) for i in range(n)]
+    else:
+        found = []
+    if not found:
+        raise ConfigError("no GPU is visible: CUDA_VISIBLE_DEVICES and nvidia-smi name none")
+    return tuple(found)

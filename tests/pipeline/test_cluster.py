@@ -21,13 +21,11 @@ from pyloric_db.pipeline.cluster import (
     Crew,
     Prepare,
     local_client,
-    n_workers,
     open_crew,
     profile_of,
-    visible_gpus,
 )
 from pyloric_db.pipeline.coordinate import Coordinator
-from pyloric_db.pipeline.profile import load_profile
+from pyloric_db.pipeline.profile import load_profile, n_workers, visible_gpus
 from pyloric_db.store.ledger import Failure
 
 COMMAND = Path(sys.executable).parent / "pyloric-db"
