@@ -197,10 +197,20 @@ def _crew(client: Client, limit_s: float, keep: Callable[[Workers], None] = lamb
     return Crew(client, limit_s, keep)
 
 
+@contextmanager
+def _scheduler_there() -> Iterator[None]:
+    try:
+        yield
+    except OSError as err:
+        raise ClusterError(f"the scheduler was lost before the build began: {err}") from err
+
+
 def _check_workers(client: Client) -> None:
     """Refuses workers that are there already and cannot build what this process plans."""
     ours = versions()
-    for worker, theirs in client.run(versions, on_error="return").items():
+    with _scheduler_there():
+        all_theirs = client.run(versions, on_error="return")
+    for worker, theirs in all_theirs.items():
         if isinstance(theirs, OSError):  # it went meanwhile
             continue
         if isinstance(theirs, Exception):
@@ -245,7 +255,9 @@ def _client_of(profile: SchedulerProfile) -> Client:
 
 def _say_if_idle(client: Client, profile: SchedulerProfile) -> None:
     """Says that the build waits, which would look as if it hung."""
-    if not client.scheduler_info(n_workers=-1)["workers"]:
+    with _scheduler_there():
+        workers = client.scheduler_info(n_workers=-1).get("workers")
+    if not workers:
         warnings.warn(
             f"waiting for workers of {profile.address}, for {NO_WORKERS_S / 60:g} min at most",
             PyloricDBWarning,
