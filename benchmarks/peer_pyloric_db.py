@@ -29,7 +29,8 @@ class PyloricDB:
         scheme: Literal["gates_first", "old_state"] = "gates_first",
         dtype: Literal["float32", "float64"] = "float32",
     ):
-        self.version = f"JAX {jax.__version__}, {scheme}, {dtype}"
+        made_by = "tables" if dtype == "float32" else f"JAX {jax.__version__}"
+        self.version = f"{made_by}, {scheme}, {dtype}"
         self._problem, self._dt_ms, self._epoch_ms = problem, dt_ms, epoch_ms
         self._options = {"scheme": scheme, "dtype": dtype}
         self._engine = self._engine_of(dt_ms)

@@ -1,10 +1,12 @@
-"""Where a step's time goes: loops, instructions, exponentials, bytes; writes docs/profile.md.
+"""Where the time of a step of JAX's own program goes: loops, instructions, exponentials, bytes.
 
     python benchmarks/profile_step.py [--write-docs]
 
 Loops and copies are counted in XLA's optimised program, exponentials and divisions in the step's
 jaxpr, instructions in the machine code (objdump). Shares of the time are samples of the
-processor's clock (perf), without which they are left out. For x86 processors with AVX2, on Linux.
+processor's clock (perf), without which they are left out. The CPU's kernel is a single loop, of
+which only the instructions are counted. Writes docs/profile.md. For x86 processors with AVX2, on
+Linux.
 """
 
 import glob
@@ -148,6 +150,15 @@ def _roles(body: Body, stepper: Any) -> dict[str, str]:
     return dict(zip(body.results[1:], names, strict=False))
 
 
+def in_a_loop(source: str) -> int:
+    """Instructions of the longest stretch without a label in between: the step."""
+    from pyloric_db.integrate.vector_kernel import optimised
+
+    machine, module = optimised(source)
+    stretches = re.split(r"^\S+:.*$", machine.emit_assembly(module), flags=re.MULTILINE)
+    return max(len(re.findall(r"^\t[a-z]", stretch, re.MULTILINE)) for stretch in stretches)
+
+
 def report() -> str:
     dump = Path(tempfile.mkdtemp())
     os.environ["XLA_FLAGS"] = f"--xla_dump_to={dump} --xla_dump_hlo_as_text"
@@ -169,6 +180,8 @@ def _report(dump: Path) -> str:
     for file in dump.glob("*"):  # of the single cells
         shutil.rmtree(file) if file.is_dir() else file.unlink()
     engine = Engine(PRINZ2004, dt_ms=0.05, epoch_ms=1000.0)
+    kernel = in_a_loop(engine._vectors.source)
+    engine.__dict__["_vectors"] = None  # so that JAX's own program runs
     batch = engine.start(problem.states, problem.gbar, problem.gsyn)
     batch, _ = engine.epoch(batch)
     program = next(dump.glob("*jit_run*cpu_after_optimizations.txt")).read_text()
@@ -226,13 +239,15 @@ def _report(dump: Path) -> str:
         ["state and parameters of a circuit", f"{resident / width:.0f} bytes; a batch of {width}: "
          f"{resident / 2**10:.0f} KiB ({_caches()})"],
         ["bytes read and written per circuit-step", f"{sum(moved.values()) / width:.0f}"],
+        ["instructions per circuit-step of the CPU's kernel",
+         f"{kernel / 8:.0f} ({kernel:,} per vector of circuits)"],
         ["rate", f"{timing.Mcs_per_cpu_s:.1f} million circuit-steps per second of processor time: "
          f"{timing.Mcs_per_cpu_s * instructions / 1000:.2f} billion instructions and "
          f"{timing.Mcs_per_cpu_s * sum(moved.values()) / width / 1000:.0f} GB per second"],
     ]  # fmt: skip
     columns = ["loop", "instructions per circuit-step", "vector divisions", "bytes"]
     parts = [
-        "# Where a step's time goes",
+        "# Where a step of JAX's own program spends its time",
         setting("python benchmarks/profile_step.py", "jax", "jaxlib", "numpy"),
         table(["of one step of a three-cell circuit", ""], facts),
         table([*columns, "share of the time"], rows),
@@ -252,7 +267,7 @@ def distance(rate: float, instructions: float, spilled: float) -> str:
          f"{100 * spilled:.0f}% of the instructions only move them"],
         ["tables over the voltage", "51-55", f"144 instructions per circuit-step against "
          f"{instructions:.0f}: XLA has no cheap table look-up on a CPU (`jnp.take` quarters the "
-         "rate), so this needs native code"],
+         "rate); so the CPU's kernel is not XLA's"],
     ]  # fmt: skip
     return (
         f"The distance to the limits, from {rate:.1f} million circuit-steps per second. The limits "

@@ -1,8 +1,9 @@
 """Batches of circuits through epochs: step, find spikes, keep voltage statistics.
 
-An epoch is one compiled program per batch width. What it does to a circuit does not depend on
-the other circuits of the batch, its place there or the width: all operations are elementwise
-along the batch and each width is compiled from the same step (a test holds it to the bit).
+An epoch is a compiled program: on a CPU in float32 that of `vector_kernel`, on a GPU that of
+`kernel`, and else JAX's, one per batch width. What it does to a circuit does not depend on the
+other circuits of the batch, its place there or the width: all operations are elementwise along
+the batch (a test holds it to the bit).
 """
 
 import math
@@ -11,7 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from typing import Any
 
 import jax
@@ -29,11 +30,14 @@ from pyloric_db.integrate.finding import (
     start_finding,
 )
 from pyloric_db.integrate.kernel import EpochKernel, gpu_is_used
+from pyloric_db.integrate.llvm_source import WIDTH
 from pyloric_db.integrate.step import State, Stepper, make_stepper, on_host
+from pyloric_db.integrate.tables import make_tables
+from pyloric_db.integrate.vector_kernel import VectorKernel
 from pyloric_db.model.circuit import Circuit
 from pyloric_db.model.constants import REFERENCE_TEMPERATURE_K, Constants
 
-#: Batch widths that JAX compiles; a batch is padded to the next one.
+#: Batch widths that JAX compiles for a CPU; a batch is padded to the next one.
 WIDTHS = (32, 128, 256, 512)
 #: The same where JAX itself runs on a GPU, which needs tens of thousands of circuits to be full.
 GPU_WIDTHS = (512, 8192, 65536)
@@ -159,6 +163,7 @@ class Engine:
             constants=constants,
             temperature_K=temperature_K,
         )
+        self._step_of = step_of
         self.stepper = step_of(dtype=dtype)
         #: steps from one sample to the next
         self.stride = _largest_divisor(n_steps, int(SAMPLE_MS / dt_ms + 1e-9))
@@ -176,23 +181,43 @@ class Engine:
             self._kernel = EpochKernel(
                 step_of(arithmetic=GpuArithmetic()), stride=self.stride, **self._shape
             )
-        on_cpu = jax.default_backend() == "cpu"
-        #: batch sizes that programs are compiled for
-        self.widths = WIDTHS if on_cpu else GPU_WIDTHS
+        self._on_cpu = jax.default_backend() == "cpu"
+        #: batch sizes that JAX compiles programs for
+        self.widths = WIDTHS if self._on_cpu else GPU_WIDTHS
         #: circuits that run at the same time at the best rate
         self.lanes = self._kernel.lanes if self._kernel else self.widths[-1]
         #: name of the GPU that epochs run on
-        self.gpu: str | None = None if on_cpu else jax.devices()[0].device_kind
+        self.gpu: str | None = None if self._on_cpu else jax.devices()[0].device_kind
         if self._kernel:
             self.gpu = self._kernel.gpu
         self.n_steps = n_steps
         self.seconds = 0.0  # spent in compiled programs
-        # the stride is an argument, since XLA unrolls short loops whose trip count it knows, at
-        # half the rate on a CPU; on a GPU, not to know it is to ask the host before every step
-        self._jit = partial(jax.jit, static_argnums=() if on_cpu else 2)
-        self._run = self._jit(epoch_program(self.stepper, **self._shape))
         self._advance = jax.jit(self._advance_program)
-        self._recorders: dict[tuple[int, tuple[int, ...]], Any] = {}
+        self._programs: dict[tuple[int, tuple[int, ...]], Any] = {}
+
+    @cached_property
+    def _vectors(self) -> VectorKernel | None:
+        """The CPU's kernel, made when it is first needed."""
+        if self.dtype != "float32" or not self._on_cpu:
+            return None
+        tables = make_tables(self._step_of(dtype="float64"))
+        return VectorKernel(self.stepper, tables, **self._shape)
+
+    def _program(self, parts: int = 1, record: tuple[int, ...] = ()) -> Any:
+        """An epoch whose samples have so many parts, after which these arrays are recorded."""
+        if (parts, record) not in self._programs:
+            if self._vectors:
+                program: Any = partial(self._vectors, parts=parts, record=record)
+            else:
+                # the stride is an argument, since XLA unrolls short loops whose trip count it
+                # knows, at half the rate on a CPU; on a GPU, not to know it is to ask the host
+                # before every step
+                program = jax.jit(
+                    epoch_program(self.stepper, **self._shape, parts=parts, record=record),
+                    static_argnums=() if self._on_cpu else 2,
+                )
+            self._programs[parts, record] = program
+        return self._programs[parts, record]
 
     def _precision(self) -> AbstractContextManager[Any]:
         return jax.enable_x64(True) if self.dtype == "float64" else nullcontext()
@@ -233,7 +258,9 @@ class Engine:
             )
             self.seconds += time.perf_counter() - began
         else:
-            (state, V_before), (statistics, slots) = self._execute(self._run, batch, self.stride)
+            (state, V_before), (statistics, slots) = self._execute(
+                self._program(), batch, self.stride
+            )
             spikes = spikes_of_slots(slots)
         return Batch(state, V_before, batch.parameters), self._found(state, statistics, spikes)
 
@@ -242,8 +269,8 @@ class Engine:
     ) -> tuple[Batch, Epoch, dict[str, np.ndarray]]:
         """Run one epoch and record state variables.
 
-        The steps are the same as those of `epoch`, and so are the spikes; but on a GPU, where
-        `epoch` has its kernel, JAX takes them here, and they differ in rounding.
+        The steps are the same as those of `epoch`, and so are the spikes; but where `epoch` has
+        the GPU's kernel, they are taken on the CPU here, and differ in rounding.
 
         Args:
             batch: circuits to run.
@@ -256,13 +283,8 @@ class Engine:
         """
         length = int(np.gcd(every, self.stride))
         arrays = self._arrays_of(variables)
-        key = (self.stride // length, arrays)
-        if key not in self._recorders:
-            self._recorders[key] = self._jit(
-                epoch_program(self.stepper, **self._shape, parts=key[0], record=arrays)
-            )
         (state, V_before), (statistics, (slots, trace)) = self._execute(
-            self._recorders[key], batch, length
+            self._program(self.stride // length, arrays), batch, length
         )
         rows = {}
         for i, values in zip(arrays, trace, strict=True):
@@ -294,7 +316,8 @@ class Engine:
         found = tuple(np.array(a) for a in batch.state)
         for n in np.unique(n_steps):
             with self._precision():
-                state = self._advance(state, padded.parameters, n - done)
+                advance = self._vectors.advance if self._vectors else self._advance
+                state = advance(state, padded.parameters, n - done)
             done = n
             there = np.flatnonzero(n_steps == n)
             for values, now in zip(found, state, strict=True):
@@ -316,7 +339,9 @@ class Engine:
         return arrays
 
     def _width_for(self, n: int) -> int:
-        """The smallest compiled batch width that holds n circuits."""
+        """The smallest batch width that holds n circuits and that there is a program for."""
+        if self._vectors:
+            return -(-n // WIDTH) * WIDTH
         return next(w for w in self.widths if w >= n)
 
     def _found(self, state: State, statistics: Any, spikes: Spikes) -> Epoch:

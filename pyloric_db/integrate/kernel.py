@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from pyloric_db.integrate.cuda_source import Lines, Names, as_c
+from pyloric_db.integrate.cuda_source import CudaLines, as_c
 from pyloric_db.integrate.finding import Spikes, spike_finder, start_finding
 from pyloric_db.integrate.step import Stepper
+from pyloric_db.integrate.traced import Names, numbered
 
 #: Threads of a block; with four blocks on a multiprocessor, each may have 128 registers.
 THREADS = 128
@@ -105,18 +106,18 @@ def epoch_lines(
     cells, synapses = len(stepper.circuit.cells), len(stepper.circuit.synapse_names)
     channels, sources = len(stepper.constants.channels), len(stepper.circuit.sources)
     groups = [(len(group.keys), cells, 1) for group in stepper.groups]
-    state = _variables("s", [(cells, 1), (cells, 1), (sources, 1), *groups])
-    parameters = _variables("p", [(channels, cells, 1), (synapses, 1), (cells, 1)])
-    before, found = _variables("b", [(cells, 1)]), _variables("f", [(6, cells, 1)])
+    state = numbered("s", [(cells, 1), (cells, 1), (sources, 1), *groups])
+    parameters = numbered("p", [(channels, cells, 1), (synapses, 1), (cells, 1)])
+    before, found = numbered("b", [(cells, 1)]), numbered("f", [(6, cells, 1)])
 
-    start = Lines()
+    start = CudaLines()
     values = start.apply(start_finding, before[0], state[0])[0].ravel()
     start.lines += [
         f"float {name} = {as_c(value)};" for name, value in zip(_names(found), values, strict=True)
     ]
-    step = Lines()
+    step = CudaLines()
     step.assign(state, step.apply(stepper.step, tuple(state), tuple(parameters)))
-    look = Lines()
+    look = CudaLines()
     finder = spike_finder(
         stepper.arithmetic, sample_ms=sample_ms, threshold_mV=threshold_mV, samples=samples
     )
@@ -278,13 +279,6 @@ def _rows(arrays: Sequence[Any], n: int) -> Any:
 
     rows = [cupy.asarray(a, np.float32).reshape(math.prod(a.shape[:-1]), n) for a in arrays]
     return cupy.concatenate(rows)
-
-
-def _variables(letter: str, shapes: list[tuple[int, ...]]) -> list[Names]:
-    """Arrays of variables, numbered through."""
-    ends = np.cumsum([np.prod(shape) for shape in shapes])
-    names = np.array([f"{letter}{i}" for i in range(ends[-1])], object)
-    return [a.reshape(shape) for a, shape in zip(np.split(names, ends[:-1]), shapes, strict=True)]
 
 
 def _names(arrays: list[Names]) -> list[str]:

@@ -84,8 +84,11 @@ def on_host(array: Any) -> np.ndarray:
 class Stepper:
     """The step of one circuit at one dt, and the layout of its state and parameters.
 
-    `step(state, parameters)` advances a batch by dt. `pack` and `unpack` convert between the
-    stored arrays (batch first) and the step's own; `parameters` converts conductances.
+    `step(state, parameters)` advances a batch by dt, in two parts: `relax(state)` gives the new s
+    and gates, each of which depends on itself and on the old voltage and calcium alone, and
+    `conclude(state, E_Ca, s, gates, parameters)` the new state and its calcium reversal potential,
+    which `reversal(Ca)` gives too, mV. `pack` and `unpack` convert between the stored arrays (batch
+    first) and the step's own; `parameters` converts conductances.
     """
 
     circuit: Circuit
@@ -93,7 +96,14 @@ class Stepper:
     temperature_K: float
     arithmetic: Arithmetic
     groups: tuple[GateGroup, ...]
-    step: Callable[[State, tuple[Any, Any, Any]], State]
+    relax: Callable[[State], tuple[Any, tuple[Any, ...]]]
+    reversal: Callable[[Any], Any]
+    conclude: Callable[[State, Any, Any, tuple[Any, ...], tuple[Any, Any, Any]], tuple[State, Any]]
+
+    def step(self, state: State, parameters: tuple[Any, Any, Any]) -> State:
+        """The state one dt later."""
+        new, _ = self.conclude(state, self.reversal(state[1]), *self.relax(state), parameters)
+        return new
 
     def pack(self, state: dict[str, np.ndarray]) -> State:
         """Stored state (batch, ...) to the step's own layout (..., batch)."""
@@ -277,28 +287,39 @@ def make_stepper(
         x = total * f(dt / c.C)
         return V + (drive / total - V) * ops.one_minus_exp(x)
 
-    def step(state: State, parameters: tuple[Any, Any, Any]) -> State:
+    def relax(state: State) -> tuple[Any, tuple[Any, ...]]:
         V, Ca, s, *gates = state
-        gbar, gsyn, i_ext = parameters
-        new_gates = tuple(
+        return advance_sources(s, V), tuple(
             advance_gates(x, group, V, Ca) for x, group in zip(gates, groups, strict=True)
         )
-        new_s = advance_sources(s, V)
-        E_Ca = RT_2F * (log_Ca_out - ops.log(Ca))
+
+    def reversal(Ca: Any) -> Any:
+        return RT_2F * (log_Ca_out - ops.log(Ca))
+
+    def conclude(
+        state: State,
+        E_Ca: Any,
+        new_s: Any,
+        new_gates: tuple[Any, ...],
+        parameters: tuple[Any, Any, Any],
+    ) -> tuple[State, Any]:
+        V, Ca, s, *gates = state
+        gbar, gsyn, i_ext = parameters
         if scheme == "old_state":
             new_Ca = advance_calcium(Ca, tuple(gates), gbar, V, E_Ca)
             new_V = advance_voltage(V, conductances(tuple(gates), gbar), E_Ca, s, gsyn, i_ext)
+            new_E_Ca = reversal(new_Ca)
         else:
             # V stands midway between the old and the new gates: so must the calcium current
             midway = tuple(f(0.5) * (x + y) for x, y in zip(gates, new_gates, strict=True))
             # the barriers keep XLA from computing these a second time inside the voltage's loop
             new_Ca = lax.optimization_barrier(advance_calcium(Ca, midway, gbar, V, E_Ca))
-            E_Ca = lax.optimization_barrier(RT_2F * (log_Ca_out - ops.log(new_Ca)))
+            new_E_Ca = lax.optimization_barrier(reversal(new_Ca))
             g = conductances(new_gates, gbar)
-            new_V = advance_voltage(V, g, E_Ca, new_s, gsyn, i_ext)
-        return new_V, new_Ca, new_s, *new_gates
+            new_V = advance_voltage(V, g, new_E_Ca, new_s, gsyn, i_ext)
+        return (new_V, new_Ca, new_s, *new_gates), new_E_Ca
 
-    return Stepper(circuit, c, T, ops, groups, step)
+    return Stepper(circuit, c, T, ops, groups, relax, reversal, conclude)
 
 
 def _power(x: Any, exponent: int) -> Any:

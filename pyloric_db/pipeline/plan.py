@@ -129,7 +129,7 @@ def _recorded(recipe: Recipe) -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Versions that can change a number or a byte of a database."""
-    packages = ("jax", "jaxlib", "numpy", "zarr", "pyarrow")
+    packages = ("jax", "jaxlib", "llvmlite", "numpy", "zarr", "pyarrow")
     return {
         "pyloric-db": pyloric_db.__version__,
         "python": platform.python_version(),
