@@ -3,6 +3,7 @@
 import numpy as np
 import reference
 
+from pyloric_db.model.cells import PUBLISHED_CELLS, cell_gbar
 from pyloric_db.model.circuit import PRINZ2004, Circuit, GapJunction, Source, Synapse
 
 TWO_CELLS = Circuit(
@@ -86,10 +87,16 @@ def as_reference(
     return network, x
 
 
+def published_cells(circuit: Circuit, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """gbar (n, cell, 8) of published cells in any places, gsyn (n, synapse) below 30 nS."""
+    rng = np.random.default_rng(2)
+    table = np.array([cell_gbar(c) for c in ("AB/PD 1", "AB/PD 2", "LP 2", "PY 1", "PY 5")])
+    gbar = table[rng.integers(0, 5, (n, len(circuit.cells)))]
+    return gbar, rng.uniform(0, 30, (n, len(circuit.synapse_names)))
+
+
 def pyloric_grid(circuit_id: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """gbar (n, 3, 8), gsyn (n, 7) of circuits of the 2004 grid, by their C-order index."""
-    from pyloric_db.model.cells import PUBLISHED_CELLS
-
     table = np.array(list(PUBLISHED_CELLS.values()), float)
     digits = np.unravel_index(circuit_id, (5, 5, 6, 5, 5, 6, 6, 5, 6, 5))
     gbar = np.stack([table[digits[0]], table[5 + digits[1]], table[10 + digits[2]]], axis=1)

@@ -6,7 +6,9 @@ elements about (stacking, slicing, broadcasting) happens here and leaves no code
 constants are carried out here.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
+from operator import methodcaller
 from typing import Any
 
 import jax
@@ -72,7 +74,7 @@ def _constants(value: Any) -> Names:
     return names
 
 
-class Lines:
+class Lines(ABC):
     """Lines that compute traced functions, in the order in which they are asked for.
 
     A language says how an operation is written (`_written`).
@@ -103,13 +105,13 @@ class Lines:
         self._names += 1
         return f"x{self._names - 1}"
 
+    @abstractmethod
     def _written(self, name: str, elements: list[Any], of: str, to: str) -> str:
         """Add the lines of an operation on elements of type `of` that gives one of type `to`.
 
         Returns:
             the variable that holds the result.
         """
-        raise NotImplementedError
 
     def _closed(self, closed: ClosedJaxpr, inputs: list[Names]) -> list[Names]:
         jaxpr = closed.jaxpr
@@ -137,7 +139,7 @@ class Lines:
         if name == "convert_element_type":
             fold = to.type
         elif name == "bitcast_convert_type":
-            fold = lambda x: x.view(to)  # noqa: E731
+            fold = methodcaller("view", to)
         else:
             fold = _FOLDED[name]
         broadcast = np.broadcast_arrays(*operands)

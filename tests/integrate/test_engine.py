@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 import reference
-from circuits import CIRCUITS, as_reference, pyloric_grid
+from circuits import CIRCUITS, as_reference, published_cells, pyloric_grid
 
 from pyloric_db.errors import ConfigError
 from pyloric_db.integrate import engine as engine_module
@@ -133,11 +133,8 @@ def test_a_circuit_does_not_depend_on_its_batch(crowd, which):
 @pytest.mark.parametrize("name", ["two", "nine"])
 def test_other_circuits_do_not_depend_on_their_batch(name):
     circuit = CIRCUITS[name]
-    rng = np.random.default_rng(2)
     n = 40
-    table = np.array([cell_gbar(c) for c in ("AB/PD 1", "AB/PD 2", "LP 2", "PY 1", "PY 5")])
-    gbar = table[rng.integers(0, 5, (n, len(circuit.cells)))]
-    gsyn = rng.uniform(0, 30, (n, len(circuit.synapse_names)))
+    gbar, gsyn = published_cells(circuit, n)
     engine = Engine(circuit, dt_ms=0.05, epoch_ms=200)
     wanted = run(engine, gbar, gsyn)
     assert sum(len(cell) for circuit in wanted[1] for cell in circuit) > n
@@ -157,12 +154,14 @@ def test_recording_changes_nothing(crowd):
         np.testing.assert_array_equal(epoch.V_mean, recorded_epoch.V_mean)
 
 
-def test_advance_is_the_epoch(crowd):
+@pytest.mark.parametrize("name", ["prinz2004", "two"])
+def test_advance_is_the_epoch(name):
     """Each circuit by its own number of steps, equal to the recorded state at that time."""
-    engine, gbar, gsyn, _ = crowd
-    batch = engine.start(cold_states(5, PRINZ2004), gbar[:5], gsyn[:5])
+    circuit = CIRCUITS[name]
+    engine = Engine(circuit, dt_ms=0.05, epoch_ms=300)
+    batch = engine.start(cold_states(6, circuit), *published_cells(circuit, 6))
     end, _, recorded = engine.record(batch, ("V", "Ca", "m", "h", "s"), 1)
-    steps = np.array([6000, 0, 1, 1234, 5999])
+    steps = np.array([6000, 0, 1, 7, 1234, 5999])
     state = engine.stepper.unpack(engine.advance(batch, steps))
     start = engine.stepper.unpack(batch.state)
     for name, values in state.items():

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from circuits import CIRCUITS, pyloric_grid
+from circuits import CIRCUITS, published_cells, pyloric_grid
 
 import pyloric_db
 from pyloric_db.integrate import engine as engine_module
@@ -56,13 +56,8 @@ def on_host(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", host_cuda.cupy())
 
 
-def a_batch(engine, n, seed=2):
-    circuit = engine.circuit
-    rng = np.random.default_rng(seed)
-    table = np.array([cell_gbar(c) for c in ("AB/PD 1", "AB/PD 2", "LP 2", "PY 1", "PY 5")])
-    gbar = table[rng.integers(0, 5, (n, len(circuit.cells)))]
-    gsyn = rng.uniform(0, 30, (n, len(circuit.synapse_names)))
-    return engine.start(cold_states(n, circuit), gbar, gsyn)
+def a_batch(engine, n):
+    return engine.start(cold_states(n, engine.circuit), *published_cells(engine.circuit, n))
 
 
 # ---------------------------------------------------------------- printing

@@ -1,13 +1,12 @@
 """The CPU's kernel: its tables, its printed functions, and JAX's own program."""
 
 import ctypes
-import itertools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from circuits import CIRCUITS, pyloric_grid
+from circuits import CIRCUITS, published_cells, pyloric_grid
 
 from pyloric_db.integrate import vector_kernel
 from pyloric_db.integrate.arithmetic import Arithmetic
@@ -15,7 +14,6 @@ from pyloric_db.integrate.engine import Engine
 from pyloric_db.integrate.llvm_source import FLOATS, WIDTH, VectorLines, depth_first
 from pyloric_db.integrate.step import make_stepper
 from pyloric_db.integrate.tables import HIGHEST_mV, LOWEST_mV, make_tables
-from pyloric_db.model.cells import cell_gbar
 from pyloric_db.model.channels import PRINZ_CHANNELS
 from pyloric_db.model.circuit import PRINZ2004, SINGLE_CELL
 from pyloric_db.model.constants import Constants
@@ -147,13 +145,8 @@ def engines(monkeypatch, circuit, **options):
     return Engine(circuit, dt_ms=DT, **options), plain
 
 
-def a_batch(engine, n, seed=2):
-    circuit = engine.circuit
-    rng = np.random.default_rng(seed)
-    table = np.array([cell_gbar(c) for c in ("AB/PD 1", "AB/PD 2", "LP 2", "PY 1", "PY 5")])
-    gbar = table[rng.integers(0, 5, (n, len(circuit.cells)))]
-    gsyn = rng.uniform(0, 30, (n, len(circuit.synapse_names)))
-    return engine.start(cold_states(n, circuit), gbar, gsyn)
+def a_batch(engine, n):
+    return engine.start(cold_states(n, engine.circuit), *published_cells(engine.circuit, n))
 
 
 @pytest.mark.parametrize(
@@ -189,18 +182,3 @@ def test_the_kernel_is_as_near_to_float64_as_jax_in_float32(monkeypatch):
     ours, jaxs = (np.abs(f.spike_ms - found[0].spike_ms) for f in found[1:])
     assert len(ours) > 200
     assert np.median(ours) < 3 * np.median(jaxs) and np.median(ours) < 0.002
-
-
-def test_advancing_is_recording(monkeypatch):
-    """By numbers of steps, against every step of a run that is recorded."""
-    engine, _ = engines(monkeypatch, CIRCUITS["two"], epoch_ms=20)
-    batch = a_batch(engine, 3)
-    *_, recorded = engine.record(batch, ("V", "Ca", "m", "h", "s"), 1)
-    for a, b in itertools.pairwise((0, 1, 7, 400)):
-        steps = np.array([a, b, b])
-        state = engine.stepper.unpack(engine.advance(batch, steps))
-        start = engine.stepper.unpack(batch.state)
-        for name, values in state.items():
-            for i, n in enumerate(steps):
-                wanted = recorded[name][i, ..., n - 1] if n else start[name][i]
-                np.testing.assert_array_equal(values[i], wanted, err_msg=name)
