@@ -37,6 +37,9 @@ from pyloric_db.integrate.vector_kernel import VectorKernel
 from pyloric_db.model.circuit import Circuit
 from pyloric_db.model.constants import REFERENCE_TEMPERATURE_K, Constants
 
+#: Circuits that the CPU's kernel is given together. It takes eight at a time whatever their number;
+#: everything else between two epochs is a few NumPy calls on all of them.
+LANES = 2048
 #: Batch widths that JAX compiles for a CPU; a batch is padded to the next one.
 WIDTHS = (32, 128, 256, 512)
 #: The same where JAX itself runs on a GPU, which needs tens of thousands of circuits to be full.
@@ -182,10 +185,13 @@ class Engine:
                 step_of(arithmetic=GpuArithmetic()), stride=self.stride, **self._shape
             )
         self._on_cpu = jax.default_backend() == "cpu"
+        self._tabulated = dtype == "float32" and self._on_cpu
         #: batch sizes that JAX compiles programs for
         self.widths = WIDTHS if self._on_cpu else GPU_WIDTHS
         #: circuits that run at the same time at the best rate
-        self.lanes = self._kernel.lanes if self._kernel else self.widths[-1]
+        self.lanes = LANES if self._tabulated else self.widths[-1]
+        if self._kernel:
+            self.lanes = self._kernel.lanes
         #: name of the GPU that epochs run on
         self.gpu: str | None = None if self._on_cpu else jax.devices()[0].device_kind
         if self._kernel:
@@ -198,7 +204,7 @@ class Engine:
     @cached_property
     def _vectors(self) -> VectorKernel | None:
         """The CPU's kernel, made when it is first needed."""
-        if self.dtype != "float32" or not self._on_cpu:
+        if not self._tabulated:
             return None
         tables = make_tables(self._step_of(dtype="float64"))
         return VectorKernel(self.stepper, tables, **self._shape)

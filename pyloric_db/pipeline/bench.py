@@ -79,9 +79,9 @@ class Bench:
 
     `speedup_kernel` and `speedup_end_to_end` are the rates of the most processes over those of
     one, the median over pairs of neighbouring repetitions. `start_up_s` is from the start of a
-    process to the end of its first epoch, with the program from the cache. `gpu` is the
-    name of the GPU, if there is one; the estimate for the full recipe is then for this one, and
-    else for sixteen such cores.
+    process to the end of its first epoch, of one circuit, with what is kept in the cache. `gpu`
+    is the name of the GPU, if there is one; the estimate for the full recipe is then for this
+    one, and else for sixteen such cores.
     """
 
     machine: str
@@ -269,28 +269,29 @@ def _speedup(alone: list[list[_Timing]], together: list[list[_Timing]]) -> float
 
 @cache
 def _ready(job: _Job) -> tuple[Engine, Batch]:
-    """This process's engine, and a full batch after an epoch."""
+    """This process's engine, which has run a circuit for an epoch, and a full batch."""
     set_up_jax()
     circuit = circuit_of(job.manifest)
     engine = protocol_engine(circuit, job.recipe.run_protocol())
     cells = stored_cells(job.path)
     assert cells is not None
     _, gbar, gsyn = parameters(job.recipe, np.resize(job.circuit_ids(), engine.lanes))
-    start = engine.start(initial_states(gbar, cells, circuit), gbar, gsyn)
-    return engine, engine.epoch(start)[0]
+    batch = engine.start(initial_states(gbar, cells, circuit), gbar, gsyn)
+    engine.epoch(batch.take(np.arange(1)))
+    return engine, batch
 
 
 @cache
 def _warm(job: _Job) -> tuple[Engine, Batch]:
-    """The same, compiled for every width."""
+    """The same, compiled for every width, and the batch after an epoch."""
     engine, batch = _ready(job)
-    for width in engine.widths[:-1]:
+    for width in engine.widths:
         engine.epoch(batch.take(np.arange(width) % len(batch)))
-    return engine, batch
+    return engine, engine.epoch(batch)[0]
 
 
 def _get_ready(job: _Job) -> None:
-    """Loads the libraries and the program, and runs an epoch."""
+    """Loads the libraries and the program, and runs an epoch of one circuit."""
     _ready(job)
 
 

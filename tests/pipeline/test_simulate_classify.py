@@ -7,7 +7,6 @@ import pytest
 from circuits import CIRCUITS, NINE_CELLS, pyloric_grid
 
 from pyloric_db.errors import ConfigError
-from pyloric_db.integrate.engine import WIDTHS
 from pyloric_db.model.cells import cell_gbar
 from pyloric_db.pipeline.simulate import classify, simulate
 from pyloric_db.protocol import Protocol
@@ -20,9 +19,8 @@ PROTOCOL = Protocol(transient_ms=1000.0, min_ms=4000.0, max_ms=9000.0)
 
 @pytest.fixture(scope="module")
 def crowd():
-    """Circuits that need more than one narrow batch, and what they do together."""
-    n = WIDTHS[0] + 16
-    gbar, gsyn = pyloric_grid(np.random.default_rng(11).integers(0, 20_250_000, n))
+    """Circuits, and what they do together."""
+    gbar, gsyn = pyloric_grid(np.random.default_rng(11).integers(0, 20_250_000, 48))
     return gbar, gsyn, classify(gbar, gsyn, protocol=PROTOCOL)
 
 
@@ -55,7 +53,7 @@ def test_alone_and_in_any_batch(crowd):
     gbar, gsyn, together = crowd
     like = int(np.flatnonzero(together["pyloric_like"].values)[0])
     longest = int(np.argmax(together["t_simulated_ms"].values))
-    for which in ([like], [longest], [longest, 0, like], list(range(WIDTHS[0] + 15, 9, -1))):
+    for which in ([like], [longest], [longest, 0, like], list(range(47, 9, -1))):
         found = classify(gbar[which], gsyn[which], protocol=PROTOCOL)
         assert_identical(found, together.isel(circuit=which))
 
