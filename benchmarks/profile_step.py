@@ -152,10 +152,11 @@ def _roles(body: Body, stepper: Any) -> dict[str, str]:
 
 def in_a_loop(source: str) -> int:
     """Instructions of the longest stretch without a label in between: the step."""
-    from pyloric_db.integrate.vector_kernel import optimised
+    from pyloric_db.integrate.machine_code import machine, optimised
 
-    machine, module = optimised(source)
-    stretches = re.split(r"^\S+:.*$", machine.emit_assembly(module), flags=re.MULTILINE)
+    target = machine()
+    assembly = target.emit_assembly(optimised(source, target))
+    stretches = re.split(r"^\S+:.*$", assembly, flags=re.MULTILINE)
     return max(len(re.findall(r"^\t[a-z]", stretch, re.MULTILINE)) for stretch in stretches)
 
 

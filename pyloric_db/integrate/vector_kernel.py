@@ -1,10 +1,9 @@
 """Epochs on a CPU, eight circuits at a time, with gates and synapses from tables.
 
-The kernel is LLVM's assembly, which llvmlite compiles for the machine that it runs on. What is
-written here is loops, loads and stores, the look-up in `tables`, and the exchange between two
-layouts: a look-up gives all gates of a cell of one circuit, everything else works on one gate of
-eight circuits. The rest of the step and the spike finding are printed from the functions that JAX
-runs.
+The kernel is LLVM's assembly, which `machine_code` compiles. What is written here is loops, loads
+and stores, the look-up in `tables`, and the exchange between two layouts: a look-up gives all gates
+of a cell of one circuit, everything else works on one gate of eight circuits. The rest of the step
+and the spike finding are printed from the functions that JAX runs.
 """
 
 import ctypes
@@ -13,9 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import llvmlite.binding as llvm
 import numpy as np
 
+from pyloric_db.integrate import machine_code
 from pyloric_db.integrate.finding import spike_finder, start_finding
 from pyloric_db.integrate.llvm_source import (
     FLOATS,
@@ -70,7 +69,9 @@ class VectorKernel:
         self._slots, self._samples = slots, samples
         self._table = _with_slopes(tables)
         self.source = _Source(stepper, tables, look).text
-        self._compiled, self._epoch = _compile(self.source)
+        self._compiled = machine_code.compiled(self.source)
+        function = ctypes.CFUNCTYPE(None, *_ARGUMENTS)
+        self._epoch = function(self._compiled.get_function_address("epoch"))
 
     def __call__(
         self,
@@ -154,29 +155,6 @@ def _with_slopes(tables: Tables) -> np.ndarray:
     aligned = room[first : first + table.nbytes].view(np.float32).reshape(table.shape)
     aligned[:] = table
     return aligned
-
-
-def optimised(source: str) -> tuple[Any, Any]:
-    """LLVM's description of this machine, and the module as optimised for it."""
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    machine = llvm.Target.from_default_triple().create_target_machine(
-        cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), jit=True
-    )
-    module = llvm.parse_assembly(source)
-    module.triple, module.data_layout = machine.triple, str(machine.target_data)
-    passes = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=2))
-    passes.getModulePassManager().run(module, passes)
-    return machine, module
-
-
-def _compile(source: str) -> tuple[Any, Any]:
-    """The compiled module, which has to be kept, and its function."""
-    machine, module = optimised(source)
-    compiled = llvm.create_mcjit_compiler(module, machine)
-    compiled.finalize_object()
-    address = compiled.get_function_address("epoch")
-    return compiled, ctypes.CFUNCTYPE(None, *_ARGUMENTS)(address)
 
 
 class _Source:

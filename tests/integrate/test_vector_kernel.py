@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from circuits import CIRCUITS, published_cells, pyloric_grid
 
-from pyloric_db.integrate import vector_kernel
+from pyloric_db.integrate import machine_code
 from pyloric_db.integrate.arithmetic import Arithmetic
 from pyloric_db.integrate.engine import Engine
 from pyloric_db.integrate.llvm_source import FLOATS, WIDTH, VectorLines, depth_first
@@ -95,7 +95,7 @@ def compiled(function, *inputs):
     code.lines.append(f"store {FLOATS} {code.floats(result[0])}, ptr %out, align 4")
     arguments = ", ".join(f"ptr %a{i}" for i in range(len(inputs)))
     lines = "\n".join(depth_first(code.lines))
-    kept, _ = vector_kernel._compile(
+    kept = machine_code.compiled(
         f"define void @epoch({arguments}, ptr %out) {{\n{lines}\nret void\n}}\n"
     )
     call = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * (len(inputs) + 1))
