@@ -1,11 +1,11 @@
-"""Where the time of a step of JAX's own program goes: loops, instructions, exponentials, bytes.
+"""Where the time of a step goes, in the CPU's kernel and in JAX's own program.
 
     python benchmarks/profile_step.py [--write-docs]
 
-Loops and copies are counted in XLA's optimised program, exponentials and divisions in the step's
-jaxpr, instructions in the machine code (objdump). Shares of the time are samples of the
-processor's clock (perf), without which they are left out. The CPU's kernel is a single loop, of
-which only the instructions are counted. Writes docs/profile.md. For x86 processors with AVX2, on
+The CPU's kernel is a single loop, whose instructions are counted by kind. Of JAX's program, loops
+and copies are counted in XLA's optimised form, exponentials and divisions in the step's jaxpr,
+instructions in the machine code (objdump); shares of the time are samples of the processor's clock
+(perf), without which they are left out. Writes docs/profile.md. For x86 processors with AVX2, on
 Linux.
 """
 
@@ -35,8 +35,18 @@ ARITHMETIC = {
 }  # fmt: skip
 
 
-def count(stepper: Any, batch: Any) -> Counter[str]:
-    """Arithmetic operations of a step by name, per circuit."""
+#: Instructions of the CPU's kernel by kind.
+KINDS = {
+    "division": r"vdiv",
+    "arithmetic": r"v(add|sub|mul|max|min|round|cvt|fn?m(add|sub)|padd|pand|psl|psr)",
+    "exchange between lanes and layouts": r"v(p?shuf|p?unpck|perm|insert|p?extr|p?broadcast|movd"
+    r"|movshdup)",
+    "load, store or move": r"v?mov",
+}
+
+
+def count(function: Any, batch: Any) -> Counter[str]:
+    """Arithmetic operations of a function of state and parameters by name, per circuit."""
     import jax
 
     found: Counter[str] = Counter()
@@ -51,7 +61,7 @@ def count(stepper: Any, batch: Any) -> Counter[str]:
             if not inner and name in ARITHMETIC and size % len(batch) == 0:
                 found[name] += size // len(batch)
 
-    walk(jax.make_jaxpr(stepper.step)(batch.state, batch.parameters).jaxpr)
+    walk(jax.make_jaxpr(function)(batch.state, batch.parameters).jaxpr)
     return found
 
 
@@ -150,14 +160,18 @@ def _roles(body: Body, stepper: Any) -> dict[str, str]:
     return dict(zip(body.results[1:], names, strict=False))
 
 
-def in_a_loop(source: str) -> int:
-    """Instructions of the longest stretch without a label in between: the step."""
+def in_a_loop(source: str) -> Counter[str]:
+    """Instructions, by kind, of the longest stretch without a label in between: the step."""
     from pyloric_db.integrate.machine_code import machine, optimised
 
     target = machine()
     assembly = target.emit_assembly(optimised(source, target))
     stretches = re.split(r"^\S+:.*$", assembly, flags=re.MULTILINE)
-    return max(len(re.findall(r"^\t[a-z]", stretch, re.MULTILINE)) for stretch in stretches)
+    longest = max((re.findall(r"^\t([a-z]\w*)", s, re.MULTILINE) for s in stretches), key=len)
+    return Counter(
+        next((kind for kind, names in KINDS.items() if re.match(names, name)), "of the loop")
+        for name in longest
+    )
 
 
 def report() -> str:
@@ -174,6 +188,7 @@ def _report(dump: Path) -> str:
     from problem import random_circuits
 
     from pyloric_db.integrate.engine import WIDTHS, Engine
+    from pyloric_db.integrate.tables import HIGHEST_mV, LOWEST_mV
     from pyloric_db.model.circuit import PRINZ2004
 
     width = WIDTHS[-1]
@@ -181,10 +196,15 @@ def _report(dump: Path) -> str:
     for file in dump.glob("*"):  # of the single cells
         shutil.rmtree(file) if file.is_dir() else file.unlink()
     engine = Engine(PRINZ2004, dt_ms=0.05, epoch_ms=1000.0)
-    kernel = in_a_loop(engine._vectors.source)
-    engine.__dict__["_vectors"] = None  # so that JAX's own program runs
     batch = engine.start(problem.states, problem.gbar, problem.gsyn)
+    kernel = in_a_loop(engine._vectors.source)
+    table_bytes = engine._vectors._table.nbytes
     batch, _ = engine.epoch(batch)
+    of_kernel = sample(engine, batch, [])
+
+    engine = Engine(PRINZ2004, dt_ms=0.05, epoch_ms=1000.0)
+    engine.__dict__["_vectors"] = None  # so that JAX's own program runs
+    batch, _ = engine.epoch(engine.start(problem.states, problem.gbar, problem.gsyn))
     program = next(dump.glob("*jit_run*cpu_after_optimizations.txt")).read_text()
     loop_over_steps = step_body(program)
     body, roles = loop_over_steps.instructions, _roles(loop_over_steps, engine.stepper)
@@ -203,8 +223,10 @@ def _report(dump: Path) -> str:
     moved = loop_over_steps.moved(width)
     with jax.enable_x64(True):
         double = Engine(PRINZ2004, dt_ms=0.05, epoch_ms=1000.0, dtype="float64")
-        plain = count(double.stepper, double.start(problem.states, problem.gbar, problem.gsyn))
-    single = count(engine.stepper, batch)
+        double_batch = double.start(problem.states, problem.gbar, problem.gsyn)
+        plain = count(double.stepper.step, double_batch)
+        tabulated = count(lambda state, _: double.stepper.relax(state), double_batch)
+    single = count(engine.stepper.step, batch)
     resident = sum(np.asarray(a).nbytes for a in (*batch.state, *batch.parameters))
     instructions = sum(per_circuit.values())
     divisions = sum(by_name[f.name].divisions * f.elements / 8 / width for f in fusions)
@@ -240,16 +262,30 @@ def _report(dump: Path) -> str:
         ["state and parameters of a circuit", f"{resident / width:.0f} bytes; a batch of {width}: "
          f"{resident / 2**10:.0f} KiB ({_caches()})"],
         ["bytes read and written per circuit-step", f"{sum(moved.values()) / width:.0f}"],
-        ["instructions per circuit-step of the CPU's kernel",
-         f"{kernel / 8:.0f} ({kernel:,} per vector of circuits)"],
         ["rate", f"{timing.Mcs_per_cpu_s:.1f} million circuit-steps per second of processor time: "
          f"{timing.Mcs_per_cpu_s * instructions / 1000:.2f} billion instructions and "
          f"{timing.Mcs_per_cpu_s * sum(moved.values()) / width / 1000:.0f} GB per second"],
     ]  # fmt: skip
     columns = ["loop", "instructions per circuit-step", "vector divisions", "bytes"]
+    total_kernel = sum(kernel.values())
+    of_the_kernel = [
+        *([f"instructions: {kind}", f"{n / 8:.1f}"] for kind, n in kernel.most_common()),
+        ["**all instructions**", f"**{total_kernel / 8:.1f}** ({total_kernel:,} per vector)"],
+        ["exponentials and logarithms left",
+         f"{_exponentials(plain) - _exponentials(tabulated)} of {_exponentials(plain)} and "
+         f"{plain['log'] - tabulated['log']} of {plain['log']}"],
+        ["divisions left", f"{kernel['division']} of {plain['div']}"],
+        ["the tables", f"{table_bytes / 2**10:,.0f} KiB for {HIGHEST_mV - LOWEST_mV:.0f} mV"],
+        ["rate", f"{of_kernel.Mcs_per_cpu_s:.1f} million circuit-steps per second of processor "
+         f"time: {of_kernel.Mcs_per_cpu_s * total_kernel / 8 / 1000:.2f} billion instructions"],
+    ]  # fmt: skip
     parts = [
-        "# Where a step of JAX's own program spends its time",
-        setting("python benchmarks/profile_step.py", "jax", "jaxlib", "numpy"),
+        "# Where a step spends its time",
+        setting("python benchmarks/profile_step.py", "jax", "jaxlib", "llvmlite", "numpy"),
+        "## The CPU's kernel",
+        table(["of one step of a three-cell circuit", ""], of_the_kernel),
+        KERNELS_DISTANCE.format(total_kernel / 8, of_kernel.Mcs_per_cpu_s),
+        "## JAX's own program",
         table(["of one step of a three-cell circuit", ""], facts),
         table([*columns, "share of the time"], rows),
         distance(timing.Mcs_per_cpu_s, instructions, spills / instructions),
@@ -257,8 +293,23 @@ def _report(dump: Path) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+#: What limits the kernel.
+KERNELS_DISTANCE = """\
+No instruction waits for memory, and no exponential is left in the gates: the limit is how many
+instructions a core does at a time. A prototype in hand-written AVX2 with the same tables, which is
+not in this repository, took 144 instructions per circuit-step, the kernel {:.0f}; it reached 51 to
+55 million per second on a core of its own, and this machine's core gave the kernel {:.0f}. Half of
+the instructions compute; the others load a row of the tables for each cell of each circuit, and
+exchange the layout in which a row is loaded (all gates of one circuit) for that of the rest of the
+step (one gate of eight circuits)."""
+
+
+def _exponentials(operations: Counter[str]) -> int:
+    return operations["exp"] + operations["expm1"]
+
+
 def distance(rate: float, instructions: float, spilled: float) -> str:
-    """How far it is to the limits, which prototypes outside this repository have reached."""
+    """How far JAX's program is to the limits that prototypes outside this repository reached."""
     limits = [
         ["all exponentials exact", "14-18", "none: merging sigmoid, time constant and update "
          "leaves 89 exponentials of 121, and the polynomial one is cheaper than an exact one"],
