@@ -295,13 +295,14 @@ def _report(dump: Path) -> str:
 
 #: What limits the kernel.
 KERNELS_DISTANCE = """\
-No instruction waits for memory, and no exponential is left in the gates: the limit is how many
-instructions a core does at a time. A prototype in hand-written AVX2 with the same tables, which is
-not in this repository, took 144 instructions per circuit-step, the kernel {:.0f}; it reached 51 to
-55 million per second on a core of its own, and this machine's core gave the kernel {:.0f}. Half of
-the instructions compute; the others load a row of the tables for each cell of each circuit, and
-exchange the layout in which a row is loaded (all gates of one circuit) for that of the rest of the
-step (one gate of eight circuits)."""
+Under half of the instructions compute. The others load a row of the tables for each cell of each
+circuit, and exchange the layout in which a row is loaded (all gates of one circuit) for that of the
+rest of the step (one gate of eight circuits). A prototype in hand-written AVX2 with the same
+tables, which is not in this repository, took 144 instructions per circuit-step, the kernel {:.0f};
+it reached 51 to 55 million per second on a Zen 3 server core of its own, and this machine's core
+gave the kernel {:.0f}. So the distance is not in the number of instructions but in how many a core
+does at a time; how much of that is the machine and how much is waiting for rows of the tables, the
+clock of perf cannot tell."""
 
 
 def _exponentials(operations: Counter[str]) -> int:
