@@ -30,14 +30,13 @@ from pyloric_db.integrate.finding import (
     start_finding,
 )
 from pyloric_db.integrate.kernel import EpochKernel, gpu_is_used
-from pyloric_db.integrate.llvm_source import WIDTH
 from pyloric_db.integrate.step import State, Stepper, make_stepper, on_host
 from pyloric_db.integrate.tables import make_tables
 from pyloric_db.integrate.vector_kernel import VectorKernel
 from pyloric_db.model.circuit import Circuit
 from pyloric_db.model.constants import REFERENCE_TEMPERATURE_K, Constants
 
-#: Circuits that the CPU's kernel is given together. It takes eight at a time whatever their number;
+#: Circuits that the CPU's kernel is given together. It takes a few at a time whatever their number;
 #: everything else between two epochs is a few NumPy calls on all of them.
 LANES = 2048
 #: Batch widths that JAX compiles for a CPU; a batch is padded to the next one.
@@ -347,7 +346,7 @@ class Engine:
     def _width_for(self, n: int) -> int:
         """The smallest batch width that holds n circuits and that there is a program for."""
         if self._vectors:
-            return -(-n // WIDTH) * WIDTH
+            return -(-n // self._vectors.width) * self._vectors.width
         return next(w for w in self.widths if w >= n)
 
     def _found(self, state: State, statistics: Any, spikes: Spikes) -> Epoch:

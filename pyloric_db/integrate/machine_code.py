@@ -26,6 +26,15 @@ def machine() -> Any:
     )
 
 
+def vector_width() -> int:
+    """Numbers of 32 bits that a vector should have on this machine.
+
+    Sixteen are right for registers of 512 bits only: with sixteen of 256 bits (AVX2) too few values
+    stay in registers, and nothing is gained.
+    """
+    return 16 if llvm.get_host_cpu_features().get("avx512f") else 8
+
+
 def optimised(source: str, target: Any) -> Any:
     """The module, optimised for a machine."""
     module = llvm.parse_assembly(source)

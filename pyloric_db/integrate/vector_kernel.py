@@ -1,9 +1,9 @@
-"""Epochs on a CPU, eight circuits at a time, with gates and synapses from tables.
+"""Epochs on a CPU, several circuits at a time, with gates and synapses from tables.
 
 The kernel is LLVM's assembly, which `machine_code` compiles. What is written here is loops, loads
 and stores, the look-up in `tables`, and the exchange between two layouts: a look-up gives all gates
-of a cell of one circuit, everything else works on one gate of eight circuits. The rest of the step
-and the spike finding are printed from the functions that JAX runs.
+of a cell of one circuit, everything else works on one gate of eight or sixteen circuits. The rest
+of the step and the spike finding are printed from the functions that JAX runs.
 """
 
 import ctypes
@@ -16,26 +16,17 @@ import numpy as np
 
 from pyloric_db.integrate import machine_code
 from pyloric_db.integrate.finding import spike_finder, start_finding
-from pyloric_db.integrate.llvm_source import (
-    FLOATS,
-    INTEGERS,
-    WIDTH,
-    VectorLines,
-    depth_first,
-    integers,
-)
+from pyloric_db.integrate.llvm_source import VectorLines, integers, scheduled
 from pyloric_db.integrate.step import State, Stepper
 from pyloric_db.integrate.tables import HIGHEST_mV, LOWEST_mV, ROWS_PER_mV, Tables
 from pyloric_db.integrate.traced import Names, numbered
 
-_FLOOR = f"@llvm.floor.v{WIDTH}f32"
-_FUNCTION = f"""\
-declare {FLOATS} {_FLOOR}({FLOATS})
-
+# LLVM does not of itself align the stack for vectors that it keeps there for want of registers:
+# each would lie across two lines of the cache, in some processes and not in others
+_FUNCTION = """\
 define void @epoch(i64 %n, i64 %slots, i64 %samples, i64 %parts, i64 %stride, i32 %record,
     ptr noalias %state, ptr noalias %parameters, ptr noalias %statistics, ptr noalias %spike_ms,
-    ptr noalias %trace, ptr noalias %table) {{
-"""
+    ptr noalias %trace, ptr noalias %table) alignstack(64) {"""
 _ARGUMENTS = [*[ctypes.c_int64] * 5, ctypes.c_int32, *[ctypes.c_void_p] * 6]
 _LOOPS = ("group", "slot", "sample", "part", "step")
 _FLOAT_BYTES = 4
@@ -45,6 +36,8 @@ _LINE_BYTES = 64
 
 class VectorKernel:
     """Epochs of a step, compiled for this machine.
+
+    `width` is how many circuits it takes at a time.
 
     Args:
         stepper: in float32.
@@ -66,9 +59,10 @@ class VectorKernel:
         look = spike_finder(
             stepper.arithmetic, sample_ms=sample_ms, threshold_mV=threshold_mV, samples=samples
         )
+        self.width = machine_code.vector_width()
         self._slots, self._samples = slots, samples
-        self._table = _with_slopes(tables)
-        self.source = _Source(stepper, tables, look).text
+        self._table = _with_slopes(tables, self.width)
+        self.source = _Source(stepper, tables, look, self.width).text
         self._compiled = machine_code.compiled(self.source)
         function = ctypes.CFUNCTYPE(None, *_ARGUMENTS)
         self._epoch = function(self._compiled.get_function_address("epoch"))
@@ -82,7 +76,7 @@ class VectorKernel:
         parts: int = 1,
         record: tuple[int, ...] = (),
     ) -> Any:
-        """Run an epoch of a batch whose size is a multiple of `WIDTH`.
+        """Run an epoch of a batch whose size is a multiple of `width`.
 
         Args:
             carry: state and V one sample earlier.
@@ -141,13 +135,13 @@ def _rows(arrays: Sequence[Any], n: int) -> np.ndarray:
     )
 
 
-def _with_slopes(tables: Tables) -> np.ndarray:
+def _with_slopes(tables: Tables, width: int) -> np.ndarray:
     """Of each row k, B, and by how much they change to the next: (voltage, 4, column).
 
-    With columns of zeros up to a multiple of `WIDTH`; aligned to lines of the cache.
+    With columns of zeros up to a multiple of the width; aligned to lines of the cache.
     """
     voltages, kinds, columns = tables.rows.shape
-    rows = np.zeros((voltages, kinds, -(-columns // WIDTH) * WIDTH), np.float32)
+    rows = np.zeros((voltages, kinds, -(-columns // width) * width), np.float32)
     rows[:, :, :columns] = tables.rows
     table = np.concatenate([rows, np.diff(rows, axis=0, append=rows[-1:])], axis=1)
     room = np.empty(table.nbytes + _LINE_BYTES, np.uint8)
@@ -164,32 +158,36 @@ class _Source:
     is changed; `parameters` (row, n); `statistics` (3 * cell, n); `spike_ms` (slot * cell, n);
     `trace` (part * row, n), the arrays of the state whose bits are set in `record`, after each
     part; and `table`, see `_with_slopes`. An epoch is `slots` of `samples` of `parts` of `stride`
-    steps. n is a multiple of `WIDTH`.
+    steps. n is a multiple of `width`.
     """
 
-    def __init__(self, stepper: Stepper, tables: Tables, look: Callable[..., Any]):
-        self.stepper, self.tables, self.look = stepper, tables, look
-        self.code = VectorLines()
+    def __init__(self, stepper: Stepper, tables: Tables, look: Callable[..., Any], width: int):
+        self.stepper, self.tables, self.look, self.width = stepper, tables, look, width
+        self.code = VectorLines(width)
+        self.float_type, self.int_type = self.code.float_type, self.code.int_type
+        self._floor = f"@llvm.floor.v{width}f32"
         circuit = stepper.circuit
         cells, sources = len(circuit.cells), len(circuit.sources)
         channels, synapses = len(stepper.constants.channels), len(circuit.synapse_names)
         groups = [(len(group.keys), cells, 1) for group in stepper.groups]
         self.cells = cells
         self.source_cells = [circuit.cells.index(source.cell) for source in circuit.sources]
-        self.vectors = -(-tables.rows.shape[2] // WIDTH)  # of a cell's columns
+        self.vectors = -(-tables.rows.shape[2] // width)  # of a cell's columns
         # places in memory, which LLVM turns into registers where it can
         self.state = numbered("%s", [(cells, 1), (cells, 1), (sources, 1), *groups])
         (self.E_Ca,) = numbered("%e", [(cells, 1)])
         (self.V_before,) = numbered("%b", [(cells, 1)])
         (self.found,) = numbered("%f", [(6, cells, 1)])
         # the gates and sources of a cell of one circuit
-        (self.columns,) = numbered("%c", [(cells, WIDTH, self.vectors)])
+        (self.columns,) = numbered("%c", [(cells, width, self.vectors)])
         memory = (*self.state, self.E_Ca, self.V_before, self.found, self.columns)
-        self.code.lines += [f"{name} = alloca {FLOATS}" for a in memory for name in a.ravel()]
+        self.code.lines += [
+            f"{name} = alloca {self.float_type}" for a in memory for name in a.ravel()
+        ]
         self.code.lines += [f"%{name}.at = alloca i64" for name in (*_LOOPS, "trace")]
         # variables
         self.parameters = numbered("%p", [(channels, cells, 1), (synapses, 1), (cells, 1)])
-        with self._loop("group", "%n", WIDTH) as self.at:
+        with self._loop("group", "%n", width) as self.at:
             self._begin()
             with self._loop("slot", "%slots") as j:
                 with self._loop("sample", "%samples") as k:
@@ -200,7 +198,16 @@ class _Source:
                     self._look(j, k)
                 self._keep_spikes(j)
             self._end()
-        self.text = _FUNCTION + "\n".join([*self.code.lines, "ret void", "}", ""])
+        self.text = "\n".join(
+            [
+                f"declare {self.float_type} {self._floor}({self.float_type})",
+                _FUNCTION,
+                *self.code.lines,
+                "ret void",
+                "}",
+                "",
+            ]
+        )
 
     # words
 
@@ -236,12 +243,12 @@ class _Source:
         """What is in memory, as variables."""
         values = np.empty(memory.shape, object)
         for place in np.ndindex(memory.shape):
-            values[place] = self.code.line(f"load {FLOATS}, ptr {memory[place]}")
+            values[place] = self.code.line(f"load {self.float_type}, ptr {memory[place]}")
         return values
 
     def _put(self, values: Names, memory: Names) -> None:
         for value, name in zip(values.ravel(), memory.ravel(), strict=True):
-            self._say(f"store {FLOATS} {self.code.floats(value)}, ptr {name}")
+            self._say(f"store {self.float_type} {self.code.floats(value)}, ptr {name}")
 
     def _row(self, array: str, row: int | str) -> str:
         """A pointer to this group's part of an array's row."""
@@ -250,33 +257,34 @@ class _Source:
         return self.code.line(f"getelementptr float, ptr {array}, i64 {start}")
 
     def _load(self, pointer: str) -> str:
-        return self.code.line(f"load {FLOATS}, ptr {pointer}, align {_FLOAT_BYTES}")
+        return self.code.line(f"load {self.float_type}, ptr {pointer}, align {_FLOAT_BYTES}")
 
     def _store(self, value: Any, pointer: str) -> None:
         value = self.code.floats(value)
-        self._say(f"store {FLOATS} {value}, ptr {pointer}, align {_FLOAT_BYTES}")
+        self._say(f"store {self.float_type} {value}, ptr {pointer}, align {_FLOAT_BYTES}")
 
     def _broadcast(self, scalar: str, kind: str) -> str:
-        vector = {"float": FLOATS, "i32": INTEGERS}[kind]
+        vector = {"float": self.float_type, "i32": self.int_type}[kind]
         one = self.code.line(f"insertelement {vector} poison, {kind} {scalar}, i32 0")
         return self.code.line(
-            f"shufflevector {vector} {one}, {vector} poison, {INTEGERS} zeroinitializer"
+            f"shufflevector {vector} {one}, {vector} poison, {self.int_type} zeroinitializer"
         )
 
     def _shuffled(self, a: str, b: str, order: Sequence[int]) -> str:
         return self.code.line(
-            f"shufflevector {FLOATS} {a}, {FLOATS} {b}, {INTEGERS} {integers(order)}"
+            f"shufflevector {self.float_type} {a}, {self.float_type} {b}, "
+            f"{self.int_type} {integers(order)}"
         )
 
     def _transposed(self, rows: Sequence[str]) -> list[str]:
-        """The columns of eight vectors."""
+        """The columns of as many vectors as they have elements."""
         rows = list(rows)
-        for bit in (1, 2, 4):
+        for bit in (1 << power for power in range(self.width.bit_length() - 1)):
             # rows that differ in this bit exchange the elements that differ in it
-            upper = [bool(j & bit) for j in range(WIDTH)]
-            first = [j ^ bit | WIDTH if up else j for j, up in enumerate(upper)]
-            second = [j | WIDTH if up else j ^ bit for j, up in enumerate(upper)]
-            for i in range(WIDTH):
+            upper = [bool(j & bit) for j in range(self.width)]
+            first = [j ^ bit | self.width if up else j for j, up in enumerate(upper)]
+            second = [j | self.width if up else j ^ bit for j, up in enumerate(upper)]
+            for i in range(self.width):
                 if not i & bit:
                     a, b = rows[i], rows[i | bit]
                     rows[i], rows[i | bit] = (self._shuffled(a, b, o) for o in (first, second))
@@ -288,18 +296,18 @@ class _Source:
         """Load this group's state and parameters."""
         names = [name for a in (*self.state, self.V_before) for name in a.ravel()]
         for row, name in enumerate(names):
-            self._say(f"store {FLOATS} {self._load(self._row('%state', row))}, ptr {name}")
+            self._say(f"store {self.float_type} {self._load(self._row('%state', row))}, ptr {name}")
         names = [name for a in self.parameters for name in a.ravel()]
         for row, name in enumerate(names):
             pointer = self._row("%parameters", row)
-            self._say(f"{name} = load {FLOATS}, ptr {pointer}, align {_FLOAT_BYTES}")
+            self._say(f"{name} = load {self.float_type}, ptr {pointer}, align {_FLOAT_BYTES}")
         V, Ca, s, *gates = (self._get(memory) for memory in self.state)
-        columns = np.full((self.cells, self.vectors * WIDTH), np.float32(0), object)
+        columns = np.full((self.cells, self.vectors * self.width), np.float32(0), object)
         for values, places in zip(gates, self.tables.gates, strict=True):
             if places.ndim == 1:
                 columns[:, places] = values[..., 0].T
         columns[self.source_cells, list(self.tables.sources)] = s[:, 0]
-        for cell, of_cell in enumerate(columns.reshape(self.cells, self.vectors, WIDTH)):
+        for cell, of_cell in enumerate(columns.reshape(self.cells, self.vectors, self.width)):
             for v, vector in enumerate(of_cell):
                 words = [self.code.floats(element) for element in vector]
                 self._put(np.array(self._transposed(words), object), self.columns[cell, :, v])
@@ -330,7 +338,7 @@ class _Source:
         for values, memory in zip(new, (*self.state, self.E_Ca), strict=True):
             self._put(values, memory)
         self._put(circuits, self.columns)
-        self.code.lines[start:] = depth_first(self.code.lines[start:])
+        self.code.lines[start:] = scheduled(self.code.lines[start:])
 
     def _looked_up(self, cell: int, V: str) -> Names:
         """The columns of a cell one step on, (circuit, vector)."""
@@ -338,34 +346,34 @@ class _Source:
         V = code.elementwise("max", V, LOWEST_mV)  # so is a V that is no number
         V = code.elementwise("min", V, HIGHEST_mV)
         scaled = code.elementwise("mul", V, ROWS_PER_mV)
-        below = code.line(f"call {FLOATS} {_FLOOR}({FLOATS} {scaled})")
+        below = code.line(f"call {self.float_type} {self._floor}({self.float_type} {scaled})")
         beyond = code.elementwise("sub", scaled, below)
-        row = code.line(f"fptosi {FLOATS} {below} to {INTEGERS}")
-        row = code.line(
-            f"sub {INTEGERS} {row}, {integers([round(LOWEST_mV * ROWS_PER_mV)] * WIDTH)}"
-        )
-        bytes_of_row = self.vectors * WIDTH * 4 * _FLOAT_BYTES
-        offset = code.line(f"mul {INTEGERS} {row}, {integers([bytes_of_row] * WIDTH)}")
+        row = code.line(f"fptosi {self.float_type} {below} to {self.int_type}")
+        first_row = integers([round(LOWEST_mV * ROWS_PER_mV)] * self.width)
+        row = code.line(f"sub {self.int_type} {row}, {first_row}")
+        bytes_of_row = integers([self.vectors * self.width * 4 * _FLOAT_BYTES] * self.width)
+        offset = code.line(f"mul {self.int_type} {row}, {bytes_of_row}")
 
         def taken(v: int, circuit: int) -> Any:
-            at = code.line(f"extractelement {INTEGERS} {offset}, i32 {circuit}")
+            at = code.line(f"extractelement {self.int_type} {offset}, i32 {circuit}")
             at = code.line(f"zext i32 {at} to i64")
             pointer = code.line(f"getelementptr i8, ptr %table, i64 {at}")
             far = self._broadcast(
-                code.line(f"extractelement {FLOATS} {beyond}, i32 {circuit}"), "float"
+                code.line(f"extractelement {self.float_type} {beyond}, i32 {circuit}"), "float"
             )
             places = [
-                code.line(f"getelementptr {FLOATS}, ptr {pointer}, i64 {kind * self.vectors + v}")
-                for kind in range(4)
+                code.line(f"getelementptr {self.float_type}, ptr {pointer}, i64 {i}")
+                for i in range(v, 4 * self.vectors, self.vectors)
             ]
+            aligned = self.width * _FLOAT_BYTES
             k, B, k_slope, B_slope = (
-                code.line(f"load {FLOATS}, ptr {p}, align 32") for p in places
+                code.line(f"load {self.float_type}, ptr {p}, align {aligned}") for p in places
             )
-            x = code.line(f"load {FLOATS}, ptr {self.columns[cell, circuit, v]}")
+            x = code.line(f"load {self.float_type}, ptr {self.columns[cell, circuit, v]}")
             operands = (np.array([e], object) for e in (x, k, B, k_slope, B_slope, far))
             return code.apply(_relaxed, *operands)[0][0]
 
-        new = [[taken(v, circuit) for circuit in range(WIDTH)] for v in range(self.vectors)]
+        new = [[taken(v, circuit) for circuit in range(self.width)] for v in range(self.vectors)]
         return np.array(new, object).T
 
     def _by_gate(self, circuits: Names) -> tuple[Names, list[Names]]:

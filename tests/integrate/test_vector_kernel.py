@@ -11,7 +11,7 @@ from circuits import CIRCUITS, published_cells, pyloric_grid
 from pyloric_db.integrate import machine_code
 from pyloric_db.integrate.arithmetic import Arithmetic
 from pyloric_db.integrate.engine import Engine
-from pyloric_db.integrate.llvm_source import FLOATS, WIDTH, VectorLines, depth_first
+from pyloric_db.integrate.llvm_source import VectorLines, scheduled
 from pyloric_db.integrate.step import make_stepper
 from pyloric_db.integrate.tables import HIGHEST_mV, LOWEST_mV, make_tables
 from pyloric_db.model.channels import PRINZ_CHANNELS
@@ -21,6 +21,7 @@ from pyloric_db.model.equations import steady_state, synaptic_steady_state, time
 from pyloric_db.pipeline.states import cold_states
 
 DT = 0.05
+WIDTHS = (8, 16)  # of vectors; LLVM splits them where registers are shorter
 
 
 def tables_of(circuit, **options):
@@ -88,18 +89,19 @@ def test_the_ends_of_the_tables_are_finite():
 
 def compiled(function, *inputs):
     """What printed and compiled lines make of float vectors."""
-    code = VectorLines()
-    names = [np.array([code.line(f"load {FLOATS}, ptr %a{i}, align 4")], object)
+    code = VectorLines(len(inputs[0]))
+    kind = code.float_type
+    names = [np.array([code.line(f"load {kind}, ptr %a{i}, align 4")], object)
              for i in range(len(inputs))]  # fmt: skip
     (result,) = code.apply(function, *names)
-    code.lines.append(f"store {FLOATS} {code.floats(result[0])}, ptr %out, align 4")
+    code.lines.append(f"store {kind} {code.floats(result[0])}, ptr %out, align 4")
     arguments = ", ".join(f"ptr %a{i}" for i in range(len(inputs)))
-    lines = "\n".join(depth_first(code.lines))
+    lines = "\n".join(scheduled(code.lines))
     kept = machine_code.compiled(
         f"define void @epoch({arguments}, ptr %out) {{\n{lines}\nret void\n}}\n"
     )
     call = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * (len(inputs) + 1))
-    out = np.empty(WIDTH, np.float32)
+    out = np.empty_like(inputs[0])
     call(kept.get_function_address("epoch"))(*(a.ctypes.data for a in (*inputs, out)))
     return out
 
@@ -107,6 +109,7 @@ def compiled(function, *inputs):
 ARITHMETIC = Arithmetic("float32")
 
 
+@pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize(
     "function",
     [
@@ -118,18 +121,33 @@ ARITHMETIC = Arithmetic("float32")
         lambda a, b: ARITHMETIC.one_minus_exp(b * b),
     ],
 )
-def test_printed_vectors_compute_the_function(function):
+def test_printed_vectors_compute_the_function(function, width):
     rng = np.random.default_rng(3)
-    a, b = (rng.normal(0, 3, WIDTH).astype(np.float32) for _ in "ab")
+    a, b = (rng.normal(0, 3, width).astype(np.float32) for _ in "ab")
     wanted = np.asarray(jax.jit(function)(a, b))
     # a product and its sum may be rounded once
     np.testing.assert_allclose(compiled(function, a, b), wanted, rtol=1e-5, atol=1e-6)
 
 
-def test_results_are_made_just_before_they_are_needed():
-    lines = ["%a = load x, ptr %m", "%b = load x, ptr %n", "%c = add %a, %b", "%d = mul %b, %b",
-             "store %d, ptr %m", "store %c, ptr %n"]  # fmt: skip
-    assert depth_first(lines) == [lines[i] for i in (1, 3, 0, 2, 4, 5)]
+def test_few_results_wait_for_what_needs_them():
+    made = [f"%a{i} = load x, ptr %m{i}" for i in range(100)]
+    used = [f"%b{i} = neg %a{i}" for i in range(100)]
+    stores = [f"store %b{i}, ptr %m{i}" for i in range(100)]
+    order = scheduled([*made, *used, *stores])
+    assert sorted(order) == sorted([*made, *used, *stores]) and order[-100:] == stores
+    waiting = np.cumsum([1 if line in made else -1 for line in order[:-100]])
+    assert waiting.min() == 0 and waiting.max() < 10
+
+
+def test_a_long_chain_is_begun_before_short_ones_are_done():
+    short = [f"%s{i} = neg %in" for i in range(40)]
+    chain = ["%c0 = neg %in", *(f"%c{i + 1} = neg %c{i}" for i in range(9))]
+    stores = [*(f"store %s{i}, ptr %m{i}" for i in range(40)), "store %c9, ptr %n"]
+    order = scheduled([*short, *chain, *stores])
+    assert sorted(order) == sorted([*short, *chain, *stores]) and order[-41:] == stores
+    places = [order.index(line) for line in chain]
+    assert places == sorted(places) and places[0] == 0
+    assert all(b - a > 1 for a, b in zip(places[5:], places[6:], strict=False))  # not at once
 
 
 # ---------------------------------------------------------------- the kernel
@@ -182,3 +200,24 @@ def test_the_kernel_is_as_near_to_float64_as_jax_in_float32(monkeypatch):
     ours, jaxs = (np.abs(f.spike_ms - found[0].spike_ms) for f in found[1:])
     assert len(ours) > 200
     assert np.median(ours) < 3 * np.median(jaxs) and np.median(ours) < 0.002
+
+
+@pytest.mark.parametrize("name", CIRCUITS)
+def test_the_width_of_vectors_changes_no_bit(monkeypatch, name):
+    found = []
+    for width in WIDTHS:
+        monkeypatch.setattr(machine_code, "vector_width", lambda width=width: width)
+        engine = Engine(CIRCUITS[name], dt_ms=DT, epoch_ms=100)
+        batch, epoch = engine.epoch(a_batch(engine, 20))
+        assert engine._vectors.width == width and epoch.spike_ms.size
+        state = (batch.state, batch.V_before)
+        found.append([np.asarray(a).view(np.int32) for a in jax.tree.leaves(state)])
+        found[-1].append(epoch.spike_ms)
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_vectors_fit_the_machines_registers(monkeypatch):
+    for features, width in (({"avx2": True}, 8), ({"avx2": True, "avx512f": True}, 16)):
+        monkeypatch.setattr(machine_code.llvm, "get_host_cpu_features", lambda f=features: f)
+        assert machine_code.vector_width() == width
