@@ -77,6 +77,15 @@ def _find_maxima(
 
 def spikes_of_slots(slots: np.ndarray) -> Spikes:
     """The spikes in the slots (slot, cell, batch) of an epoch."""
-    times = slots.transpose(2, 1, 0)
-    spiked = ~np.isnan(times)
-    return times[spiked], spiked.sum(axis=2), np.isinf(times).any(axis=(1, 2))
+    _, n_cells, n = slots.shape
+    flat = slots.reshape(-1)
+    at = np.flatnonzero(flat == flat)  # few are not NaN
+    times = flat[at]
+    cell, circuit = np.divmod(at % (n_cells * n), n)
+    segment = circuit * n_cells + cell
+    # they stand in the order of their slots; NumPy sorts numbers of 16 bits many times as fast
+    narrow = segment.astype(np.uint16) if n_cells * n <= 2**16 else segment
+    n_spikes = np.bincount(segment, minlength=n_cells * n).reshape(n, n_cells)
+    crowded = np.zeros(n, bool)
+    crowded[circuit[np.isinf(times)]] = True
+    return times[np.argsort(narrow, kind="stable")], n_spikes, crowded

@@ -354,7 +354,7 @@ class _Source:
         bytes_of_row = integers([self.vectors * self.width * 4 * _FLOAT_BYTES] * self.width)
         offset = code.line(f"mul {self.int_type} {row}, {bytes_of_row}")
 
-        def taken(v: int, circuit: int) -> Any:
+        def operands(circuit: int, v: int) -> list[str]:
             at = code.line(f"extractelement {self.int_type} {offset}, i32 {circuit}")
             at = code.line(f"zext i32 {at} to i64")
             pointer = code.line(f"getelementptr i8, ptr %table, i64 {at}")
@@ -366,15 +366,12 @@ class _Source:
                 for i in range(v, 4 * self.vectors, self.vectors)
             ]
             aligned = self.width * _FLOAT_BYTES
-            k, B, k_slope, B_slope = (
-                code.line(f"load {self.float_type}, ptr {p}, align {aligned}") for p in places
-            )
+            loads = [f"load {self.float_type}, ptr {p}, align {aligned}" for p in places]
             x = code.line(f"load {self.float_type}, ptr {self.columns[cell, circuit, v]}")
-            operands = (np.array([e], object) for e in (x, k, B, k_slope, B_slope, far))
-            return code.apply(_relaxed, *operands)[0][0]
+            return [x, far, *map(code.line, loads)]
 
-        new = [[taken(v, circuit) for circuit in range(self.width)] for v in range(self.vectors)]
-        return np.array(new, object).T
+        taken = [[operands(c, v) for v in range(self.vectors)] for c in range(self.width)]
+        return code.apply(_relaxed, *np.moveaxis(np.array(taken, object), -1, 0))[0]
 
     def _by_gate(self, circuits: Names) -> tuple[Names, list[Names]]:
         """s (source, 1) and the columns of each group's gates (gate, ..., cell, 1).
@@ -429,5 +426,5 @@ class _Source:
             self._store(value, self._row("%statistics", row))
 
 
-def _relaxed(x: Any, k: Any, B: Any, k_slope: Any, B_slope: Any, far: Any) -> Any:
+def _relaxed(x: Any, far: Any, k: Any, B: Any, k_slope: Any, B_slope: Any) -> Any:
     return x + ((B + far * B_slope) - (k + far * k_slope) * x)
