@@ -2,11 +2,12 @@
 
     python benchmarks/profile_step.py [--write-docs]
 
-The CPU's kernel is a single loop, whose instructions are counted by kind. Of JAX's program, loops
-and copies are counted in XLA's optimised form, exponentials and divisions in the step's jaxpr,
-instructions in the machine code (objdump); shares of the time are samples of the processor's clock
-(perf), without which they are left out. Writes docs/profile.md. For x86 processors with AVX2, on
-Linux.
+The CPU's kernel is a single loop, whose instructions are counted by kind, and whose cycles are
+compared with LLVM's model of the processor (llvm-mca, left out where it is not installed). Of JAX's
+program, loops and copies are counted in XLA's optimised form, exponentials and divisions in the
+step's jaxpr, instructions in the machine code (objdump); shares of the time are samples of the
+processor's clock (perf), without which they are left out. Writes docs/profile.md. For x86
+processors with AVX2, on Linux.
 """
 
 import glob
@@ -33,16 +34,6 @@ ARITHMETIC = {
     "add", "sub", "mul", "div", "max", "min", "neg", "exp", "expm1", "log", "integer_pow",
     "shift_left", "shift_right_arithmetic", "and", "convert_element_type", "square",
 }  # fmt: skip
-
-
-#: Instructions of the CPU's kernel by kind.
-KINDS = {
-    "division": r"vdiv",
-    "arithmetic": r"v(add|sub|mul|max|min|round|rndscale|cvt|fn?m(add|sub)|padd|pand|psl|psr)",
-    "exchange between lanes and layouts": r"v(p?shuf|p?unpck|perm|insert|p?extr|p?broadcast|movd"
-    r"|movshdup)",
-    "load, store or move": r"v?mov",
-}
 
 
 def count(function: Any, batch: Any) -> Counter[str]:
@@ -160,20 +151,6 @@ def _roles(body: Body, stepper: Any) -> dict[str, str]:
     return dict(zip(body.results[1:], names, strict=False))
 
 
-def in_a_loop(source: str) -> Counter[str]:
-    """Instructions, by kind, of the longest stretch without a label in between: the step."""
-    from pyloric_db.integrate.machine_code import machine, optimised
-
-    target = machine()
-    assembly = target.emit_assembly(optimised(source, target))
-    stretches = re.split(r"^\S+:.*$", assembly, flags=re.MULTILINE)
-    longest = max((re.findall(r"^\t([a-z]\w*)", s, re.MULTILINE) for s in stretches), key=len)
-    return Counter(
-        next((kind for kind, names in KINDS.items() if re.match(names, name)), "of the loop")
-        for name in longest
-    )
-
-
 def report() -> str:
     dump = Path(tempfile.mkdtemp())
     os.environ["XLA_FLAGS"] = f"--xla_dump_to={dump} --xla_dump_hlo_as_text"
@@ -185,6 +162,7 @@ def report() -> str:
 
 def _report(dump: Path) -> str:
     import jax
+    from kernel_code import by_kind, clock_GHz, modelled, step_of
     from problem import random_circuits
 
     from pyloric_db.integrate.engine import WIDTHS, Engine
@@ -197,10 +175,11 @@ def _report(dump: Path) -> str:
         shutil.rmtree(file) if file.is_dir() else file.unlink()
     engine = Engine(PRINZ2004, dt_ms=0.05, epoch_ms=1000.0)
     batch = engine.start(problem.states, problem.gbar, problem.gsyn)
-    kernel, lanes = in_a_loop(engine._vectors.source), engine._vectors.width
+    kernels_step, lanes = step_of(engine._vectors.source), engine._vectors.width
+    kernel, model = by_kind(kernels_step), modelled(kernels_step)
     table_bytes = engine._vectors._table.nbytes
     batch, _ = engine.epoch(batch)
-    of_kernel = sample(engine, batch, [])
+    of_kernel, clock = sample(engine, batch, []), clock_GHz()
 
     engine = Engine(PRINZ2004, dt_ms=0.05, epoch_ms=1000.0)
     engine.__dict__["_vectors"] = None  # so that JAX's own program runs
@@ -279,7 +258,14 @@ def _report(dump: Path) -> str:
         ["the tables", f"{table_bytes / 2**10:,.0f} KiB for {HIGHEST_mV - LOWEST_mV:.0f} mV"],
         ["rate", f"{of_kernel.Mcs_per_cpu_s:.1f} million circuit-steps per second of processor "
          f"time: {of_kernel.Mcs_per_cpu_s * total_kernel / lanes / 1000:.2f} billion instructions"],
+        ["cycles per step of a vector, at a clock of "
+         f"{clock:.2f} GHz", f"{lanes * clock * 1000 / of_kernel.Mcs_per_cpu_s:.0f}"],
     ]  # fmt: skip
+    if model is not None:
+        of_the_kernel += [
+            ["the same by LLVM's model of this processor", f"{model.cycles:.0f}"],
+            ["the same if no result were waited for", f"{model.unhindered:.0f}"],
+        ]
     parts = [
         "# Where a step spends its time",
         setting("python benchmarks/profile_step.py", "jax", "jaxlib", "llvmlite", "numpy"),
@@ -291,6 +277,7 @@ def _report(dump: Path) -> str:
             instructions=total_kernel / lanes,
             rate=of_kernel.Mcs_per_cpu_s,
         ),
+        *([] if model is None else [MODELLED]),
         "## JAX's own program",
         table(["of one step of a three-cell circuit", ""], facts),
         table([*columns, "share of the time"], rows),
@@ -304,9 +291,17 @@ KERNELS_DISTANCE = """\
 Of the instructions {compute:.0f}% compute. The others load a row of the tables for each cell of
 each circuit, and exchange the layout in which a row is loaded (all gates of one circuit) for that
 of the rest of the step (one gate of {lanes} circuits). A prototype in hand-written AVX2 with the
-same tables, which is not in this repository, took 144 instructions per circuit-step, and reached 51
-to 55 million per second on a Zen 3 server core; the kernel takes {instructions:.0f}, and reached
+same tables, which is not in this repository, took 144 instructions per circuit-step and reached 51
+to 55 million per second on a Zen 3 server core; the kernel takes {instructions:.0f} and reached
 {rate:.0f} here."""
+#: The same, where there is a model of the processor.
+MODELLED = """\
+If no result were waited for, a step would take as long as the busiest part of the processor has
+work. But a step is one long chain: the voltage, a row of the tables, gates, currents, calcium, its
+reversal potential, the next voltage. The chains of the cells are written so that they overlap
+(`llvm_source.scheduled`); what waits all the same is in the model. The model knows neither the
+caches nor that a core may load and store vectors of 512 bits at half the rate, and other work
+shares this machine: the rest may be any of these."""
 
 
 def _exponentials(operations: Counter[str]) -> int:

@@ -1,5 +1,6 @@
 """The scripts in benchmarks/: the page that they write, and how they read what compilers make."""
 
+import platform
 import sys
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from pyloric_db.integrate.arithmetic import GpuArithmetic
 from pyloric_db.integrate.engine import Engine
 from pyloric_db.integrate.step import make_stepper
-from pyloric_db.model.circuit import PRINZ2004
+from pyloric_db.model.circuit import PRINZ2004, SINGLE_CELL
 from pyloric_db.pipeline.states import cold_states
 
 
@@ -21,7 +22,7 @@ from pyloric_db.pipeline.states import cold_states
 def scripts(monkeypatch):
     monkeypatch.syspath_prepend(Path(__file__).parent.parent / "benchmarks")
     yield
-    for name in ("page", "hlo", "sass", "gpu_kernels", "gpu_rate"):
+    for name in ("page", "hlo", "sass", "gpu_kernels", "gpu_rate", "kernel_code"):
         sys.modules.pop(name, None)
 
 
@@ -81,6 +82,28 @@ def test_loops_are_found_in_machine_code(monkeypatch):
 
 
 # ---------------------------------------------------------------- code for GPUs
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="reads AVX instructions")
+def test_the_step_of_the_cpus_kernel_is_found_in_its_machine_code():
+    from kernel_code import by_kind, clock_GHz, step_of
+
+    engine = Engine(SINGLE_CELL, dt_ms=0.05, epoch_ms=10.0)
+    kinds = by_kind(step_of(engine._vectors.source))
+    # Ca / (Ca + 3) and drive / total, once for each of the vectors that LLVM may have split
+    assert kinds["division"] in (2, 4) and 100 < kinds["arithmetic"] < kinds.total()
+    assert 0.1 < clock_GHz() < 10
+
+
+def test_instructions_are_told_apart():
+    from kernel_code import by_kind
+
+    step = "\tvmovaps 64(%rsp), %zmm1\n\tvfmadd213ps %zmm1, %zmm2, %zmm3\n\tvdivps %zmm1\n"
+    step += "\tvshufps $1, %zmm1\n\tvmovd %xmm1, %eax\n\tdecq %r8\n\tvmovaps %zmm1, (%rsi)\n"
+    assert by_kind(step) == {
+        "load, store or move": 2, "arithmetic": 1, "division": 1,
+        "exchange between lanes and layouts": 2, "of the loop": 1,
+    }  # fmt: skip
 
 
 def test_the_kernel_read_as_python_takes_the_engines_step():
