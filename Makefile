@@ -77,7 +77,7 @@ bench-gpu: .venv-gpu/.ready  ## machine code of the kernel for an H100, in sever
 
 bench-docs: .venv/.ready .venv-peers/.ready .venv-gpu/.ready  ## measure again what docs/ says of speed
 	$(BIN)/python benchmarks/simulation.py --write-docs
-	$(BIN)/python benchmarks/build.py --write-docs
+	$(BIN)/python benchmarks/build.py --circuits 8192 200000 --write-docs
 	$(BIN)/python benchmarks/classification.py --write-docs
 	$(BIN)/python benchmarks/host.py --write-docs
 	$(PEERS)/python benchmarks/peers.py --write-docs

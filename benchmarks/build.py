@@ -1,6 +1,6 @@
 """Build 8,192 random circuits of the 2004 grid on all cores, and say where the time went.
 
-python benchmarks/build.py [--circuits N] [--write-docs]
+python benchmarks/build.py [--circuits N ...] [--write-docs]
 
 Where there is a GPU, eight processes share it, or as many as there are cores, and shards fill it.
 Give it work then: `--circuits 2000000`.
@@ -144,13 +144,13 @@ def report(b: Build) -> str:
 
 def main() -> None:
     parser = arguments(__doc__)
-    parser.add_argument("--circuits", type=int, default=8192)
+    parser.add_argument("--circuits", type=int, nargs="+", default=[8192], metavar="N")
     args = parser.parse_args()
-    found = measure(args.circuits)
+    command = " ".join(["python benchmarks/build.py --circuits", *map(str, args.circuits)])
     publish(
         "Building",
-        setting("python benchmarks/build.py", "jax", "numpy", "dask", "cupy-cuda13x"),
-        report(found),
+        setting(command, "jax", "numpy", "dask", "cupy-cuda13x"),
+        *(report(measure(circuits)) for circuits in args.circuits),
         write=args.write_docs,
     )
 

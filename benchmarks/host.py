@@ -62,16 +62,13 @@ class Records:
 
 
 def record(engine: Engine, problem: Problem, n_epochs: int) -> Records:
-    n = engine.lanes
-    parts = [problem.take([*range(i, i + n)]) for i in range(0, len(problem), n)]
-    batches = [engine.start(part.states, part.gbar, part.gsyn) for part in parts]
+    batch = engine.start(problem.states, problem.gbar, problem.gsyn)
     epochs: list[Epoch] = []
     for _ in range(n_epochs):
-        done = [engine.epoch(batch) for batch in batches]
-        batches = [batch for batch, _ in done]
-        epochs += [epoch for _, epoch in done]
+        batch, epoch = engine.epoch(batch)
+        epochs.append(epoch)
     return Records(
-        reduce(Batch.join, batches),
+        batch,
         reduce(
             SpikeTrains.join,
             (SpikeTrains(e.spike_ms, offsets_of(e.n_spikes), *e.n_spikes.shape) for e in epochs),

@@ -195,7 +195,8 @@ def main() -> None:
         "largest error counts (infinite where their number differs, and not drawn where that is so "
         "for half of the cells); both are medians over cells. In one scheme and type a "
         "circuit-step costs the same at every dt, so work is their number. The default, at the "
-        "grey line, is `gates_first`, float32, dt 0.05 ms.",
+        "grey line, is `gates_first`, float32, dt 0.05 ms. Medians of so few cells are uncertain: "
+        "float32 and float64, which differ by rounding alone, show by how much.",
         "![error against work](work_precision.png)",
         report(points),
         write=args.write_docs,

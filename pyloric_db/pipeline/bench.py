@@ -28,6 +28,7 @@ from pyloric_db.integrate.engine import Batch, Engine
 from pyloric_db.pipeline.build import circuit_of
 from pyloric_db.pipeline.draw import netcodes, parameters
 from pyloric_db.pipeline.jax_settings import set_up_jax
+from pyloric_db.pipeline.kept_memory import keep_memory
 from pyloric_db.pipeline.machine import cores, machine, versions
 from pyloric_db.pipeline.plan import DESKTOP_SHARDS, LEAST_SHARDS, SMALL_SHARD, make_plan
 from pyloric_db.pipeline.recipe import Recipe, load_recipe
@@ -45,8 +46,8 @@ from pyloric_db.store.shards import write_shard
 KERNEL_REPETITIONS = 5
 #: Epochs of a full batch in each.
 KERNEL_EPOCHS = 2
-#: Whole shards on one process, and as many on all.
-SHARD_REPETITIONS = 2
+#: Whole shards on one process, and as many on all; the first also loads what writes them.
+SHARD_REPETITIONS = 3
 SHARD_CIRCUITS = 2048
 #: On a GPU so many processes share it, and their shards fill it so many times.
 GPU_PROCESSES = 8
@@ -271,6 +272,7 @@ def _speedup(alone: list[list[_Timing]], together: list[list[_Timing]]) -> float
 def _ready(job: _Job) -> tuple[Engine, Batch]:
     """This process's engine, which has run a circuit for an epoch, and a full batch."""
     set_up_jax()
+    keep_memory()
     circuit = circuit_of(job.manifest)
     engine = protocol_engine(circuit, job.recipe.run_protocol())
     cells = stored_cells(job.path)

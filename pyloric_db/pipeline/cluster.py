@@ -29,6 +29,7 @@ from distributed.security import Security
 from pyloric_db.errors import ClusterError, ConfigError, PyloricDBWarning
 from pyloric_db.pipeline.coordinate import Workers, is_shard
 from pyloric_db.pipeline.jax_settings import set_up_jax
+from pyloric_db.pipeline.kept_memory import keep_memory
 from pyloric_db.pipeline.plan import check_versions, versions
 from pyloric_db.pipeline.profile import (
     LocalGpuProfile,
@@ -74,6 +75,7 @@ class Prepare(WorkerPlugin):
         import pyloric_db.pipeline.task  # noqa: F401
 
         keep_steady()
+        keep_memory()
         set_up_jax()
 
 
