@@ -315,7 +315,7 @@ def distance(rate: float, instructions: float, spilled: float) -> str:
          "leaves 89 exponentials of 121, and the polynomial one is cheaper than an exact one"],
         ["Crank-Nicolson gates, four exponentials interleaved", "24-28", "XLA makes one chain of "
          "dependent instructions per vector where a hand interleaves four, so the processor "
-         "waits; and a loop has more constants than the 16 registers hold: "
+         "waits; and a loop has more constants than there are registers: "
          f"{100 * spilled:.0f}% of the instructions only move them"],
         ["tables over the voltage", "51-55", f"144 instructions per circuit-step against "
          f"{instructions:.0f}: XLA has no cheap table look-up on a CPU (`jnp.take` quarters the "
