@@ -14,6 +14,7 @@ from pathlib import Path
 
 import checks
 from batches import Pool
+from cells import cells_of_2003
 from report import Section, table
 
 from pyloric_db.pipeline.machine import cores, machine, versions
@@ -82,6 +83,7 @@ def main() -> int:
         sections += [check(at) for check in single]
         sections += checks.grid_sample(at)
         sections.append(checks.thermal_phases(at, figure))
+        sections.append(cells_of_2003(at))
     failed = [f for s in sections for f in s.figures if f.passed is False]
     met = sum(f.passed is True for s in sections for f in s.figures)
     command = " ".join(["python", os.path.relpath(sys.argv[0], HERE.parent), *sys.argv[1:]])

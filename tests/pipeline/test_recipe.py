@@ -2,13 +2,17 @@ import copy
 import math
 import tomllib
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyloric_db.errors import ConfigError
+from pyloric_db.model.cells import prinz2003_gbar
+from pyloric_db.pipeline.draw import parameters
 from pyloric_db.pipeline.plan import make_plan
 from pyloric_db.pipeline.recipe import load_recipe, packaged_recipes, parameter_names
+from pyloric_db.pipeline.simulate import classify
 
 PRIOR = {
     "abpd": "AB/PD 1",
@@ -28,18 +32,41 @@ def message(recipe) -> str:
 
 
 def test_packaged_recipes_load():
-    assert set(packaged_recipes()) >= {"demo", "prinz2004"}
+    assert set(packaged_recipes()) == {"demo", "prinz2003", "prinz2004"}
     for name in packaged_recipes():
         recipe = load_recipe(name)
         assert recipe.name == name and recipe.description
     assert make_plan("prinz2004").manifest.n_circuits == 20_250_000
     assert make_plan("demo").manifest.n_circuits == 4_000
+    assert make_plan("prinz2003").manifest.n_circuits == 1_679_616
 
 
 def test_demo_is_a_sample_of_the_grid():
     full, demo = load_recipe("prinz2004"), load_recipe("demo")
     assert demo.parameters == full.parameters
     assert demo.run_protocol() == full.run_protocol()
+
+
+def test_ids_of_the_cells_of_2003_are_the_published_numbers_less_one():
+    ids = np.sort(np.random.default_rng(1).integers(0, 1_679_616, 500))
+    _, gbar, gsyn = parameters(load_recipe("prinz2003"), ids)
+    np.testing.assert_allclose(gbar[:, 0], prinz2003_gbar(ids + 1), rtol=1e-12)
+    assert gsyn.shape == (500, 0)
+
+
+def test_cells_of_2003_do_what_an_independent_program_found():
+    """19.8% of 12,288 cells are silent; every activity is there."""
+    recipe = load_recipe("prinz2003")
+    ids = np.sort(np.random.default_rng(2003).integers(0, 1_679_616, 600))
+    _, gbar, gsyn = parameters(recipe, ids)
+    found = classify(
+        gbar, gsyn, circuit=recipe.circuit.circuit(), protocol=recipe.run_protocol(), initial="cold"
+    )
+    assert (found["status"] == "ok").mean() > 0.99
+    activity = found["activity_cell"].values
+    assert abs((activity == "silent").mean() - 0.198) < 0.05
+    assert set(activity) >= {"silent", "tonic", "bursting"}
+    assert found["t_simulated_ms"].max() <= 60_000 and found["t_simulated_ms"].mean() < 15_000
 
 
 def test_a_recipe_is_the_same_by_file_dict_and_name(tiny, tiny_toml):
