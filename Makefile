@@ -32,6 +32,7 @@ lint: .venv/.ready  ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	for scripts in benchmarks validation; do MYPYPATH=$$scripts $(BIN)/mypy $$scripts/*.py || exit; done
 
 validate: .venv/.ready  ## write docs/validation.md; about ten minutes on two cores
 	$(BIN)/python validation/validate.py

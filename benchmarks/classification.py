@@ -9,12 +9,14 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial, reduce
+from typing import Any
 
 import numpy as np
 from page import arguments, publish, setting, table
 from problem import random_circuits
 
 from pyloric_db.model.circuit import PRINZ2004
+from pyloric_db.pipeline.last_periods import LastPeriods
 from pyloric_db.pipeline.run import run_circuits
 from pyloric_db.protocol import Protocol
 from pyloric_db.rhythm.analyse import analyse
@@ -28,13 +30,14 @@ FIXED = Protocol(min_ms=13_000)  # 3 s discarded, 10 s analysed
 BATCHES = (64, 512, 4_096)
 
 
-class Kept:
-    """Collects the spikes of circuits as they finish."""
+class Kept(LastPeriods):
+    """Collects all spikes of circuits as they finish."""
 
     def __init__(self) -> None:
+        super().__init__(PRINZ2004.cells, FIXED)
         self.trains: list[SpikeTrains] = []
 
-    def add(self, index: np.ndarray, trains: SpikeTrains, *_: np.ndarray) -> None:
+    def add(self, index: np.ndarray, trains: SpikeTrains, *_: Any, **__: Any) -> None:
         self.trains.append(trains)
 
 

@@ -12,6 +12,7 @@ import argparse
 import resource
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 from bokeh.document import Document
@@ -48,15 +49,19 @@ class Enlarged(Bins):
         return self.large[name]
 
 
+def no_traces(circuit: int) -> Any:
+    """In place of simulating."""
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("db")
     parser.add_argument("--rows", type=int, default=20_250_000)
     arguments = parser.parse_args()
     bins = Enlarged(pyloric_db.open(arguments.db), arguments.rows)
-    document, events, protocol = Document(), [], Protocol()
+    document, events, protocol = Document(), list[Any](), Protocol()
     with ThreadPoolExecutor(1) as workers:
-        page = Page(document, bins.db, bins, lambda circuit: None, workers)
+        page = Page(document, bins.db, bins, no_traces, workers)
         document.callbacks.on_change(events.append)
         firsts, counting, moves = [], [], []
         for panel in page.panels:

@@ -72,7 +72,7 @@ def nvrtc(source: str, generation: str, cubin: Path) -> str:
 def registers_and_spills(told: str, kernel: str) -> tuple[int, int]:
     of_kernel = told.split(f"'{kernel}'")[-1]
     found = (r"Used (\d+) registers", r"(\d+) bytes spill stores")
-    registers, spilled = (int(re.search(text, of_kernel)[1]) for text in found)
+    registers, spilled = (int(re.findall(text, of_kernel)[0]) for text in found)
     return registers, spilled
 
 

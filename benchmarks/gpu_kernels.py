@@ -32,7 +32,7 @@ from pyloric_db.pipeline.states import cold_states
 DT_MS, EPOCH_MS = 0.05, 1000.0
 STRIDE = round(SAMPLE_MS / DT_MS)
 SLOTS = round(EPOCH_MS / (SAMPLE_MS * SAMPLES_PER_SLOT))
-FINDING = {"sample_ms": SAMPLE_MS, "threshold_mV": 0.0, "samples": SAMPLES_PER_SLOT}
+FINDING: dict[str, Any] = {"sample_ms": SAMPLE_MS, "threshold_mV": 0.0, "samples": SAMPLES_PER_SLOT}
 MULTIPROCESSORS = 132  # of an H100
 LANES = MULTIPROCESSORS * BLOCKS_PER_MULTIPROCESSOR * THREADS
 
@@ -143,7 +143,9 @@ def h100() -> Any:
 
     # JAX looks for a GPU to find out what "gpu" means (its issue 23971)
     known = xla_bridge.canonicalize_platform
-    xla_bridge.canonicalize_platform = lambda name: "cuda" if name == "gpu" else known(name)
+    vars(xla_bridge)["canonicalize_platform"] = lambda name: (
+        "cuda" if name == "gpu" else known(name)
+    )
     topology = topologies.get_topology_desc(platform="cuda", target_config=H100, topology="1x1x1")
     mesh = topologies.make_mesh(topology, (1,), ("device",))
     return jax.NamedSharding(mesh, jax.sharding.PartitionSpec())
@@ -334,7 +336,7 @@ def compile_jax(folder: Path) -> None:
     )
     program = jax.jit(epoch_program(stepper, slots=SLOTS, **FINDING), static_argnums=2)
     compiled = program.lower(carry, parameters, STRIDE).compile()
-    (folder / "program.txt").write_text(compiled.as_text())
+    (folder / "program.txt").write_text(str(compiled.as_text()))
 
 
 VEHICLES = {

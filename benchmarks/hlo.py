@@ -5,6 +5,7 @@ import subprocess
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import Any
 
 _BYTES = {"f32": 4, "s32": 4, "u32": 4, "f64": 8, "s64": 8, "pred": 1}
 _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%(\S+) = (.*?) ([\w-]+)\((.*?)\)(?:,|$)")
@@ -95,7 +96,7 @@ def loop_of(object_file: Path, name: str) -> Loop:
     text = subprocess.run(
         ["objdump", "-d", str(object_file)], capture_output=True, text=True, check=True
     ).stdout
-    lines = []
+    lines: list[Any] = []
     for line in text.splitlines():
         match = re.match(r"\s*([0-9a-f]+):\t((?:[0-9a-f]{2} )+)\s*\t?(.*)", line)
         if match:

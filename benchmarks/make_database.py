@@ -69,6 +69,13 @@ def _donors(source: Path) -> tuple[Columns, Columns]:
     )
 
 
+#: Of a process that writes.
+_path: Path
+_plan: Plan
+_groups: dict[int, np.ndarray]
+_features: Columns
+
+
 def _prepare(target: Path, plan: Plan, donors: Columns) -> None:
     global _path, _plan, _groups, _features
     _path, _plan = target, plan

@@ -82,7 +82,7 @@ class Calcium(Channel):
     def __init__(self) -> None:
         self.current_is_in_mA_per_cm2 = True
         super().__init__("Calcium")
-        self.channel_params = {}
+        self.channel_params: dict[str, float] = {}
         self.channel_states = {"Ca": CONSTANTS.Ca_rest, "E_Ca": 100.0}
         self.current_name = "i_Calcium"
 

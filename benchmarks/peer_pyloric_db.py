@@ -1,7 +1,7 @@
 """This package's engine, as a peer among the others."""
 
 import time
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -32,7 +32,7 @@ class PyloricDB:
         made_by = "tables" if dtype == "float32" else f"JAX {jax.__version__}"
         self.version = f"{made_by}, {scheme}, {dtype}"
         self._problem, self._dt_ms, self._epoch_ms = problem, dt_ms, epoch_ms
-        self._options = {"scheme": scheme, "dtype": dtype}
+        self._options: dict[str, Any] = {"scheme": scheme, "dtype": dtype}
         self._engine = self._engine_of(dt_ms)
 
     def _engine_of(self, dt_ms: float) -> Engine:

@@ -175,9 +175,10 @@ def _report(dump: Path) -> str:
         shutil.rmtree(file) if file.is_dir() else file.unlink()
     engine = Engine(PRINZ2004, dt_ms=0.05, epoch_ms=1000.0)
     batch = engine.start(problem.states, problem.gbar, problem.gsyn)
-    kernels_step, lanes = step_of(engine._vectors.source), engine._vectors.width
+    vectors = engine._vectors
+    assert vectors is not None
+    kernels_step, lanes, table_bytes = step_of(vectors.source), vectors.width, vectors._table.nbytes
     kernel, model = by_kind(kernels_step), modelled(kernels_step)
-    table_bytes = engine._vectors._table.nbytes
     batch, _ = engine.epoch(batch)
     of_kernel, clock = sample(engine, batch, []), clock_GHz()
 

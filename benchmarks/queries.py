@@ -81,18 +81,21 @@ def duckdb_answers(path: Path) -> Answers:
     def band(low: int, high: int) -> str:
         return f"{files} WHERE pyloric AND period_ms > {low} AND period_ms < {high}"
 
+    def answer(sql: str) -> Any:
+        return duckdb.sql(sql)
+
     def count(of: tuple[int, int]) -> int:
-        return int(duckdb.sql(f"SELECT count(*) FROM {band(*of)}").fetchall()[0][0])
+        return int(answer(f"SELECT count(*) FROM {band(*of)}").fetchall()[0][0])
 
     def rows(sql: str) -> list[int]:
-        return _rows(duckdb.sql(f"SELECT * FROM {sql}").to_arrow_table())
+        return _rows(answer(f"SELECT * FROM {sql}").to_arrow_table())
 
     def mean() -> float:
         sql = f"SELECT avg(CAST(period_ms AS DOUBLE)) FROM {files} WHERE abpd = 1 AND lp = 0"
-        return float(duckdb.sql(sql).fetchall()[0][0])
+        return float(answer(sql).fetchall()[0][0])
 
     return {
-        "open": lambda: duckdb.sql(f"FROM {files}").columns,
+        "open": lambda: answer(f"FROM {files}").columns,
         "count, pyloric and 1200 < period < 1400": lambda: count(EMPTY),
         "count, pyloric and 1500 < period < 1600": lambda: count(BAND),
         "10,000 rows of these, all columns": lambda: rows(
@@ -108,7 +111,7 @@ def duckdb_answers(path: Path) -> Answers:
 def _rows(table: Any) -> list[int]:
     import pyarrow.compute as pc
 
-    return [table.num_rows, pc.sum(table["circuit_id"]).as_py()]
+    return [table.num_rows, pc.sum(table["circuit_id"]).as_py()]  # type: ignore[attr-defined]
 
 
 def polars_answers(path: Path) -> Answers:
@@ -162,7 +165,7 @@ def pyarrow_answers(path: Path) -> Answers:
     def mean() -> float:
         condition = (pc.field("abpd") == 1) & (pc.field("lp") == 0)
         values = dataset().to_table(columns=["period_ms"], filter=condition)["period_ms"]
-        return float(pc.mean(values.cast("float64")).as_py())
+        return float(pc.mean(values.cast("float64")).as_py())  # type: ignore[attr-defined]
 
     def one() -> list[int]:
         return _rows(dataset().to_table(filter=pc.field("circuit_id") == CIRCUIT))

@@ -66,7 +66,7 @@ class Watch(threading.Thread):
 def drive(folder: Path, shards: int, workers: int) -> dict[str, Any]:
     """Runs trivial shards; seconds per shard, and memory over shards done."""
     ledger = Ledger(folder)
-    with open_crew("local", profile_of("local", workers)) as crew:
+    with open_crew("local", profile_of("local", workers, shards)) as crew:
         pids = {f"worker {i}": pid for i, pid in enumerate(crew.client.run(os.getpid).values())}
         # the scheduler of a local cluster lives in the coordinator's process
         watch = Watch({"coordinator and scheduler": os.getpid(), **pids})
