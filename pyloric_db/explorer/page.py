@@ -390,8 +390,9 @@ def _parameters(db: Database, circuit: int) -> str:
         for s in found["synapse"].values
     )
     style = "style='border-spacing:10px 2px;text-align:right'"
+    if synapses:
+        synapses = f"<table {style}><tr><th>synapse</th><th>nS</th></tr>{synapses}</table>"
     return (
         f"<b>circuit {circuit}</b><div style='display:flex;gap:20px;align-items:flex-start'>"
-        f"<table {style}><tr><th>mS/cm²</th>{head}</tr>{rows}</table>"
-        f"<table {style}><tr><th>synapse</th><th>nS</th></tr>{synapses}</table></div>"
+        f"<table {style}><tr><th>mS/cm²</th>{head}</tr>{rows}</table>{synapses}</div>"
     )

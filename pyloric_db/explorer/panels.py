@@ -14,6 +14,7 @@ from bokeh.models import (
     ColumnDataSource,
     FixedTicker,
     LayoutDOM,
+    NumeralTickFormatter,
     Range1d,
     Select,
 )
@@ -77,6 +78,7 @@ class Panel:
             x_range=Range1d(0, 1), y_range=Range1d(0, 1), min_border_left=55, min_border_right=8,
         )  # fmt: skip
         self.figure.yaxis.ticker.desired_num_ticks = 3
+        self.figure.yaxis.formatter = NumeralTickFormatter(format="0,0")
         self.figure.xgrid.visible = False
         self.figure.xaxis.axis_label_text_font_size = "11px"
         self.figure.xaxis.major_label_text_font_size = "10px"
