@@ -36,6 +36,9 @@ from pyloric_db.integrate.vector_kernel import VectorKernel
 from pyloric_db.model.circuit import Circuit
 from pyloric_db.model.constants import REFERENCE_TEMPERATURE_K, Constants
 
+#: How the CPU's kernel runs cells that are alone: a step is a chain of results that wait for each
+#: other, and the step of a second cell fills the time.
+PAIR = Circuit(cells=("one", "other"))
 #: Circuits that the CPU's kernel is given together. It takes a few at a time whatever their number;
 #: everything else between two epochs is a few NumPy calls on all of them.
 LANES = 2048
@@ -43,6 +46,8 @@ LANES = 2048
 WIDTHS = (32, 128, 256, 512)
 #: The same where JAX itself runs on a GPU, which needs tens of thousands of circuits to be full.
 GPU_WIDTHS = (512, 8192, 65536)
+#: Circuits that are advanced together, each by its own number of steps.
+ADVANCED_TOGETHER = 256
 #: Spikes are looked for at this spacing: fine enough for parabolic interpolation to place a
 #: spike within 0.05 ms (late by 0.016 ms on average; at 0.2 ms it would be 0.15 and 0.06),
 #: coarse enough to cost a few per cent.
@@ -159,14 +164,13 @@ class Engine:
         self.dtype = dtype
         step_of = partial(
             make_stepper,
-            circuit,
             dt=dt_ms,
             scheme=scheme,
             constants=constants,
             temperature_K=temperature_K,
         )
         self._step_of = step_of
-        self.stepper = step_of(dtype=dtype)
+        self.stepper = step_of(circuit, dtype=dtype)
         #: steps from one sample to the next
         self.stride = _largest_divisor(n_steps, int(SAMPLE_MS / dt_ms + 1e-9))
         n_samples = n_steps // self.stride
@@ -181,7 +185,7 @@ class Engine:
         self._kernel: EpochKernel | None = None
         if dtype == "float32" and gpu_is_used():
             self._kernel = EpochKernel(
-                step_of(arithmetic=GpuArithmetic()), stride=self.stride, **self._shape
+                step_of(circuit, arithmetic=GpuArithmetic()), stride=self.stride, **self._shape
             )
         self._on_cpu = jax.default_backend() == "cpu"
         self._tabulated = dtype == "float32" and self._on_cpu
@@ -205,7 +209,9 @@ class Engine:
         """The CPU's kernel, made when it is first needed."""
         if not self._tabulated:
             return None
-        tables = make_tables(self._step_of(dtype="float64"))
+        tables = make_tables(self._step_of(self.circuit, dtype="float64"))
+        if len(self.circuit.cells) == 1 and not self.circuit.sources:
+            return VectorKernel(self._step_of(PAIR), tables, **self._shape, copies=2)
         return VectorKernel(self.stepper, tables, **self._shape)
 
     def _program(self, parts: int = 1, record: tuple[int, ...] = ()) -> Any:
@@ -316,17 +322,20 @@ class Engine:
     def advance(self, batch: Batch, n_steps: np.ndarray) -> State:
         """The state of each circuit after its own number of steps (batch,)."""
         batch = batch.map(on_host)
-        padded = batch.padded(self._width_for(len(batch)))
-        state, done = padded.state, 0
+        advance = self._vectors.advance if self._vectors else self._advance
         found = tuple(np.array(a) for a in batch.state)
-        for n in np.unique(n_steps):
-            with self._precision():
-                advance = self._vectors.advance if self._vectors else self._advance
-                state = advance(state, padded.parameters, n - done)
-            done = n
-            there = np.flatnonzero(n_steps == n)
-            for values, now in zip(found, state, strict=True):
-                values[..., there] = np.asarray(now)[..., there]
+        order = np.argsort(n_steps, kind="stable")
+        for index in np.split(order, range(ADVANCED_TOGETHER, len(order), ADVANCED_TOGETHER)):
+            some, steps = batch.take(index), n_steps[index]
+            padded = some.padded(self._width_for(len(some)))
+            state, done = padded.state, 0
+            for n in np.unique(steps):
+                with self._precision():
+                    state = advance(state, padded.parameters, n - done)
+                done = n
+                there = np.flatnonzero(steps == n)
+                for values, now in zip(found, state, strict=True):
+                    values[..., index[there]] = np.asarray(now)[..., there]
         return found
 
     def _advance_program(self, state: State, parameters: Any, n_steps: Any) -> State:

@@ -42,6 +42,8 @@ class VectorKernel:
     Args:
         stepper: in float32.
         tables: of the same step.
+        copies: the stepper's circuit is so many copies, which have nothing to do with each other,
+            of the circuit that batches are of: an array of a batch holds one after the other.
         sample_ms, threshold_mV, samples: see `finding.spike_finder`.
         slots: of an epoch, each of `samples` samples.
     """
@@ -55,14 +57,16 @@ class VectorKernel:
         threshold_mV: float,
         samples: int,
         slots: int,
+        copies: int = 1,
     ):
         look = spike_finder(
             stepper.arithmetic, sample_ms=sample_ms, threshold_mV=threshold_mV, samples=samples
         )
-        self.width = machine_code.vector_width()
-        self._slots, self._samples = slots, samples
-        self._table = _with_slopes(tables, self.width)
-        self.source = _Source(stepper, tables, look, self.width).text
+        elements = machine_code.vector_width()
+        self.width = elements * copies
+        self._slots, self._samples, self._copies = slots, samples, copies
+        self._table = _with_slopes(tables, elements)
+        self.source = _Source(stepper, tables, look, elements).text
         self._compiled = machine_code.compiled(self.source)
         function = ctypes.CFUNCTYPE(None, *_ARGUMENTS)
         self._epoch = function(self._compiled.get_function_address("epoch"))
@@ -114,7 +118,8 @@ class VectorKernel:
         trace = np.empty((*shape, sum(sizes[i] for i in record), n), np.float32)
         arrays = (rows, _rows(parameters, n), statistics, spike_ms, trace, self._table)
         bits = sum(1 << i for i in record)
-        self._epoch(n, *shape, stride, bits, *(a.ctypes.data for a in arrays))
+        # a row of n is a row of n / copies for each copy of its cell
+        self._epoch(n // self._copies, *shape, stride, bits, *(a.ctypes.data for a in arrays))
         *state, V_before = (
             part.reshape(a.shape)
             for part, a in zip(np.split(rows, np.cumsum(sizes)[:-1]), before, strict=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from pyloric_db.integrate.engine import WIDTHS, Batch, Engine
+from pyloric_db.integrate.engine import Batch, Engine
 from pyloric_db.model.circuit import SINGLE_CELL, Circuit
 from pyloric_db.model.constants import REFERENCE_TEMPERATURE_K, Constants
 from pyloric_db.pipeline.run import protocol_engine
@@ -73,8 +73,8 @@ def thermalise(
         states={k: v[:, 0] for k, v in cold_states(n, SINGLE_CELL).items() if k != "s"},
     )
     engine = protocol_engine(SINGLE_CELL, protocol, constants, temperature_K)
-    for a in range(0, n, WIDTHS[-1]):
-        _thermalise_batch(cells, np.arange(a, min(a + WIDTHS[-1], n)), engine, protocol)
+    for a in range(0, n, engine.lanes):
+        _thermalise_batch(cells, np.arange(a, min(a + engine.lanes, n)), engine, protocol)
     return cells
 
 

@@ -14,6 +14,8 @@ from pyloric_db.integrate.engine import Engine
 from pyloric_db.integrate.llvm_source import VectorLines, scheduled
 from pyloric_db.integrate.step import make_stepper
 from pyloric_db.integrate.tables import HIGHEST_mV, LOWEST_mV, make_tables
+from pyloric_db.integrate.vector_kernel import VectorKernel
+from pyloric_db.model.cells import prinz2003_gbar
 from pyloric_db.model.channels import PRINZ_CHANNELS
 from pyloric_db.model.circuit import PRINZ2004, SINGLE_CELL
 from pyloric_db.model.constants import Constants
@@ -213,6 +215,26 @@ def test_the_width_of_vectors_changes_no_bit(monkeypatch, name):
         state = (batch.state, batch.V_before)
         found.append([np.asarray(a).view(np.int32) for a in jax.tree.leaves(state)])
         found[-1].append(epoch.spike_ms)
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_cells_that_run_in_pairs_do_what_they_do_alone():
+    n = 100
+    gbar = prinz2003_gbar(np.random.default_rng(5).integers(1, 6**8, n))[:, None]
+    found = []
+    for copies in (1, 2):
+        engine = Engine(SINGLE_CELL, dt_ms=DT, epoch_ms=100)
+        if copies == 1:
+            tables = tables_of(SINGLE_CELL)
+            engine.__dict__["_vectors"] = VectorKernel(engine.stepper, tables, **engine._shape)
+        assert engine._vectors.width == copies * machine_code.vector_width()
+        batch = engine.start(cold_states(n, SINGLE_CELL), gbar, np.zeros((n, 0)))
+        batch, epoch = engine.epoch(batch)
+        batch, later, recorded = engine.record(batch, ("V", "m", "h"), every=4)
+        state = engine.advance(batch, np.random.default_rng(6).integers(0, 1000, n))
+        found.append(jax.tree.leaves((vars(epoch), vars(later), recorded, state)))
+    assert len(found[0]) > 20 and found[0][0].size  # spikes, too
     for one, other in zip(*found, strict=True):
         np.testing.assert_array_equal(one, other)
 
