@@ -15,6 +15,7 @@ from pathlib import Path
 import checks
 from batches import Pool
 from cells import cells_of_2003
+from prior import prior_of_2020
 from report import Section, table
 
 from pyloric_db.pipeline.machine import cores, machine, versions
@@ -84,6 +85,7 @@ def main() -> int:
         sections += checks.grid_sample(at)
         sections.append(checks.thermal_phases(at, figure))
         sections.append(cells_of_2003(at))
+        sections.append(prior_of_2020(at))
     failed = [f for s in sections for f in s.figures if f.passed is False]
     met = sum(f.passed is True for s in sections for f in s.figures)
     command = " ".join(["python", os.path.relpath(sys.argv[0], HERE.parent), *sys.argv[1:]])

@@ -8,11 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyloric_db.errors import ConfigError
-from pyloric_db.model.cells import prinz2003_gbar
+from pyloric_db.model.cells import PRINZ2003_STEP, PUBLISHED_CELLS, prinz2003_gbar
 from pyloric_db.pipeline.draw import parameters
 from pyloric_db.pipeline.plan import make_plan
 from pyloric_db.pipeline.recipe import load_recipe, packaged_recipes, parameter_names
 from pyloric_db.pipeline.simulate import classify
+from pyloric_db.vocabulary import CHANNELS, SYNAPSES
 
 PRIOR = {
     "abpd": "AB/PD 1",
@@ -32,7 +33,7 @@ def message(recipe) -> str:
 
 
 def test_packaged_recipes_load():
-    assert set(packaged_recipes()) == {"demo", "prinz2003", "prinz2004"}
+    assert set(packaged_recipes()) == {"demo", "goncalves2020", "prinz2003", "prinz2004"}
     for name in packaged_recipes():
         recipe = load_recipe(name)
         assert recipe.name == name and recipe.description
@@ -67,6 +68,26 @@ def test_cells_of_2003_do_what_an_independent_program_found():
     assert abs((activity == "silent").mean() - 0.198) < 0.05
     assert set(activity) >= {"silent", "tonic", "bursting"}
     assert found["t_simulated_ms"].max() <= 60_000 and found["t_simulated_ms"].mean() < 15_000
+
+
+def test_the_prior_of_2020_spans_the_published_cells_and_a_level_of_2003_more():
+    prior = load_recipe("goncalves2020").parameters.prior
+    assert prior is not None
+    expected: dict[str, dict[str, tuple[float, float]]] = {}
+    for cell, kind in (("abpd", "AB/PD"), ("lp", "LP"), ("py", "PY")):
+        gbar = np.array([g for name, g in PUBLISHED_CELLS.items() if name.startswith(kind)])
+        low = np.maximum(gbar.min(axis=0) - PRINZ2003_STEP, 0)
+        high = gbar.max(axis=0) + PRINZ2003_STEP
+        for channel, *ends in zip(CHANNELS, low.round(9), high.round(9), strict=True):
+            expected[f"gbar_{cell}_{channel}"] = {"uniform": tuple(ends)}
+    for synapse in SYNAPSES:
+        most = 10_000.0 if synapse == "ab_lp" else 1_000.0
+        expected[f"gsyn_{synapse}_nS"] = {"log_uniform": (0.01, most)}
+    given = {
+        name: {kind: tuple(map(float, ends)) for kind, ends in law if ends is not None}
+        for name, law in prior.parameters.items()
+    }
+    assert given == expected
 
 
 def test_a_recipe_is_the_same_by_file_dict_and_name(tiny, tiny_toml):
