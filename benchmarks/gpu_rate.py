@@ -14,10 +14,10 @@ from multiprocessing import get_context
 from statistics import median
 
 import numpy as np
+from build import FULL_CIRCUITS
 from page import arguments, publish, setting, table
 
 from pyloric_db.integrate.engine import Engine
-from pyloric_db.pipeline.bench import FULL_CIRCUITS
 from pyloric_db.pipeline.draw import parameters
 from pyloric_db.pipeline.jax_settings import set_up_jax
 from pyloric_db.pipeline.recipe import load_recipe

@@ -27,7 +27,7 @@ def report(b: Bench) -> str:
     more = [
         ["simulated per circuit", f"{b.simulated_s_per_circuit:.2f} s"],
         ["a process is ready after", f"{b.start_up_s:.1f} s"],
-        ["the sixteen cells are thermalised in", f"{b.thermalise_16_cells_s:.1f} s"],
+        ["the sixteen cells are thermalised in", f"{b.thermalise_s:.1f} s"],
         ["peak memory of a process", f"{b.peak_memory_MiB:.0f} MiB"],
         b.estimate().split(": "),
     ]

@@ -101,6 +101,11 @@ def plan(
     for key, value in described.items():
         table.add_row(key.replace("_", " "), decimal(value) if "bytes" in key else _plain(value))
     out.print(table)
+    if rate is None and described["expected_hours"] is not None:
+        say(
+            "Hours are at the profile's rate, which is that of prinz2004's circuits; `pyloric-db bench "
+            "RECIPE` measures those of another recipe, and --rate takes what it says."
+        )
     if script is not None:
         say(f"\nThe script of each job:\n\n{script}")
 

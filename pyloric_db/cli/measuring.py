@@ -6,30 +6,34 @@ from typing import TYPE_CHECKING
 
 from rich.progress import MofNCompleteColumn
 
+from pyloric_db.cli.building import RecipeName
 from pyloric_db.cli.console import Json, out, progress_bar, say, table_of
 
 if TYPE_CHECKING:
     from pyloric_db.pipeline.bench import Bench
 
 
-def bench(as_json: Json = False) -> None:
-    """Measure how fast this machine integrates and builds, on one process and on several."""
+def bench(recipe: RecipeName = "prinz2004", as_json: Json = False) -> None:
+    """Measure how fast this machine integrates and builds circuits of a recipe, on one process and
+    on several, and how long all of them would take."""
     from pyloric_db.pipeline.bench import measure
 
     with progress_bar("measurements", MofNCompleteColumn()) as progress:
-        found = measure(progress)
+        found = measure(progress, recipe=recipe)
     if as_json:
         print(json.dumps(asdict(found), indent=2))
         return
     say("; ".join(filter(None, (found.machine, found.gpu, found.versions))))
     _print_rates(found)
     _print_stages(found)
-    say(
+    text = (
         f"a circuit takes {found.simulated_s_per_circuit:.2f} simulated seconds; a process "
-        f"is ready after {found.start_up_s:.1f} s and holds at most {found.peak_memory_MiB:,.0f} "
-        f"MiB; the sixteen cells are thermalised in {found.thermalise_16_cells_s:.1f} s"
+        f"is ready after {found.start_up_s:.1f} s and holds at most {found.peak_memory_MiB:,.0f} MiB"
     )
-    say(found.estimate())
+    if found.thermalise_s:
+        text += f"; the cells of the grid are thermalised in {found.thermalise_s:.1f} s"
+    say(text)
+    say(f"{found.recipe}, {found.estimate()}")
 
 
 def _print_rates(found: "Bench") -> None:

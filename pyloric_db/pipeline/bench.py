@@ -24,8 +24,9 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
+from pyloric_db.errors import ConfigError
 from pyloric_db.integrate.engine import Batch, Engine
-from pyloric_db.pipeline.build import circuit_of
+from pyloric_db.pipeline.build import circuit_of, grid_cells
 from pyloric_db.pipeline.draw import netcodes, parameters
 from pyloric_db.pipeline.jax_settings import set_up_jax
 from pyloric_db.pipeline.kept_memory import keep_memory
@@ -33,8 +34,9 @@ from pyloric_db.pipeline.machine import cores, machine, versions
 from pyloric_db.pipeline.plan import DESKTOP_SHARDS, LEAST_SHARDS, SMALL_SHARD, make_plan
 from pyloric_db.pipeline.recipe import Recipe, load_recipe
 from pyloric_db.pipeline.run import protocol_engine, run_circuits
+from pyloric_db.pipeline.states import cold_states
 from pyloric_db.pipeline.task import build_shard, store_cells, stored_cells
-from pyloric_db.pipeline.thermalise import distinct_cells, initial_states
+from pyloric_db.pipeline.thermalise import initial_states, thermalise
 from pyloric_db.rhythm.analyse import analyse
 from pyloric_db.rhythm.settle import settled
 from pyloric_db.store.create import create
@@ -52,17 +54,16 @@ SHARD_CIRCUITS = 2048
 #: On a GPU so many processes share it, and their shards fill it so many times.
 GPU_PROCESSES = 8
 GPU_FILLS = 3
-#: The projection: the full recipe on a desktop, or on the GPU that is there.
-FULL_CIRCUITS = 20_250_000
-FULL_CORES = 16
+#: The cores of a desktop, for a projection.
+DESKTOP_CORES = 16
 
 
 @dataclass(frozen=True)
 class Rates:
     """Rates of so many processes at the same time, together; medians over repetitions.
 
-    Mcs are million circuit-steps, one dt of a three-cell circuit each. The kernel is an epoch
-    with spike finding on. `per_cpu_s` is per second of processor time of one process, which
+    Mcs are million circuit-steps, one dt of a circuit each. The kernel is an epoch with spike
+    finding on. `per_cpu_s` is per second of processor time of one process, which
     is steadier than wall time on a shared machine. End to end is from circuit ids to files.
     """
 
@@ -76,18 +77,21 @@ class Rates:
 
 @dataclass(frozen=True)
 class Bench:
-    """What `measure` found; `stages` are shares of the time of a shard on one process.
+    """What `measure` found; `stages` are shares of the time of the median shard on one process.
 
     `speedup_kernel` and `speedup_end_to_end` are the rates of the most processes over those of
     one, the median over pairs of neighbouring repetitions. `start_up_s` is from the start of a
-    process to the end of its first epoch, of one circuit, with what is kept in the cache. `gpu`
-    is the name of the GPU, if there is one; the estimate for the full recipe is then for this
-    one, and else for sixteen such cores.
+    process to the end of its first epoch, of one circuit, with what is kept in the cache;
+    `thermalise_s` what the cells of a grid take before the first shard, 0 where shards have
+    their own. `gpu` is the name of the GPU, if there is one. `hours_here` are for the whole recipe
+    on all cores or the GPU, `hours_on_16_cores` on as many such cores, None with a GPU.
     """
 
     machine: str
     gpu: str | None
     versions: str
+    recipe: str
+    n_circuits: int
     shard_circuits: int
     rates: tuple[Rates, ...]
     speedup_kernel: float
@@ -95,16 +99,25 @@ class Bench:
     stages: dict[str, float]
     simulated_s_per_circuit: float
     start_up_s: float
-    thermalise_16_cells_s: float
+    thermalise_s: float
     peak_memory_MiB: float
-    hours_for_20250000_circuits: float
+    hours_here: float
+    hours_on_16_cores: float | None
 
     def estimate(self) -> str:
-        """How long the full recipe takes, in words."""
-        hours = self.hours_for_20250000_circuits
-        time = f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.1f} minutes"
-        where = f"one {self.gpu}" if self.gpu else f"{FULL_CORES} such cores"
-        return f"{FULL_CIRCUITS:,} circuits on {where}: {time}"
+        """How long the whole recipe takes, in words."""
+        here = f"one {self.gpu}" if self.gpu else "this machine"
+        text = f"{self.n_circuits:,} circuits: {_duration(self.hours_here)} on {here}"
+        if self.hours_on_16_cores is not None:
+            text += f", {_duration(self.hours_on_16_cores)} on {DESKTOP_CORES} such cores"
+        return text
+
+
+def _duration(hours: float) -> str:
+    for unit, in_hours in (("hours", 1.0), ("minutes", 1 / 60)):
+        if hours >= in_hours:
+            return f"{hours / in_hours:.1f} {unit}"
+    return f"{hours * 3600:.1f} seconds"
 
 
 @dataclass(frozen=True)
@@ -146,13 +159,16 @@ def measure(
     shard_circuits: int | None = None,
 ) -> Bench:
     """Measure with random circuits of a recipe, on one process and on more, at most one per core:
-    on two, or on the eight that share a GPU. Takes about a minute on two quiet cores.
+    on two, or on the eight that share a GPU. Takes half a minute on two quiet cores.
 
     Args:
         progress: called with (measurements done, measurements in all).
-        recipe: a packaged name, a TOML file, a dict or a `Recipe`, of at least four such shards,
-            or sixteen large ones.
-        shard_circuits: circuits of a shard; None for a few batches.
+        recipe: a packaged name, a TOML file, a dict or a `Recipe`.
+        shard_circuits: circuits of a shard; None for a few batches. Shards of a small recipe are
+            smaller.
+
+    Raises:
+        ConfigError: the recipe is not valid, or has fewer circuits than there are shards.
     """
     set_up_jax()
     loaded = load_recipe(recipe)
@@ -174,18 +190,25 @@ def measure(
 
     if progress is not None:
         progress(0, total)
+    n_circuits = make_plan(loaded).manifest.n_circuits
+    shard_circuits = min(shard_circuits, n_circuits // n_shards)
+    if not shard_circuits:
+        raise ConfigError(
+            f"recipe {loaded.name} has {n_circuits} circuits: to measure takes {n_shards} at least"
+        )
     plan = make_plan(loaded.in_shards_of(shard_circuits), sample=n_shards * shard_circuits, seed=1)
     shard_circuits = plan.manifest.shard_circuits  # of whole chunks
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         path = str(Path(folder) / "db")
         manifest = create(path, plan.manifest)
         began = time.perf_counter()
-        ids = plan.selection.part(0, plan.selection.count)
-        _, gbar, _ = parameters(plan.recipe, ids)
-        Ledger(path).append(store_cells(path, distinct_cells(gbar)[0], plan.protocol))
-        thermalise_s = time.perf_counter() - began
+        cells = grid_cells(plan)
+        if cells is not None:
+            Ledger(path).append(store_cells(path, cells, plan.protocol))
+        thermalise_s = 0.0 if cells is None else time.perf_counter() - began
         step()
         # a shard of a build is a stretch of the grid; these are samples of all of it
+        ids = plan.selection.part(0, plan.selection.count)
         jobs = [
             _Job(path, plan.recipe, manifest, k, ids[k::n_shards][:shard_circuits].tobytes())
             for k in range(counts[-1])
@@ -216,14 +239,16 @@ def measure(
             for n in counts:
                 shards[n].append(together(n, _shard))
     rates = tuple(_rates(n, kernel[n], shards[n], shard_circuits) for n in counts)
-    alone = [found[0] for found in shards[1]]
-    # cores add up; a GPU is one
-    full_per_s = rates[-1].circuits_per_s * (1 if engine.gpu else FULL_CORES / rates[-1].processes)
+    typical = sorted((found[0] for found in shards[1]), key=lambda s: s.timing.wall_s)
+    hours = n_circuits / rates[-1].circuits_per_s / 3600
+    core_hours = hours * rates[-1].processes
     every = [s for found in shards[counts[-1]] for s in found]
     return Bench(
         machine=machine(),
         gpu=engine.gpu,
         versions=versions("jax", "jaxlib", "numpy", "cupy-cuda13x"),
+        recipe=loaded.name,
+        n_circuits=n_circuits,
         shard_circuits=shard_circuits,
         rates=rates,
         speedup_kernel=_speedup(kernel[1], kernel[counts[-1]]),
@@ -231,12 +256,14 @@ def measure(
             [[s.timing for s in found] for found in shards[1]],
             [[s.timing for s in found] for found in shards[counts[-1]]],
         ),
-        stages={name: median(s.stages[name] for s in alone) for name in alone[0].stages},
+        stages=typical[len(typical) // 2].stages,
         simulated_s_per_circuit=float(np.mean([s.simulated_s for s in every])) / shard_circuits,
         start_up_s=start_ups[-1],
-        thermalise_16_cells_s=thermalise_s,
+        thermalise_s=thermalise_s,
         peak_memory_MiB=max(s.peak_memory_MiB for s in every),
-        hours_for_20250000_circuits=FULL_CIRCUITS / full_per_s / 3600,
+        # cores add up; a GPU is one
+        hours_here=hours if engine.gpu else core_hours / cores(),
+        hours_on_16_cores=None if engine.gpu else core_hours / DESKTOP_CORES,
     )
 
 
@@ -275,10 +302,14 @@ def _ready(job: _Job) -> tuple[Engine, Batch]:
     keep_memory()
     circuit = circuit_of(job.manifest)
     engine = protocol_engine(circuit, job.recipe.run_protocol())
-    cells = stored_cells(job.path)
-    assert cells is not None
     _, gbar, gsyn = parameters(job.recipe, np.resize(job.circuit_ids(), engine.lanes))
-    batch = engine.start(initial_states(gbar, cells, circuit), gbar, gsyn)
+    cells = stored_cells(job.path)
+    initial = (
+        cold_states(engine.lanes, circuit)
+        if cells is None
+        else initial_states(gbar, cells, circuit)
+    )
+    batch = engine.start(initial, gbar, gsyn)
     engine.epoch(batch.take(np.arange(1)))
     return engine, batch
 
@@ -322,9 +353,9 @@ def _shard(job: _Job) -> _Shard:
 
     A shard is few Python calls that do much each: the profiler costs under one per cent.
     """
-    engine, _ = _warm(job)
+    _warm(job)
     profile = cProfile.Profile()
-    kernel, wall, cpu = engine.seconds, time.perf_counter(), time.process_time()
+    wall, cpu = time.perf_counter(), time.process_time()
     receipt = profile.runcall(
         build_shard, job.path, job.recipe, job.manifest, job.shard, job.circuit_ids()
     )
@@ -335,7 +366,7 @@ def _shard(job: _Job) -> _Shard:
     return _Shard(
         _Timing(float(simulated_s) * 1e-3 / job.recipe.run_protocol().dt_ms, wall, cpu),
         float(simulated_s),
-        _stages(pstats.Stats(profile), wall, engine.seconds - kernel),
+        _stages(pstats.Stats(profile), wall, receipt.kernel_seconds),
         peak / (2**20 if sys.platform == "darwin" else 2**10),
     )
 
@@ -357,14 +388,16 @@ def _stages(stats: pstats.Stats, wall_s: float, kernel_s: float) -> dict[str, fl
     run = inside(run_circuits)
     asking, analysing = inside(settled), inside(analyse)
     drawing = inside(parameters, stored_cells, initial_states, netcodes)
+    thermalising = inside(thermalise)
     writing = inside(write_shard)
     seconds = {
         "drawing parameters and first states": drawing,
+        "thermalising cells": thermalising,
         "integrating": kernel_s,
         "asking whether rhythms are settled": asking,
         "collecting spikes, moving lanes": run - kernel_s - asking - analysing,
         "analysing features": analysing,
         "writing": writing,
-        "other": wall_s - run - drawing - writing,
+        "other": wall_s - run - drawing - thermalising - writing,
     }
     return {name: s / wall_s for name, s in seconds.items()}

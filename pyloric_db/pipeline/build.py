@@ -123,7 +123,7 @@ def build(
         if retry_failed:
             clear_failures(files)
         finished, aside, todo = todo_of(ledger, manifest)
-        has_cells = _grid_cells(plan) is None or cells_intact(ledger)
+        has_cells = grid_cells(plan) is None or cells_intact(ledger)
         del ledger  # its rows may be a gigabyte
 
         def run(shards: list[int]) -> list[int]:
@@ -196,7 +196,7 @@ def _set_aside(files: Files, manifest: Manifest, shards: list[int]) -> ShardErro
     )
 
 
-def _grid_cells(plan: Plan) -> np.ndarray | None:
+def grid_cells(plan: Plan) -> np.ndarray | None:
     """The cells (cell, channel) of a grid over named cells, None where shards have their own."""
     axes = plan.manifest.axes
     if plan.protocol.initial == "cold" or axes is None:
@@ -220,7 +220,7 @@ def _run(
     here, ours = files.address, versions()
     ledger = Ledger(files)
     if not has_cells:
-        cells = _grid_cells(plan)
+        cells = grid_cells(plan)
         job = (_task, ours, "store_cells", here, cells, plan.protocol)
         Coordinator(crew, lambda _: job, lambda rows: ledger.append(*rows), _no_cells).run([0])
     counter = _Counter(manifest, todo, progress)
