@@ -118,8 +118,8 @@ def test_unknown_recipes(inside, cli, tmp_path, snapshot):
         (["--sample", 0], "sample of 0"),
         (["--sample", 10**9], "cannot be drawn from"),
         (["--sample", 5, "--seed", -1], "seed must not be negative"),
-        (["--seed", 1], "--seed is for --sample"),
-        (["--workers", 0], "workers must be at least 1"),
+        (["--seed", 1], "a seed is for a sample"),
+        (["--workers", 0], "workers must be a whole number from 1 on"),
     ],
 )
 def test_bad_counts(inside, tmp_path, snapshot, more, expected):

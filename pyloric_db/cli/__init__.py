@@ -64,7 +64,7 @@ def main() -> None:
             sys.stderr.close()
             sys.exit(0)
         where = f"{error.filename}: " if error.filename else ""
-        complain(f"{where}{error.strerror}")
+        complain(f"{where}{error.strerror or error}")
         sys.exit(2)
 
 

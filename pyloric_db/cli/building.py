@@ -24,7 +24,6 @@ from pyloric_db.cli.console import (
     say,
     table_of,
 )
-from pyloric_db.errors import ConfigError
 
 if TYPE_CHECKING:
     from pyloric_db.pipeline.plan import Plan
@@ -87,7 +86,7 @@ def plan(
     from pyloric_db.pipeline.ranges import parse_ranges
 
     ranges = None if ids is None else parse_ranges(ids)
-    made = make_plan(recipe, limit=limit, sample=sample, seed=_seed(seed, sample), ids=ranges)
+    made = make_plan(recipe, limit=limit, sample=sample, seed=seed, ids=ranges)
     described = _describe(made)
     expected = expectation(made, cluster or "local", rate)
     script = expected.pop("job_script")
@@ -103,17 +102,11 @@ def plan(
     out.print(table)
     if rate is None and described["expected_hours"] is not None:
         say(
-            "Hours are at the profile's rate, which is that of prinz2004's circuits; `pyloric-db bench "
-            "RECIPE` measures those of another recipe, and --rate takes what it says."
+            "Hours are at the profile's rate, which is that of prinz2004's circuits; `pyloric-db "
+            "bench RECIPE` measures those of another recipe, and --rate takes what it says."
         )
     if script is not None:
         say(f"\nThe script of each job:\n\n{script}")
-
-
-def _seed(seed: int | None, sample: int | None) -> int:
-    if seed is not None and sample is None:
-        raise ConfigError("--seed is for --sample: the recipe has the seed of its own draws")
-    return seed or 0
 
 
 def _plain(value: Any) -> str:
@@ -176,7 +169,7 @@ def build(
                 workers=workers,
                 limit=limit,
                 sample=sample,
-                seed=_seed(seed, sample),
+                seed=seed,
                 ids=None if ids is None else parse_ranges(ids),
                 cluster=profile,
                 retry_failed=retry_failed,

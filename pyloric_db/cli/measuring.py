@@ -27,8 +27,8 @@ def bench(recipe: RecipeName = "prinz2004", as_json: Json = False) -> None:
     _print_rates(found)
     _print_stages(found)
     text = (
-        f"a circuit takes {found.simulated_s_per_circuit:.2f} simulated seconds; a process "
-        f"is ready after {found.start_up_s:.1f} s and holds at most {found.peak_memory_MiB:,.0f} MiB"
+        f"a circuit takes {found.simulated_s_per_circuit:.2f} simulated seconds; a process is "
+        f"ready after {found.start_up_s:.1f} s and holds at most {found.peak_memory_MiB:,.0f} MiB"
     )
     if found.thermalise_s:
         text += f"; the cells of the grid are thermalised in {found.thermalise_s:.1f} s"

@@ -115,7 +115,7 @@ class Channel:
 
     name: str
     E_rev: float | None
-    power: int = 0
+    power: int = 1
     m: Gate | None = None
     h: Gate | None = None
 

@@ -71,6 +71,12 @@ class Constants:
             # conductances are taken by place, and synapses name their transmitter
             if not isinstance(given, tuple) or tuple(getattr(x, "name", x) for x in given) != ours:
                 raise ConfigError(f"constant {kind} must be those of {', '.join(ours)}, in order")
+        for channel in self.channels:
+            if channel.m is not None and channel.power not in range(1, 10):
+                raise ConfigError(
+                    f"constant channels: the power of {channel.name} must be a whole number from 1 "
+                    f"to 9, not {channel.power!r}"
+                )
         names = [t.name for t in self.transmitters]
         positive |= {f"k_minus of {t.name}": t.k_minus for t in self.transmitters}
         for name in ("Q10_gsyn", "Q10_tau_s"):

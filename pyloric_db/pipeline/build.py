@@ -69,7 +69,7 @@ def build(
     workers: int | None = None,
     limit: int | None = None,
     sample: int | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     ids: Ranges | None = None,
     resume: bool = True,
     retry_failed: bool = False,
@@ -91,7 +91,7 @@ def build(
             core.
         limit: only the first so many circuits of the recipe.
         sample: only so many at random, drawn with `seed`.
-        seed: of the sample.
+        seed: of the sample; None for 0.
         ids: only circuits in these ranges of ids, such as `[range(0, 1000)]`; see `merge`.
         resume: False refuses to go on with an existing database.
         retry_failed: try shards again that an earlier build set aside; otherwise they stay so.
@@ -130,7 +130,7 @@ def build(
             nonlocal crew, has_cells
             if crew is None:
                 crew = _crew(stack, cluster, profile)
-            failed = _run(crew, files, plan, manifest, shards, has_cells, progress)
+            failed = _run(crew, files, plan, manifest, shards, aside, has_cells, progress)
             has_cells = True
             return failed
 
@@ -213,17 +213,18 @@ def _run(
     plan: Plan,
     manifest: Manifest,
     todo: list[int],
+    aside: set[int],
     has_cells: bool,
     progress: Progress | None,
 ) -> list[int]:
-    """Build shards on a cluster; returns those that were set aside."""
+    """Build shards on a cluster; returns those that were set aside. `aside` are so already."""
     here, ours = files.address, versions()
     ledger = Ledger(files)
     if not has_cells:
         cells = grid_cells(plan)
         job = (_task, ours, "store_cells", here, cells, plan.protocol)
         Coordinator(crew, lambda _: job, lambda rows: ledger.append(*rows), _no_cells).run([0])
-    counter = _Counter(manifest, todo, progress)
+    counter = _Counter(manifest, aside.union(todo), progress)
 
     def done(receipts: Sequence[Receipt]) -> None:
         ledger.record(*receipts)
@@ -272,9 +273,9 @@ def _no_cells(failure: Failure) -> None:
 class _Counter:
     """Circuits done: those of finished shards, and those that running shards have reported."""
 
-    def __init__(self, manifest: Manifest, todo: Iterable[int], progress: Progress | None):
+    def __init__(self, manifest: Manifest, undone: Iterable[int], progress: Progress | None):
         self.total = manifest.n_circuits
-        self.recorded = self.total - sum(manifest.shard_size(s) for s in todo)
+        self.recorded = self.total - sum(map(manifest.shard_size, undone))
         self.reported = self.recorded
         self.progress = progress
         if progress is not None:

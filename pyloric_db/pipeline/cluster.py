@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import resource_tracker, spawn
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -116,14 +117,16 @@ def profile_of(cluster: Any, workers: int | None, n_shards: int) -> Profile | No
     Raises:
         ConfigError: it is not valid, or cannot be used on this machine.
     """
-    if workers is not None and workers < 1:
-        raise ConfigError(f"workers must be at least 1, not {workers}")
+    if workers is not None and (not isinstance(workers, Integral) or workers < 1):
+        raise ConfigError(f"workers must be a whole number from 1 on, not {workers!r}")
     if cluster is not None and not isinstance(cluster, str | Path | dict | Profile):
         if not isinstance(cluster, Client | Cluster):
             raise ConfigError(
                 "cluster must be the name of a profile, a TOML file, a dict, or a Dask cluster or "
                 f"client, not {cluster!r}"
             )
+        if workers is not None:
+            raise ConfigError("workers is for a local cluster: a Dask cluster has its own")
         return None
     profile = load_profile("local" if cluster is None else cluster)
     if workers is not None:

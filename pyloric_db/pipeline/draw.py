@@ -35,8 +35,8 @@ from pyloric_db.vocabulary import CHANNELS
 
 Columns = dict[str, np.ndarray]
 
-#: So many circuits have an id in 64 bits.
-MOST_CIRCUITS = 2**62
+#: Queries, and all who read ids as numbers in JSON or as float64, tell so many apart.
+MOST_CIRCUITS = 2**53
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def select(
     *,
     limit: int | None = None,
     sample: int | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     ids: Ranges | None = None,
 ) -> Selection:
     """The circuits of a database.
@@ -108,12 +108,14 @@ def select(
     for name, value in (("limit", limit), ("sample", sample), ("seed", seed)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, Integral)):
             raise ConfigError(f"{name} must be a whole number, not {value!r}")
+    if seed is not None and sample is None:
+        raise ConfigError("a seed is for a sample: the recipe has the seed of its own draws")
     total = population(recipe)
     if total > MOST_CIRCUITS:
         raise ConfigError(f"{total:.3g} circuits are too many: ids end at {MOST_CIRCUITS:.3g}")
     drawn: np.ndarray | None = None
     draws = [(recipe.sample.count, recipe.sample.seed)] if recipe.sample is not None else []
-    draws += [(sample, seed)] if sample is not None else []
+    draws += [(sample, seed or 0)] if sample is not None else []
     for count, draw_seed in draws:
         n = total if drawn is None else len(drawn)
         if not 1 <= count <= n:

@@ -22,11 +22,11 @@ def set_up_jax() -> None:
 
     if gpu_is_used():
         jax.config.update("jax_platforms", "cpu")
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(base) / "pyloric-db" / "jax" / (platform.node() or "node")
     try:
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        folder = Path(base) / "pyloric-db" / "jax" / (platform.node() or "node")
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError:
+    except (OSError, RuntimeError):  # a user without a home
         return
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

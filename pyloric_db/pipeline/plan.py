@@ -50,7 +50,7 @@ def make_plan(
     *,
     limit: int | None = None,
     sample: int | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     ids: Ranges | None = None,
 ) -> Plan:
     """Work out what a build of a recipe will do; touches nothing on disk.
@@ -59,7 +59,7 @@ def make_plan(
         recipe: a packaged name, a TOML file, a dict or a `Recipe`.
         limit: only the first so many circuits.
         sample: only so many at random, drawn with `seed`.
-        seed: of the sample.
+        seed: of the sample; None for 0.
         ids: of those, only the ones in these ranges of circuit ids.
 
     Raises:
@@ -89,8 +89,8 @@ def make_plan(
             name=loaded.name,
             recipe=_recorded(loaded),
             selection={
-                **({"sample": sample, "seed": seed} if sample is not None else {}),
-                **({"limit": limit} if limit is not None else {}),
+                **({"sample": int(sample), "seed": int(seed or 0)} if sample is not None else {}),
+                **({"limit": int(limit)} if limit is not None else {}),
                 **(recorded_ranges(ids, selection.of) if ids is not None else {}),
             },
             n_circuits=selection.count,

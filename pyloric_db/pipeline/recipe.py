@@ -4,6 +4,7 @@ import hashlib
 import re
 from collections.abc import Callable
 from dataclasses import fields
+from keyword import iskeyword
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -61,6 +62,11 @@ class CircuitSpec(_Table):
             raise ValueError(
                 "a preset comes with its synapses: for others give [[circuit.cells]] in its place"
             )
+        for cell in self.cells:
+            if iskeyword(cell.name):
+                raise ValueError(
+                    f"a cell must not be called {cell.name!r}, which is a word of queries"
+                )
         return self
 
     def circuit(self) -> Circuit:

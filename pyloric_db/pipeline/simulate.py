@@ -131,6 +131,10 @@ def _number(value: Any, name: str) -> float:
     return float(value)
 
 
+#: Thermalised cells that a process remembers per settings: those of any grid, under 10 MB.
+MOST_REMEMBERED = 10_000
+
+
 @lru_cache(maxsize=4)
 def _thermalised(*_: Any) -> dict[bytes, tuple[Any, ...]]:
     """This process's thermalised cells under these settings, by the bytes of their gbar."""
@@ -143,14 +147,15 @@ def thermal_cells(
     constants: Constants | None = None,
     temperature_K: float = REFERENCE_TEMPERATURE_K,
 ) -> ThermalCells:
-    """Thermalised cells for all distinct gbar vectors, computed once per process and settings.
+    """Thermalised cells for all distinct gbar vectors; some thousand are remembered per settings.
 
     Args:
         gbar: (circuit, cell, channel) mS/cm2.
         protocol: see `thermalise`, as for the others.
     """
     distinct, _ = distinct_cells(gbar)
-    memory = _thermalised(protocol, constants, temperature_K)
+    remembered = _thermalised(protocol, constants, temperature_K)
+    memory = dict(remembered)
     missing = np.array([g.tobytes() not in memory for g in distinct], bool)
     if missing.any():
         fresh = thermalise(distinct[missing], protocol, constants, temperature_K)
@@ -161,6 +166,8 @@ def thermal_cells(
                 fresh.steady[i],
                 {k: v[i] for k, v in fresh.states.items()},
             )
+        if len(memory) <= MOST_REMEMBERED:
+            remembered.update(memory)
     rows = [memory[g.tobytes()] for g in distinct]
     return ThermalCells(
         gbar=distinct,

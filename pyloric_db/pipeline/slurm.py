@@ -47,9 +47,16 @@ def check_slurm(profile: SlurmProfile) -> None:
         raise ConfigError(f"shared_directory {profile.shared_directory!r} is not a directory")
     if re.search(r"\s", str(shared)):  # dask-jobqueue writes it into the job script as it is
         raise ConfigError(f"shared_directory must have no spaces, but is {str(shared)!r}")
-    asked = subprocess.run(
-        ["sbatch", "--test-only"], input=job_script(profile), capture_output=True, text=True
-    )
+    try:
+        asked = subprocess.run(
+            ["sbatch", "--test-only"],
+            input=job_script(profile),
+            capture_output=True,
+            text=True,
+            timeout=ANSWER_S,
+        )
+    except subprocess.TimeoutExpired:
+        raise ConfigError(f"Slurm does not answer: sbatch took {ANSWER_S:g} s") from None
     if asked.returncode != 0:
         raise ConfigError(f"Slurm does not take the jobs: {' '.join(asked.stderr.split())}")
 

@@ -120,7 +120,7 @@ def _most_telling(
         means = rows(
             db,
             f"SELECT {grid_index(sizes, axis)} AS place, avg({number(column)}) FROM circuits "
-            "GROUP BY place ORDER BY place",
+            "GROUP BY 1 ORDER BY 1",
         )
         values = [m for _, m in means if m is not None]
         # rounded: sums over threads differ in the last bits, and the choice must not
@@ -144,7 +144,7 @@ def _means(
     )
     table = db.sql(
         f"SELECT CAST({place} AS BIGINT) AS place, avg({number(column)}) AS mean "
-        "FROM circuits GROUP BY place HAVING mean IS NOT NULL"
+        f"FROM circuits GROUP BY 1 HAVING avg({number(column)}) IS NOT NULL"
     )
     grid = np.full(math.prod(shape), np.nan, np.float32)
     grid[table["place"].to_numpy()] = table["mean"].to_numpy()

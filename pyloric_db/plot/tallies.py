@@ -128,7 +128,7 @@ def per_distinct(
     found = rows(
         db,
         f"SELECT {number(column)} AS value, count(*), count(*) FILTER ({condition(db, where)}) "
-        f"FROM circuits GROUP BY value ORDER BY value NULLS FIRST LIMIT {MOST_VALUES + 2}",
+        f"FROM circuits GROUP BY 1 ORDER BY 1 NULLS FIRST LIMIT {MOST_VALUES + 2}",
     )
     missing = found.pop(0)[1] if found[0][0] is None else 0
     names = value_names(value for value, _, _ in found)
@@ -155,7 +155,7 @@ def _tally(
     for at, both, chosen in rows(
         db,
         f"SELECT CAST({place} AS BIGINT) AS place, count(*), "
-        f"count(*) FILTER ({condition(db, where)}) FROM circuits GROUP BY place",
+        f"count(*) FILTER ({condition(db, where)}) FROM circuits GROUP BY 1",
     ):
         if at < 0:
             apart[at] = both

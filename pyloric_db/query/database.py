@@ -1,10 +1,11 @@
 """`open`: a database as lazy xarray, hypercube, states, expressions and SQL."""
 
+import math
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import fields
 from functools import cached_property, partial
-from numbers import Integral
+from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -394,7 +395,7 @@ class Database:
             duration_ms: how long.
             settings: other arguments of `pyloric_db.simulate`; `dt_ms`, `scheme`, `dtype` and
                 `spike_threshold_mV` are those of the database if not given, and `record_every_ms`
-                the multiple of its `dt_ms` next to 0.5 ms.
+                the multiple of `dt_ms` next to 0.5 ms.
 
         Returns:
             as there; the circuits have their `circuit_id`.
@@ -408,8 +409,9 @@ class Database:
         defaults: dict[str, Any] = {
             k: stored[k] for k in ("dt_ms", "scheme", "dtype", "spike_threshold_mV") if k in stored
         }
-        dt_ms = stored.get("dt_ms", 0.05)
-        defaults["record_every_ms"] = max(1, round(0.5 / dt_ms)) * dt_ms
+        dt_ms = settings.get("dt_ms", stored["dt_ms"])
+        if isinstance(dt_ms, Real) and 0 < dt_ms < math.inf:  # `simulate` refuses others
+            defaults["record_every_ms"] = max(1, round(0.5 / dt_ms)) * dt_ms
         defaults["initial"] = self.states(ids)
         defaults["circuit"] = pyloric_db.circuit_of(self.manifest)
         parameters = self.parameters(ids)

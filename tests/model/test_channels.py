@@ -74,7 +74,7 @@ def test_channel_table():
     assert tuple(c.name for c in PRINZ_CHANNELS) == CHANNELS
     assert tuple(c.name for c in PRINZ_CHANNELS if c.m) == M_GATES
     assert tuple(c.name for c in PRINZ_CHANNELS if c.h) == H_GATES
-    assert [c.power for c in PRINZ_CHANNELS] == [3, 3, 3, 3, 4, 4, 1, 0]
+    assert [c.power for c in PRINZ_CHANNELS] == [3, 3, 3, 3, 4, 4, 1, 1]
     assert [c.E_rev for c in PRINZ_CHANNELS] == [50, None, None, -80, -80, -80, -20, -50]
 
 

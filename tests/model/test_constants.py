@@ -23,6 +23,10 @@ from pyloric_db.model.constants import ACETYLCHOLINE, GLUTAMATE, Constants
         ({"Q10_tau_s": {"glutamate": -2.0}}, r"Q10_tau_s\['glutamate'\] must be a number above 0"),
         ({"channels": PRINZ_CHANNELS[::-1]}, "channels must be those of Na, CaT, .* in order"),
         ({"channels": None}, "channels must be those of Na"),
+        (
+            {"channels": (replace(PRINZ_CHANNELS[0], power=0), *PRINZ_CHANNELS[1:])},
+            "the power of Na must be a whole number from 1 to 9, not 0",
+        ),
         ({"transmitters": (GLUTAMATE,)}, "transmitters must be those of glutamate, acetylcholine"),
         (
             {"transmitters": (replace(GLUTAMATE, k_minus=-1.0), ACETYLCHOLINE)},

@@ -232,9 +232,12 @@ def test_resume_off_refuses(tiny, tiny_db, snapshot):
     assert snapshot(tiny_db) == before
 
 
-def test_no_workers_and_another_recipe(tiny, tiny_db, tmp_path, snapshot):
-    with pytest.raises(ConfigError, match="workers must be at least 1, not 0"):
-        pyl.build(tiny(), tmp_path / "db", workers=0)
+def test_no_workers_and_another_recipe(client, tiny, tiny_db, tmp_path, snapshot):
+    for workers in (0, 1.5, "4"):
+        with pytest.raises(ConfigError, match="workers must be a whole number from 1 on, not "):
+            pyl.build(tiny(), tmp_path / "db", workers=workers)
+    with pytest.raises(ConfigError, match="workers is for a local cluster"):
+        pyl.build(tiny(), tmp_path / "db", workers=2, cluster=client)
     assert not (tmp_path / "db").exists()
     before = snapshot(tiny_db)
     for recipe, what in (
@@ -347,8 +350,11 @@ def test_a_shard_that_always_fails_is_set_aside(client, tiny, tiny_db, tmp_path)
 
     shutil.rmtree(obstacle)
     # another build leaves it aside, and says so, until it is told to try again
+    (path / "features" / "part-000005.parquet").write_bytes(b"damaged")
+    seen = []
     with pytest.raises(ShardError, match=r"1 of 12 shards .* set aside \(3\).* --retry-failed"):
-        pyl.build(tiny(), path)
+        pyl.build(tiny(), path, cluster=client, progress=lambda *step: seen.append(step))
+    assert seen[0] == (20, 24)  # neither what is made again is done, nor what is aside
     assert status(path).shards_done == 11
     assert pyl.build(tiny(), path, cluster=client, retry_failed=True).complete
     assert failures(path) == []

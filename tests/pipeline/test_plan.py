@@ -11,6 +11,7 @@ from pyloric_db.pipeline.plan import (
     SMALL_SHARD,
     make_plan,
 )
+from pyloric_db.vocabulary import CHANNELS
 
 
 def test_a_plan_touches_nothing(tiny_toml, tmp_path, monkeypatch, snapshot):
@@ -96,6 +97,28 @@ def test_where_a_table_lies_does_not_decide_the_hash(tiny, tmp_path):
     assert hashes[0] == hashes[1]
 
 
-def test_bad_counts(tiny):
-    with pytest.raises(ConfigError, match="limit"):
-        make_plan(tiny(), limit=0)
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"limit": 0}, "limit"),
+        ({"limit": 2.0}, "limit must be a whole number"),
+        ({"seed": 7}, "a seed is for a sample"),
+        ({"sample": 5, "seed": -1}, "a seed must not be negative"),
+    ],
+)
+def test_bad_counts(tiny, arguments, text):
+    with pytest.raises(ConfigError, match=text):
+        make_plan(tiny(), **arguments)
+
+
+def test_counts_may_be_numpys(tiny):
+    numpys = {"limit": np.int64(5), "sample": np.int32(6), "seed": np.uint8(1)}
+    plain = make_plan(tiny(), limit=5, sample=6, seed=1).manifest
+    assert make_plan(tiny(), **numpys).manifest.to_json() == plain.to_json()
+
+
+def test_a_grid_whose_ids_float64_cannot_tell_apart_is_refused(tiny):
+    grid = {f"gbar_abpd_{c}": list(range(100)) for c in CHANNELS}
+    grid |= {"lp": ["LP 1"], "py": ["PY 1"]}
+    with pytest.raises(ConfigError, match=r"1e\+16 circuits are too many: ids end at 9.01e\+15"):
+        make_plan(tiny({"parameters": {"grid": grid}}), sample=10)

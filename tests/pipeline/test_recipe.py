@@ -106,6 +106,10 @@ BAD = {
         {"protocol.max_m": 5},
         r"unknown key protocol\.max_m; did you mean 'max_ms'",
     ),
+    "a cell called as a word of queries": (
+        {"circuit": {"cells": [{"name": "is"}]}},
+        r"circuit: a cell must not be called 'is', which is a word of queries",
+    ),
     "unknown key of the circuit": (
         {"circuit.presett": "prinz2004"},
         r"unknown key circuit\.presett; did you mean 'preset'",

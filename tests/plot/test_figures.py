@@ -156,6 +156,14 @@ def test_names_of_cells_are_cut_only_behind_the_name_of_their_axis(tmp_path):
     assert "A: AB/PD 2, A 2" in below and "\nB 1, B 2, B 3" in below
 
 
+def test_cells_may_be_called_as_what_figures_ask_for(tmp_path):
+    synthetic.build(tmp_path / "db", synthetic.other_cells(("place", "value")))
+    db = pyloric_db.open(tmp_path / "db")
+    assert marginals_figure(db, "place == 1") is not None
+    assert histograms_figure(db, ["value", "v_min_place_mV"]) is not None
+    assert stack_figure(db, "period_ms") is not None
+
+
 def test_marginals_off_a_grid(tmp_path):
     manifest = synthetic.make_manifest(axes=None, n_circuits=60)
     synthetic.build(tmp_path / "db", manifest)
