@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, fields
 from numbers import Real
-from typing import Literal
+from typing import Literal, get_args
 
 from pyloric_db.errors import ConfigError
 
@@ -58,20 +58,14 @@ class Protocol:
                         f"protocol {f.name} must be a whole number from 2 on, not {value!r}"
                     )
                 object.__setattr__(self, f.name, value)
+            elif value not in get_args(f.type):
+                raise ConfigError(
+                    f"protocol {f.name} must be one of {', '.join(get_args(f.type))}, not {value!r}"
+                )
         if not 0 < self.dt_ms <= 0.2:
             raise ConfigError(
                 f"protocol dt_ms must be above 0 and at most 0.2 ms, not {self.dt_ms:g}"
             )
-        for name, allowed in (
-            ("scheme", ("gates_first", "old_state")),
-            ("dtype", ("float32", "float64")),
-            ("initial", ("thermal", "cold")),
-        ):
-            if getattr(self, name) not in allowed:
-                raise ConfigError(
-                    f"protocol {name} must be one of {', '.join(allowed)}, "
-                    f"not {getattr(self, name)!r}"
-                )
         for name in (
             "epoch_ms",
             "silent_ms",

@@ -23,7 +23,7 @@ from pyloric_db.query.database import open as open_database
 from pyloric_db.store.cells import cells_intact, read_cells, write_cells
 from pyloric_db.store.create import check_target, create
 from pyloric_db.store.events import has_events, read_events
-from pyloric_db.store.files import Files, Where, difference, files_at
+from pyloric_db.store.files import Files, Where, check_intact, files_at
 from pyloric_db.store.ledger import Ledger, LedgerRows, files_of
 from pyloric_db.store.lock import build_lock
 from pyloric_db.store.manifest import Manifest, first_difference
@@ -250,10 +250,7 @@ def _read_shard(part: _Part, shard: int) -> tuple[Arrays, Arrays, pa.Table | Non
     The last are its seconds: of computing, and of these for integrating.
     """
     files, manifest, row = part.files, part.manifest, part.rows.shards[shard]
-    for file in files_of(row):
-        wrong = difference(files, file)
-        if wrong:
-            raise DatabaseError(f"{files.named(file.path)} {wrong}: build {files} again to mend it")
+    check_intact(files, files_of(row))
     table = read_part(files, manifest, shard)
     columns = {c.name: numpy_column(c, table[c.name]) for c in manifest.columns}
     events = read_events(files, manifest, shard) if has_events(manifest) else None

@@ -81,7 +81,8 @@ class SlurmProfile(_Profile):
 
     @model_validator(mode="after")
     def _consistent(self) -> "SlurmProfile":
-        if self.lifetime_minutes <= 0:
+        leave = self.lifetime_margin_minutes + 2 * self.lifetime_stagger_minutes
+        if leave >= self.walltime_minutes_per_job:
             raise ValueError(
                 f"walltime_minutes_per_job is {self.walltime_minutes_per_job:g}, but must be "
                 "more than lifetime_margin_minutes and twice lifetime_stagger_minutes together"
@@ -91,9 +92,6 @@ class SlurmProfile(_Profile):
     @property
     def lifetime_minutes(self) -> float:
         """Mean time after which a worker leaves."""
-        leave = self.lifetime_margin_minutes + 2 * self.lifetime_stagger_minutes
-        if leave >= self.walltime_minutes_per_job:
-            return 0.0
         margin = self.lifetime_margin_minutes + self.lifetime_stagger_minutes
         return self.walltime_minutes_per_job - margin
 

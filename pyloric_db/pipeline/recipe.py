@@ -2,7 +2,6 @@
 
 import hashlib
 import re
-from collections.abc import Callable
 from dataclasses import fields
 from keyword import iskeyword
 from pathlib import Path
@@ -13,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pyloric_db.errors import ConfigError, nearest
 from pyloric_db.model.cells import PUBLISHED_CELLS, cell_gbar
 from pyloric_db.model.circuit import PRINZ2004, Circuit, GapJunction, Source, Synapse
-from pyloric_db.pipeline.toml_files import packaged_texts, read_toml
+from pyloric_db.pipeline.toml_files import packaged_texts, read_toml, sentence
 from pyloric_db.protocol import Protocol
 from pyloric_db.store.parameters import gbar_column, synapse_column
 from pyloric_db.vocabulary import CELLS, CHANNELS
@@ -325,39 +324,6 @@ def _validated(content: dict[str, Any], where: str) -> Recipe:
         return Recipe.model_validate(content)
     except ValidationError as err:
         raise ConfigError(f"{where}: {sentence(err, _keys_at)}") from err
-
-
-def sentence(error: ValidationError, keys_at: Callable[[list[str]], list[str]]) -> str:
-    """The first problem of a validation, as a person would say it.
-
-    Args:
-        error: of a model that forbids unknown keys.
-        keys_at: the keys that are allowed in the table at a place.
-    """
-    # a misspelt key is also a missing one: its name says more; and of the kinds that a value may
-    # be of, the one that fits to the deepest place is the one that was meant
-    first = min(error.errors(), key=lambda e: (e["type"] != "extra_forbidden", -len(e["loc"])))
-    place = [str(p) for p in first["loc"] if not _TYPE_NAME.search(str(p))]
-    where = ".".join(place)
-    if first["type"] == "extra_forbidden":
-        allowed = keys_at(place[:-1])
-        return f"unknown key {where}{nearest(place[-1], allowed)}"
-    if first["type"] == "missing" and place[-1].isdigit():
-        return f"{'.'.join(place[:-1])} needs {int(place[-1]) + 1} values"
-    if first["type"] == "missing":
-        return f"the key {where} is missing"
-    text = first["msg"].removeprefix("Value error, ")
-    if first["type"] in ("value_error",):
-        return f"{where}: {text}" if where else text
-    if first["type"] == "too_short":
-        return f"{where} is empty, but needs at least one value"
-    shown = first.get("input")
-    text = text.replace("a valid tuple", "a list").replace("valid dictionary", "table")
-    return f"{where} is {shown!r}, but {text[0].lower()}{text[1:].split(' or instance of')[0]}"
-
-
-#: Positions in unions are names of types, which mean nothing to a user.
-_TYPE_NAME = re.compile(r"[\[\](]|^(float|str|int|dict|constrained-\w+)$|Distribution")
 
 
 def _keys_at(place: list[str]) -> list[str]:

@@ -26,29 +26,8 @@ from pyloric_db.vocabulary import feature_columns
 Columns = dict[str, np.ndarray]
 
 
-@lru_cache(maxsize=16)
-def engine_for(
-    circuit: Circuit,
-    *,
-    dt_ms: float,
-    epoch_ms: float,
-    scheme: str,
-    dtype: str,
-    spike_threshold_mV: float,
-    constants: Constants | None = None,
-    temperature_K: float = REFERENCE_TEMPERATURE_K,
-) -> Engine:
-    """The engine for these settings, made and compiled once per process."""
-    return Engine(
-        circuit,
-        dt_ms=dt_ms,
-        epoch_ms=epoch_ms,
-        scheme=scheme,
-        dtype=dtype,
-        spike_threshold_mV=spike_threshold_mV,
-        constants=constants,
-        temperature_K=temperature_K,
-    )
+#: Made and compiled once per process for the same arguments.
+engine_for = lru_cache(maxsize=16)(Engine)
 
 
 def protocol_engine(

@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import fields
 from functools import cached_property, partial
-from numbers import Integral, Real
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -31,9 +31,9 @@ from pyloric_db.store.files import (
     STATES_DIR,
     Files,
     Where,
+    check_intact,
     check_sizes,
-    difference,
-    files_at,
+    database_at,
     is_url,
 )
 from pyloric_db.store.ledger import Ledger, LedgerRows, files_of
@@ -60,12 +60,7 @@ def open(path: Where) -> "Database":
         DatabaseError: there is none at `path`, it is damaged or copied in part, or it was
             written by a newer pyloric-db.
     """
-    files = files_at(path)
-    absence = files.absence()
-    if absence:
-        raise DatabaseError(f"{files} {absence}")
-    if not files.exists(MANIFEST_FILE):
-        raise DatabaseError(f"{files} holds no database: it has no {MANIFEST_FILE}")
+    files = database_at(path)
     manifest = read_manifest(files)
     if not files.exists(LEDGER_FILE):
         raise DatabaseError(f"{files} has no {LEDGER_FILE}: it may have been copied in part")
@@ -81,9 +76,8 @@ def _check(files: Files, manifest: Manifest, rows: LedgerRows) -> None:
         )
     parts = []
     for shard, row in rows.shards.items():
-        fits = shard < manifest.n_shards and row["n_circuits"] == manifest.shard_size(shard)
         part = [f for f in files_of(row) if f.path == part_name(shard)]
-        if not fits or len(part) != 1:
+        if not manifest.fits(shard, row["n_circuits"]) or len(part) != 1:
             raise DatabaseError(f"{files}: the {LEDGER_FILE} row of shard {shard} is not valid")
         parts += part
     check_sizes(files, parts)
@@ -410,8 +404,8 @@ class Database:
             k: stored[k] for k in ("dt_ms", "scheme", "dtype", "spike_threshold_mV") if k in stored
         }
         dt_ms = settings.get("dt_ms", stored["dt_ms"])
-        if isinstance(dt_ms, Real) and 0 < dt_ms < math.inf:  # `simulate` refuses others
-            defaults["record_every_ms"] = max(1, round(0.5 / dt_ms)) * dt_ms
+        if isinstance(dt_ms, int | float) and 0 < dt_ms < math.inf:  # `simulate` refuses others
+            defaults["record_every_ms"] = max(1, round(0.5 / float(dt_ms))) * float(dt_ms)
         defaults["initial"] = self.states(ids)
         defaults["circuit"] = pyloric_db.circuit_of(self.manifest)
         parameters = self.parameters(ids)
@@ -539,13 +533,8 @@ class Database:
         return xr.Dataset(variables, labels)
 
     def _check_header(self) -> None:
-        for file in files_of(self._ledger.header) if self._ledger.header else []:
-            wrong = difference(self.files, file)
-            if wrong:
-                raise DatabaseError(
-                    f"{self.files.named(file.path)} {wrong}: verify the database, and build it "
-                    "again to mend it"
-                )
+        if self._ledger.header:
+            check_intact(self.files, files_of(self._ledger.header))
 
     def _check_states(self, shards: Collection[int]) -> None:
         """A missing file would read as NaN without a word."""

@@ -16,7 +16,7 @@ from pyloric_db.query.engine import rows_of
 from pyloric_db.query.expression import quote_text
 from pyloric_db.query.narrow import Narrowing
 from pyloric_db.store.derived import find_derived, fingerprint, keep_derived
-from pyloric_db.store.files import Files, FileSum, Where, difference, files_at
+from pyloric_db.store.files import Files, FileSum, Where, check_intact, files_at
 from pyloric_db.store.ledger import Ledger, files_of
 from pyloric_db.store.lock import build_lock
 from pyloric_db.store.manifest import Manifest, read_manifest
@@ -72,11 +72,14 @@ def make_index(path: Where, progress: Progress | None = None) -> FileSum:
     with build_lock(files):
         name = find_index(files, manifest, shards)
         if name is None:
-            _check_parts(files, shards)
+            # damage must not be copied into a table that then counts as intact
+            parts = {part_name(shard): row for shard, row in sorted(shards.items())}
+            check_intact(
+                files, [f for part, row in parts.items() for f in files_of(row) if f.path == part]
+            )
             total = sum(row["n_circuits"] for row in shards.values())
-            parts = [part_name(shard) for shard in sorted(shards)]
             data = _sorted_rows(
-                files, parts, lambda share: progress and progress(round(share * total), total)
+                files, list(parts), lambda share: progress and progress(round(share * total), total)
             )
             name = keep_derived(files, data, TABLE, fingerprint(manifest, shards))
         return files.sum(name)
@@ -85,17 +88,6 @@ def make_index(path: Where, progress: Progress | None = None) -> FileSum:
 def has_flags(manifest: Manifest) -> bool:
     """Whether the circuits have the labels that the table is made by."""
     return {*_FLAGS, "period_ms"} <= {c.name for c in manifest.columns}
-
-
-def _check_parts(files: Files, shards: Mapping[int, Row]) -> None:
-    """Damage must not be copied into a table that then counts as intact."""
-    for shard, row in sorted(shards.items()):
-        for file in files_of(row):
-            wrong = difference(files, file) if file.path == part_name(shard) else None
-            if wrong:
-                raise DatabaseError(
-                    f"{files.named(file.path)} {wrong}: build the database again to mend it"
-                )
 
 
 def _sorted_rows(files: Files, parts: Sequence[str], progress: Callable[[float], Any]) -> bytes:

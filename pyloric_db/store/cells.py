@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pyloric_db.errors import DatabaseError
-from pyloric_db.store.files import CELLS_FILE, FileSum, Where, difference, files_at
+from pyloric_db.store.files import CELLS_FILE, FileSum, Where, check_intact, difference, files_at
 from pyloric_db.store.ledger import Ledger, files_of, ledger_at
 from pyloric_db.store.sealed import Row
 from pyloric_db.vocabulary import CHANNELS, H_GATES, M_GATES
@@ -92,10 +92,7 @@ def read_cells(path: Where) -> dict[str, Array]:
     row = Ledger(files).read().cells
     if row is None:
         raise DatabaseError(f"{files} has no thermalised cells yet")
-    for file in files_of(row):
-        wrong = difference(files, file)
-        if wrong:
-            raise DatabaseError(f"{files.named(file.path)} {wrong}: build again to mend it")
+    check_intact(files, files_of(row))
     try:
         table = pq.read_table(pa.BufferReader(files.read(CELLS_FILE)))
         return {name: table[name].to_numpy() for name in CELL_COLUMNS}

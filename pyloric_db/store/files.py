@@ -213,6 +213,21 @@ def files_at(where: Where) -> Files:
         raise DatabaseError(f"{where} cannot be found: {err}") from err
 
 
+def database_at(where: Where) -> Files:
+    """The files of a database.
+
+    Raises:
+        DatabaseError: there is none, not even its manifest or its ledger.
+    """
+    files = files_at(where)
+    absence = files.absence()
+    if absence:
+        raise DatabaseError(f"{files} {absence}")
+    if not files.exists(MANIFEST_FILE) and not files.exists(LEDGER_FILE):
+        raise DatabaseError(f"{files} holds no database: it has no {MANIFEST_FILE}")
+    return files
+
+
 def difference(where: Where, file: FileSum) -> str | None:
     """How a stored file differs from its record; None if it does not."""
     try:
@@ -240,6 +255,19 @@ def differences(where: Where, listed: Sequence[FileSum]) -> Iterator[tuple[FileS
         for start in range(0, len(listed), _BLOCK):
             block = listed[start : start + _BLOCK]
             yield from zip(block, pool.map(partial(difference, files), block), strict=True)
+
+
+def check_intact(files: Files, listed: Sequence[FileSum]) -> None:
+    """Reads files and compares them with their checksums.
+
+    Raises:
+        DatabaseError: the first that differs.
+    """
+    for file, wrong in differences(files, listed):
+        if wrong:
+            raise DatabaseError(
+                f"{files.named(file.path)} {wrong}: build or copy {files} again to mend it"
+            )
 
 
 def check_sizes(files: Files, listed: Sequence[FileSum]) -> None:

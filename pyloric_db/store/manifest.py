@@ -107,6 +107,10 @@ class Manifest:
         """Circuits in one shard; the last one may have fewer."""
         return min(self.shard_circuits, self.n_circuits - shard * self.shard_circuits)
 
+    def fits(self, shard: int, n_circuits: int) -> bool:
+        """Whether a row of the ledger may say so."""
+        return shard < self.n_shards and n_circuits == self.shard_size(shard)
+
     def column(self, name: str) -> Column:
         """The column called `name`; KeyError if there is none."""
         for column in self.columns:

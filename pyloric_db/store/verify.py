@@ -15,11 +15,11 @@ from pyloric_db.store.files import (
     MANIFEST_FILE,
     Files,
     Where,
+    database_at,
     differences,
-    files_at,
 )
 from pyloric_db.store.ledger import Failure, Ledger, LedgerRows, failures, files_of, ledger_at
-from pyloric_db.store.manifest import Manifest, read_manifest
+from pyloric_db.store.manifest import read_manifest
 from pyloric_db.store.sealed import read_sealed
 
 
@@ -84,7 +84,7 @@ def verify(path: Where, progress: Callable[[int, int], None] | None = None) -> R
         DatabaseError: the directory holds no database at all, or its ledger has rows that
             carry a checksum but are not pyloric-db's. Other damage never raises.
     """
-    files = _database(path)
+    files = database_at(path)
     rows = Ledger(files).read()
     damages = _damaged_lines(rows)
     manifest = None
@@ -99,7 +99,7 @@ def verify(path: Where, progress: Callable[[int, int], None] | None = None) -> R
     damages += [
         Damage(LEDGER_FILE, f"row of shard {shard} does not fit {MANIFEST_FILE}")
         for shard, row in rows.shards.items()
-        if manifest and not _fits(manifest, shard, row["n_circuits"])
+        if manifest and not manifest.fits(shard, row["n_circuits"])
     ]
     listed = rows.files()
     total = sum(f.size for f in listed)
@@ -164,7 +164,7 @@ def status(path: Where, progress: Callable[[int, int], None] | None = None) -> S
     Raises:
         DatabaseError: there is no database, its manifest is damaged, or its ledger is lost.
     """
-    files = _database(path)
+    files = database_at(path)
     manifest, rows = read_manifest(files), Ledger(files).read()
     if FEATURES_DIR in files.top_names() and not files.exists(LEDGER_FILE):
         raise DatabaseError(f"{files} has no {LEDGER_FILE}: it may have been copied in part")
@@ -193,16 +193,6 @@ def status(path: Where, progress: Callable[[int, int], None] | None = None) -> S
     )
 
 
-def _database(path: Where) -> Files:
-    files = files_at(path)
-    absence = files.absence()
-    if absence:
-        raise DatabaseError(f"{files} {absence}")
-    if not files.exists(MANIFEST_FILE) and not files.exists(LEDGER_FILE):
-        raise DatabaseError(f"{files} holds no database: it has no {MANIFEST_FILE}")
-    return files
-
-
 def _just_begun(files: Files, rows: LedgerRows) -> bool:
     """Whether a builder was killed before it had written anything that could be lost."""
     if rows.shards or rows.damaged:
@@ -214,10 +204,6 @@ def _damaged_lines(rows: LedgerRows) -> list[Damage]:
     return [
         Damage(LEDGER_FILE, f"line {line} does not match its checksum") for line in rows.damaged
     ]
-
-
-def _fits(manifest: Manifest, shard: int, n_circuits: int) -> bool:
-    return shard < manifest.n_shards and n_circuits == manifest.shard_size(shard)
 
 
 def _strays(files: Files, known: set[str]) -> tuple[str, ...]:
