@@ -28,14 +28,18 @@ PUBLISHED = {
 }
 
 
-def wilson(count: int, total: int, z: float = 1.959964) -> tuple[float, float]:
-    """Wilson score interval of a share; (0, 1) of nothing."""
+#: Standard deviations of a 95% interval.
+Z = 1.959964
+
+
+def wilson(count: int, total: int) -> tuple[float, float]:
+    """Wilson score interval of a share, 95%; (0, 1) of nothing."""
     if total == 0:
         return 0.0, 1.0
     p = count / total
-    middle = p + z * z / (2 * total)
-    half = z * sqrt(p * (1 - p) / total + z * z / (4 * total * total))
-    scale = 1 + z * z / total
+    middle = p + Z * Z / (2 * total)
+    half = Z * sqrt(p * (1 - p) / total + Z * Z / (4 * total * total))
+    scale = 1 + Z * Z / total
     return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)
 
 
@@ -50,7 +54,7 @@ def shares(db: Database) -> list[Share]:
     found = []
     for column, label in (("pyloric_like", "pyloric-like"), ("pyloric", "pyloric")):
         if column in names and len(db):
-            count = db.sql(f"select count(*) from circuits where {column}")[0][0].as_py()
+            count = db.count(column)
             published = None
             of_grid = db.random_sample or db.whole_grid
             if of_grid and "netcode" in names and prod(grid) == PUBLISHED_CIRCUITS:

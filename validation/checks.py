@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 from batches import Circuits, Pool, grid_circuits, states_of_cells, thermal_start
-from report import Section, percent, share, table, wilson
+from report import Section, percent, share, table
 
 from pyloric_db.model.cells import PUBLISHED_CELLS
 from pyloric_db.model.channels import PRINZ_CHANNELS, BellTau
@@ -19,6 +19,7 @@ from pyloric_db.pipeline.states import States
 from pyloric_db.pipeline.thermalise import thermalise
 from pyloric_db.protocol import Protocol
 from pyloric_db.rhythm.recordings import features_from_spikes
+from pyloric_db.summary import wilson
 from pyloric_db.vocabulary import CRITERIA
 
 ABPD_PERIODS_S = (1.503, 1.496, 1.566, 1.625, 1.676)

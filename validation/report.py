@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from pyloric_db.summary import wilson
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -46,14 +48,6 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 
 def percent(x: float, digits: int = 2) -> str:
     return f"{100 * x:.{digits}f}%"
-
-
-def wilson(k: int, n: int) -> tuple[float, float]:
-    """95% interval of a share k of n."""
-    z = 1.959964
-    centre = (k + z * z / 2) / (n + z * z)
-    half = z / (n + z * z) * (k * (n - k) / n + z * z / 4) ** 0.5
-    return centre - half, centre + half
 
 
 def share(k: int, n: int) -> str:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from pyloric_db.errors import QueryError, nearest
 from pyloric_db.query.database import Database
+from pyloric_db.store.parameters import index_column
 from pyloric_db.vocabulary import Column, label, value_names
 
 Edges = npt.NDArray[np.float64]
@@ -73,9 +74,9 @@ class Bins:
     def choices(self) -> list[str]:
         """Names that can be asked for: the rhythm, numbers, flags and categories."""
         known = [RHYTHM] if "periodic" in self._columns else []
+        indices = {index_column(a) for a in self._axes.values()} - set(self._axes)
         for name, column in self._columns.items():
-            index = column.long_name.startswith("grid index") and name not in self._axes
-            if column.kind != "string" and name != "circuit_id" and not index:
+            if column.kind != "string" and name not in ("circuit_id", *indices):
                 known.append(name)
         return known
 

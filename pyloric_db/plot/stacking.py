@@ -119,7 +119,7 @@ def _most_telling(
     for axis in varying:
         means = rows(
             db,
-            f"SELECT {grid_index(sizes, axis)} AS place, avg({number(column)}) FROM circuits "
+            f"SELECT {grid_index(db, axis)} AS place, avg({number(column)}) FROM circuits "
             "GROUP BY 1 ORDER BY 1",
         )
         values = [m for _, m in means if m is not None]
@@ -139,9 +139,7 @@ def _means(
     """Means over the other axes; NaN where no circuit has the feature."""
     shape = tuple(sizes[i] for i in chosen)
     strides = [math.prod(shape[k + 1 :]) for k in range(len(shape))]
-    place = " + ".join(
-        f"({grid_index(sizes, i)}) * {s}" for i, s in zip(chosen, strides, strict=True)
-    )
+    place = " + ".join(f"({grid_index(db, i)}) * {s}" for i, s in zip(chosen, strides, strict=True))
     table = db.sql(
         f"SELECT CAST({place} AS BIGINT) AS place, avg({number(column)}) AS mean "
         f"FROM circuits GROUP BY 1 HAVING avg({number(column)}) IS NOT NULL"

@@ -12,6 +12,7 @@ from pyloric_db.errors import QueryError
 from pyloric_db.query.columns import check_names
 from pyloric_db.query.database import Database
 from pyloric_db.query.expression import quote_name, to_sql
+from pyloric_db.store.parameters import index_column
 from pyloric_db.vocabulary import MOST_VALUES, Column, value_names
 
 Counts = npt.NDArray[np.int64]
@@ -48,10 +49,10 @@ def count(db: Database, where: str | None) -> int:
     Raises:
         QueryError: it is not valid, or there is none: a figure of nothing says nothing.
     """
-    found = rows(db, f"SELECT count(*) FROM circuits WHERE {condition(db, where)}")[0][0]
+    found = len(db) if where is None else db.count(where)
     if not found:
         raise QueryError(f"no circuit of the {len(db):,} satisfies {where!r}")
-    return int(found)
+    return found
 
 
 def number_columns(db: Database, names: Sequence[str]) -> list[Column]:
@@ -115,8 +116,8 @@ def histogram(
 
 def per_value(db: Database, axis: int, where: str | None) -> Tally:
     """Circuits per value of a grid axis, given its place among the axes."""
-    sizes = [len(a) for a in db.manifest.axes or ()]
-    return _tally(db, grid_index(sizes, axis), where, sizes[axis], None)
+    assert db.manifest.axes is not None
+    return _tally(db, grid_index(db, axis), where, len(db.manifest.axes[axis]), None)
 
 
 def per_distinct(
@@ -140,10 +141,10 @@ def per_distinct(
     return names, Tally(np.array(whole), np.array(subset), 0, missing)
 
 
-def grid_index(sizes: Sequence[int], axis: int) -> str:
-    """SQL of the zero-based index along an axis: circuit ids count the grid in C order."""
-    stride = math.prod(sizes[axis + 1 :])
-    return f"(circuit_id // {stride}) % {sizes[axis]}"
+def grid_index(db: Database, axis: int) -> str:
+    """SQL of the zero-based index along a grid's axis, given its place among the axes."""
+    assert db.manifest.axes is not None
+    return f"CAST({quote_name(index_column(db.manifest.axes[axis]))} AS BIGINT)"
 
 
 def _tally(
