@@ -50,7 +50,7 @@ def shares(db: Database) -> list[Share]:
     of it: ranges of ids lie in one corner of it.
     """
     grid = [len(axis) for axis in db.manifest.axes or ()]
-    names = {c.name for c in db.manifest.columns}
+    names = db.manifest.by_name
     found = []
     for column, label in (("pyloric_like", "pyloric-like"), ("pyloric", "pyloric")):
         if column in names and len(db):

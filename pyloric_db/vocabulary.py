@@ -38,6 +38,19 @@ STATE_VARIABLES: dict[str, tuple[tuple[str, ...], str, str]] = {
 }
 
 
+def state_labels(cells: tuple[str, ...], sources: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    """Labels along every dimension of a state but `circuit`."""
+    return {CELL: cells, M_GATE: M_GATES, H_GATE: H_GATES, SOURCE: sources}
+
+
+def state_shapes(cells: tuple[str, ...], sources: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
+    """Shape of each state variable of one circuit."""
+    labels = state_labels(cells, sources)
+    return {
+        name: tuple(len(labels[d]) for d in dims) for name, (dims, _, _) in STATE_VARIABLES.items()
+    }
+
+
 @dataclass(frozen=True)
 class Column:
     """One column of the feature table.

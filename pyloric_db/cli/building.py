@@ -1,6 +1,7 @@
 """Commands that make databases and look after them."""
 
 import json
+import math
 import multiprocessing
 import os
 import signal
@@ -24,6 +25,7 @@ from pyloric_db.cli.console import (
     say,
     table_of,
 )
+from pyloric_db.vocabulary import state_shapes
 
 if TYPE_CHECKING:
     from pyloric_db.pipeline.plan import Plan
@@ -120,7 +122,7 @@ def _plain(value: Any) -> str:
 def _describe(plan: "Plan") -> dict[str, Any]:
     """What a plan amounts to; bytes from the states and what a feature row takes compressed."""
     m = plan.manifest
-    state = 4 * (len(m.cells) * (2 + 7 + 4) + len(m.sources)) + 8
+    state = 4 * sum(map(math.prod, state_shapes(m.cells, m.sources).values())) + 8
     rows = m.n_circuits * 4 + m.n_shards * PARQUET_BYTES
     return {
         "recipe": m.name,
@@ -269,9 +271,9 @@ def _print_shares(db: "Database") -> None:
 
 def _print_examples(db: "Database") -> None:
     """Name five pyloric circuits."""
-    if "pyloric" not in {c.name for c in db.manifest.columns}:
+    if "pyloric" not in db.manifest.by_name:
         return
-    present = {c.name for c in db.manifest.columns}
+    present = db.manifest.by_name
     wanted = ("netcode", "period_ms", "duty_cycle_abpd", "phase_start_lp")
     names = [n for n in wanted if n in present]
     found = db.query("pyloric", columns=names, limit=5)

@@ -61,7 +61,7 @@ def match(
     circuits that are nearest in units of the published standard deviations.
     """
     opened = pyloric_db.open(db)
-    if {c.name for c in feature_columns()} - {c.name for c in opened.manifest.columns}:
+    if {c.name for c in feature_columns()} - set(opened.manifest.by_name):
         raise ConfigError(f"the circuits of {db} have no AB/PD, LP and PY to match")
     if output is not None:
         from pyloric_db.plot.canvas import check_suffix

@@ -132,7 +132,7 @@ def read_arrays(
     both = [n for n in names if names.count(n) > 1]
     if both:
         raise QueryError(f"{both[0]} must be an input or a target, not both")
-    stored = {c.name for c in db.manifest.columns}
+    stored = db.manifest.by_name
     needed = needed_columns(db.manifest)
     rows = db.query(where, columns=[*needed, *(n for n in names if n in stored)])
     if not rows.sizes["circuit"]:

@@ -19,7 +19,6 @@ from pyloric_db.pipeline.states import (
     States,
     aligned,
     cold_states,
-    coordinates,
     states_dataset,
     states_from,
 )
@@ -36,6 +35,7 @@ from pyloric_db.vocabulary import (
     TIME,
     feature_columns,
     run_columns,
+    state_labels,
 )
 
 Initial = Literal["cold", "thermal"] | xr.Dataset
@@ -370,7 +370,8 @@ def simulate(
         {"units": "1", "long_name": "how the run ended"},
     )
     dims = {d for name in variables for d in units[name][0]} | {CELL}
-    coords: dict[str, Any] = {d: list(v) for d, v in coordinates(circuit).items() if d in dims}
+    labels = state_labels(circuit.cells, circuit.source_names)
+    coords: dict[str, Any] = {d: list(v) for d, v in labels.items() if d in dims}
     if variables:
         times = np.arange(-(-n_steps // every)) * every * dt_ms
         coords[TIME] = (TIME, times, {"units": "ms", "long_name": "time"})

@@ -8,16 +8,7 @@ import numpy as np
 from pyloric_db.errors import ConfigError
 from pyloric_db.integrate.engine import RANGE_V_mV
 from pyloric_db.model.circuit import Circuit
-from pyloric_db.vocabulary import (
-    CELL,
-    CIRCUIT,
-    H_GATE,
-    H_GATES,
-    M_GATE,
-    M_GATES,
-    SOURCE,
-    STATE_VARIABLES,
-)
+from pyloric_db.vocabulary import CIRCUIT, STATE_VARIABLES, state_labels, state_shapes
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -34,31 +25,14 @@ LIMITS = {
 }
 
 
-def coordinates(circuit: Circuit) -> dict[str, tuple[str, ...]]:
-    """Labels of each dimension of a circuit's state."""
-    return {
-        CELL: circuit.cells,
-        M_GATE: M_GATES,
-        H_GATE: H_GATES,
-        SOURCE: circuit.source_names,
-    }
-
-
-def _lengths(circuit: Circuit) -> dict[str, int]:
-    return {dim: len(labels) for dim, labels in coordinates(circuit).items()}
-
-
 def cold_states(n: int, circuit: Circuit) -> States:
     """V = -50 mV, [Ca] = 0.05 uM, m = 0, h = 1, s = 0 for n circuits.
 
     Source: Prinz, Billimoria & Marder 2003.
     """
     cold = {"V": -50.0, "Ca": 0.05, "m": 0.0, "h": 1.0, "s": 0.0}
-    size = _lengths(circuit)
-    return {
-        name: np.full((n, *(size[d] for d in dims)), cold[name])
-        for name, (dims, _, _) in STATE_VARIABLES.items()
-    }
+    shapes = state_shapes(circuit.cells, circuit.source_names)
+    return {name: np.full((n, *shape), cold[name]) for name, shape in shapes.items()}
 
 
 def aligned(
@@ -93,7 +67,7 @@ def states_from(initial: "xr.Dataset | Mapping[str, Any]", n: int, circuit: Circ
 
     Raises:
         ConfigError: a variable or dim is missing, a length or label differs, or a value is
-            not finite.
+            not finite or outside `LIMITS`.
     """
     import xarray as xr  # not at the top: workers do without, and start sooner
 
@@ -106,8 +80,8 @@ def states_from(initial: "xr.Dataset | Mapping[str, Any]", n: int, circuit: Circ
         dataset = initial if isinstance(initial, xr.Dataset) else xr.Dataset(initial)
     except (TypeError, ValueError) as err:
         raise ConfigError(f"initial must be a Dataset of states: {err}") from err
-    labels = coordinates(circuit)
-    size = {CIRCUIT: n, **_lengths(circuit)}
+    labels = state_labels(circuit.cells, circuit.source_names)
+    size = {CIRCUIT: n, **{dim: len(names) for dim, names in labels.items()}}
     states: States = {}
     for name, (dims, _, _) in STATE_VARIABLES.items():
         if name not in dataset:
@@ -151,5 +125,8 @@ def states_dataset(states: States, circuit: Circuit) -> "xr.Dataset":
             name: ((CIRCUIT, *dims), states[name], {"units": unit, "long_name": long_name})
             for name, (dims, unit, long_name) in STATE_VARIABLES.items()
         },
-        coords={dim: list(labels) for dim, labels in coordinates(circuit).items()},
+        coords={
+            dim: list(labels)
+            for dim, labels in state_labels(circuit.cells, circuit.source_names).items()
+        },
     )

@@ -39,7 +39,7 @@ def rhythm_figure(db: Database, where: str = "pyloric") -> "Figure":
         ConfigError: matplotlib is missing.
     """
     names = [*STARTS.values(), *ENDS.values(), "period_ms"]
-    if missing := set(names) - {c.name for c in db.manifest.columns}:
+    if missing := set(names) - set(db.manifest.by_name):
         raise QueryError(
             f"the circuits of {db.manifest.name} have no column {min(missing)}: a rhythm diagram "
             "needs AB/PD, LP and PY"

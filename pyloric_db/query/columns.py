@@ -167,7 +167,7 @@ def check_names(manifest: Manifest, names: Sequence[str]) -> None:
     Raises:
         QueryError: one is not; it is named, and the nearest that exists.
     """
-    known = [c.name for c in manifest.columns]
+    known = list(manifest.by_name)
     for name in names:
         if name not in known:
             raise QueryError(

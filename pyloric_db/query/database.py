@@ -319,7 +319,7 @@ class Database:
         Raises:
             QueryError: the expression is not valid, or a column is unknown.
         """
-        names = [c.name for c in self.manifest.columns] if columns is None else names_of(columns)
+        names = list(self.manifest.by_name) if columns is None else names_of(columns)
         check_names(self.manifest, names)
         names = list(dict.fromkeys(["circuit_id", *names]))
         order = f"ORDER BY {self._order(order_by)}"

@@ -223,7 +223,7 @@ class _Translator:
         self.refuse(node)
 
     def name(self, name: str) -> _Part:
-        if name.lower() in ("null", "nan") and name not in {c.name for c in self.manifest.columns}:
+        if name.lower() in ("null", "nan") and name not in self.manifest.by_name:
             raise QueryError(f"{name} is not allowed in a query: write isnull(...)")
         check_names(self.manifest, [name])
         column = self.manifest.column(name)

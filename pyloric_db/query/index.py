@@ -87,7 +87,7 @@ def make_index(path: Where, progress: Progress | None = None) -> FileSum:
 
 def has_flags(manifest: Manifest) -> bool:
     """Whether the circuits have the labels that the table is made by."""
-    return {*_FLAGS, "period_ms"} <= {c.name for c in manifest.columns}
+    return {*_FLAGS, "period_ms"} <= set(manifest.by_name)
 
 
 def _sorted_rows(files: Files, parts: Sequence[str], progress: Callable[[float], Any]) -> bytes:

@@ -12,7 +12,7 @@ def find_circuit(db: Database, name: str) -> int:
     """
     if not (name.isascii() and name.isdigit()):
         raise QueryError(f"{name!r} is no circuit id: give a whole number or a netcode")
-    if len(name) == 10 and "netcode" in {c.name for c in db.manifest.columns}:
+    if len(name) == 10 and "netcode" in db.manifest.by_name:
         found = db.query(f"netcode == '{name}'", columns=["netcode"])["circuit_id"].values
         if len(found):
             return int(found[0])

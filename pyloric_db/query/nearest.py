@@ -31,7 +31,7 @@ def find_nearest(
     import xarray as xr
 
     wanted = wanted_features(features)
-    columns = {c.name for c in db.manifest.columns}
+    columns = db.manifest.by_name
     absent = [name for name in wanted if name not in columns]
     if absent:
         raise QueryError(

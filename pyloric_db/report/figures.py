@@ -75,7 +75,7 @@ def pictures(db: Database) -> Iterator[Picture]:
 
 def _best_label(db: Database) -> str:
     """The strictest label that some circuit has: a report should have something to show."""
-    present = {c.name for c in db.manifest.columns}
+    present = db.manifest.by_name
     candidates = [n for n in ("pyloric", "pyloric_like", "periodic") if n in present]
     return next((name for name in candidates if db.count(name)), candidates[0])
 

@@ -58,8 +58,8 @@ def is_file_sum(text: object) -> bool:
 class Files(ABC):
     """The files of one database, wherever it lies. Names are relative, with slashes.
 
-    Every method raises OSError (FileNotFoundError where there is no such file), and nothing
-    else, when the place cannot be read or written.
+    Methods raise OSError (FileNotFoundError where there is no such file) when the place cannot be
+    read or written; those that lock, append or look ahead say it in a DatabaseError.
     """
 
     #: Directory or URL, as messages name it.

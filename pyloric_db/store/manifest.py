@@ -5,6 +5,7 @@ import json
 import math
 import re
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 from pyloric_db.errors import DatabaseError
@@ -111,12 +112,14 @@ class Manifest:
         """Whether a row of the ledger may say so."""
         return shard < self.n_shards and n_circuits == self.shard_size(shard)
 
+    @cached_property
+    def by_name(self) -> dict[str, Column]:
+        """The columns by their names, in order."""
+        return {column.name: column for column in self.columns}
+
     def column(self, name: str) -> Column:
         """The column called `name`; KeyError if there is none."""
-        for column in self.columns:
-            if column.name == name:
-                return column
-        raise KeyError(name)
+        return self.by_name[name]
 
     def to_json(self) -> str:
         """The text of `database.json`: sorted, indented, the same for equal manifests."""

@@ -77,7 +77,7 @@ def _check(
         raise ValueError(f"shard {shard} must have {n} whole circuit ids, not {ids.shape}")
     if ids[0] < 0 or (np.diff(ids.astype(np.int64)) <= 0).any():
         raise ValueError(f"circuit ids of shard {shard} must ascend from 0 or more")
-    wrong = sorted(set(table) ^ {c.name for c in manifest.columns})
+    wrong = sorted(set(table) ^ set(manifest.by_name))
     if wrong:
         kind = "unknown" if wrong[0] in table else "missing"
         raise ValueError(f"column {wrong[0]} of shard {shard} is {kind}")

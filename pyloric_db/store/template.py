@@ -9,34 +9,19 @@ import numpy as np
 from pyloric_db.errors import DatabaseError
 from pyloric_db.store.files import STATES_DIR, Files
 from pyloric_db.store.manifest import Manifest
-from pyloric_db.vocabulary import (
-    CELL,
-    CIRCUIT,
-    H_GATE,
-    H_GATES,
-    M_GATE,
-    M_GATES,
-    SOURCE,
-    STATE_VARIABLES,
-)
+from pyloric_db.vocabulary import CIRCUIT, STATE_VARIABLES, state_labels, state_shapes
 
 CIRCUIT_ID = "circuit_id"
 
 
 def coordinates(manifest: Manifest) -> dict[str, tuple[str, ...]]:
     """Labels along every dimension of a state but `circuit`."""
-    return {
-        CELL: manifest.cells,
-        M_GATE: M_GATES,
-        H_GATE: H_GATES,
-        SOURCE: manifest.sources,
-    }
+    return state_labels(manifest.cells, manifest.sources)
 
 
 def state_shape(manifest: Manifest, variable: str) -> tuple[int, ...]:
     """Shape of a state variable of one circuit."""
-    lengths = {dim: len(labels) for dim, labels in coordinates(manifest).items()}
-    return tuple(lengths[dim] for dim in STATE_VARIABLES[variable][0])
+    return state_shapes(manifest.cells, manifest.sources)[variable]
 
 
 def shard_key(manifest: Manifest, variable: str, shard: int) -> str:
