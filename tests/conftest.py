@@ -17,6 +17,13 @@ import pytest
 
 COMMAND = Path(sys.executable).parent / "pyloric-db"
 
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Where there is a GPU, `-m gpu` runs the tests that need it; the others expect a CPU."""
+    if config.getoption("markexpr") != "gpu":
+        os.environ["JAX_PLATFORMS"] = "cpu"
+
+
 #: Three epochs of a quarter of a second: nothing a scientist would run, but all of the path.
 SHORT = {
     "dt_ms": 0.1,

@@ -8,6 +8,7 @@ Global memory is touched at the start, at spikes and at the end.
 
 import math
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from pyloric_db.errors import PyloricDBWarning, first_line
 from pyloric_db.integrate.cuda_source import CudaLines, as_c
 from pyloric_db.integrate.finding import Spikes, spike_finder, start_finding
 from pyloric_db.integrate.step import Stepper
@@ -188,9 +190,17 @@ def gpu_is_used() -> bool:
         return False
     try:
         import cupy
+
+        return bool(cupy.cuda.is_available())
     except ImportError:
         return False
-    return bool(cupy.cuda.is_available())
+    except Exception as err:  # without a driver, with one too old, without a folder for its cache
+        warnings.warn(
+            f"CuPy is installed but finds no GPU ({first_line(err)}): epochs run on the CPU",
+            PyloricDBWarning,
+            stacklevel=2,
+        )
+        return False
 
 
 class EpochKernel:

@@ -293,18 +293,20 @@ def local_client(workers: int | None = None) -> Iterator[Client]:
 
 def _gpu_cluster(profile: LocalGpuProfile) -> SpecCluster:
     """Processes that see one GPU each, the first of every GPU before the second of any."""
+    gpus = visible_gpus(profile) * profile.workers_per_gpu
     workers = {
         name: {
             "cls": Nanny,
             "options": {
                 "nthreads": 1,
+                "memory_limit": 1.0 / len(gpus),  # of the machine's; else it is a core's share
                 "host": LOOPBACK,
                 "env": {"CUDA_VISIBLE_DEVICES": gpu},
                 "resources": {"GPU": 1},
                 "dashboard_address": DASHBOARD,
             },
         }
-        for name, gpu in enumerate(visible_gpus(profile) * profile.workers_per_gpu)
+        for name, gpu in enumerate(gpus)
     }
     scheduler = {
         "cls": Scheduler,

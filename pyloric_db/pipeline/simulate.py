@@ -328,20 +328,22 @@ def simulate(
         temperature_K=temperature_K,
     )
     n = len(gbar)
+    # traces take memory; without them a GPU can be full
+    width = WIDTHS[-1] if variables else engine.lanes
     chunks = [
         _simulate_chunk(
             engine,
-            {k: v[a : a + WIDTHS[-1]] for k, v in start.items()},
-            gbar[a : a + WIDTHS[-1]],
-            gsyn[a : a + WIDTHS[-1]],
-            injected[a : a + WIDTHS[-1]],
+            {k: v[a : a + width] for k, v in start.items()},
+            gbar[a : a + width],
+            gsyn[a : a + width],
+            injected[a : a + width],
             n_steps,
             piece,
             every,
             variables,
             return_state,
         )
-        for a in range(0, n, WIDTHS[-1])
+        for a in range(0, n, width)
     ]
     traces, spikes, ends, failures = zip(*chunks, strict=True)
     n_spikes = max((s.shape[2] for s in spikes), default=0)

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import host_cuda
 import jax
@@ -15,6 +16,7 @@ import pytest
 from circuits import CIRCUITS, published_cells, pyloric_grid
 
 import pyloric_db
+from pyloric_db.errors import PyloricDBWarning
 from pyloric_db.integrate import engine as engine_module
 from pyloric_db.integrate import kernel
 from pyloric_db.integrate.arithmetic import GpuArithmetic
@@ -294,6 +296,23 @@ def test_without_a_gpu_the_cpu_runs(monkeypatch):
     kernel.gpu_is_used.cache_clear()
     monkeypatch.setitem(sys.modules, "cupy", None)  # cannot be imported
     assert not kernel.gpu_is_used()
+    kernel.gpu_is_used.cache_clear()
+
+
+class Driverless:
+    """CuPy's `cuda`, where there is no driver or one that is too old."""
+
+    @staticmethod
+    def is_available():
+        raise RuntimeError("cudaErrorInsufficientDriver: CUDA driver version is insufficient")
+
+
+def test_a_driver_that_is_too_old_leaves_the_cpu_and_says_so(monkeypatch):
+    kernel.gpu_is_used.cache_clear()
+    monkeypatch.delenv("JAX_PLATFORMS", raising=False)
+    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=Driverless))
+    with pytest.warns(PyloricDBWarning, match=r"finds no GPU \(cudaErrorInsufficientDriver: CUDA"):
+        assert not kernel.gpu_is_used()
     kernel.gpu_is_used.cache_clear()
 
 

@@ -9,6 +9,7 @@ import threading
 import time
 from pathlib import Path
 
+import distributed
 import psutil
 import pytest
 from dask.utils import key_split
@@ -108,6 +109,9 @@ def test_each_gpu_has_workers_that_see_no_other():
         assert sorted(crew.client.run(environment).values()) == ["0", "0", "3", "3"]
         workers = crew.client.scheduler_info()["workers"].values()
         assert all(w["resources"] == {"GPU": 1} and w["nthreads"] == 1 for w in workers)
+        # together they may have all memory, whatever the number of cores
+        whole = sum(w["memory_limit"] for w in workers)
+        assert whole == pytest.approx(distributed.system.MEMORY_LIMIT, rel=0.01)
 
 
 # the coordinator
