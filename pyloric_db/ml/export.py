@@ -31,6 +31,9 @@ from pyloric_db.whole import written_whole
 FORMATS = ("parquet", "npz", "csv", "netcdf", "zarr")
 CONSTANTS_FILE = "standardisation.json"
 README_FILE = "README.md"
+SOURCE_FILE = "source.json"
+#: The expression that is true for every circuit.
+EVERYTHING = "True"
 
 _POLICY = {
     "drop": "{left_out:,} circuits that lack a value of a column were left out.",
@@ -48,7 +51,7 @@ def export(
     file_format: str = "parquet",
     inputs: str | Sequence[str] = PARAMETERS,
     targets: str | Sequence[str] = FEATURES,
-    where: str = "True",
+    where: str = EVERYTHING,
     missing: Missing = "drop",
     split: str = "0.8/0.1/0.1",
 ) -> dict[str, int]:
@@ -56,7 +59,8 @@ def export(
 
     The directory gets one file for each part (`train`, `validation`, `test`), the constants
     for standardisation (of the training part alone; the files hold plain values in their
-    units), and a README that describes every column. It appears when all of it is written.
+    units), what the database says of itself, and a README that describes every column. It appears
+    when all of it is written.
 
     Args:
         db: the database.
@@ -96,6 +100,7 @@ def export(
             db, len(arrays.circuit_id), parts, constants, file_format, where, missing, shares
         )
         (work / README_FILE).write_text(text, encoding="utf-8")
+        (work / SOURCE_FILE).write_text(db.manifest.to_json(), encoding="utf-8")
     return counts
 
 
@@ -199,6 +204,7 @@ def _readme(
                 f"| `{column.name}` | {role[:-1]} | {column.unit} | {column.long_name} | {mean} "
                 f"| {sd} | {lacking:,} |"
             )
+    asked_for = f" for which `{where}` is true" if where != EVERYTHING else ""
     arrays = (
         "\nEach file holds `inputs` and `targets` (circuit, column) float32, `inputs_names`, "
         "`inputs_units` and the same of the targets, `inputs_present`, `targets_present` "
@@ -208,8 +214,10 @@ def _readme(
     )
     return f"""# Training data from the database {db.manifest.name}
 
-{total:,} of the {asked:,} circuits for which `{where}` is true, exported by pyloric-db from the
+{total:,} of the {asked:,} circuits{asked_for}, exported by pyloric-db from the
 database with recipe hash `{db.manifest.recipe_hash}`.
+`{SOURCE_FILE}` is what that says of itself: the recipe, with the prior or grid that the circuits
+were drawn from, the protocol, and all versions.
 
 | file | circuits | share asked |
 |---|---|---|

@@ -56,7 +56,8 @@ class Circuit:
     one per gap junction, in the order given here and in `synapse_names`.
 
     Raises:
-        ConfigError: duplicate names, or a synapse of an unknown cell, source or transmitter.
+        ConfigError: duplicate names, a gap junction given twice, or a synapse of an unknown cell,
+            source or transmitter.
     """
 
     cells: tuple[str, ...]
@@ -95,6 +96,8 @@ class Circuit:
                 self._check(cell, self.cells, f"cell of gap junction {gap.name!r}")
             if gap.cell_1 == gap.cell_2:
                 raise ConfigError(f"gap junction {gap.name!r} joins a cell to itself")
+            if GapJunction(gap.cell_2, gap.cell_1) in self.gap_junctions:
+                raise ConfigError(f"gap junction {gap.name!r} is listed twice in the circuit")
 
     @staticmethod
     def _check(name: str, allowed: tuple[str, ...] | list[str], what: str) -> None:

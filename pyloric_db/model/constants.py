@@ -101,6 +101,12 @@ class Constants:
             ):
                 raise ConfigError(f"constant {name} must be a number above 0, not {value!r}")
 
+    @property
+    def know_temperature(self) -> bool:
+        """Whether any Q10 factor scales anything."""
+        single = {self.Q10_tau_m, self.Q10_tau_h, self.Q10_tau_Ca}
+        return single.union(self.Q10_gbar, self.Q10_gsyn.values(), self.Q10_tau_s.values()) != {1}
+
     def __hash__(self) -> int:
         # the dicts are the only unhashable fields; equality still compares all fields
         return hash((self.area_cm2, self.C, self.f, self.tau_Ca, self.RT_2F, self.channels))

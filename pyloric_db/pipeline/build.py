@@ -1,13 +1,14 @@
 """Build a database: hand out shards, keep the ledger, go on where an earlier build stopped."""
 
 import json
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pyloric_db.errors import ClusterError, DatabaseError, ShardError
+from pyloric_db.errors import ClusterError, DatabaseError, PyloricDBWarning, ShardError
 from pyloric_db.model.circuit import Circuit
 from pyloric_db.pipeline.coordinate import ATTEMPTS, PROGRESS_TOPIC, Coordinator
 from pyloric_db.pipeline.plan import Plan, check_versions, make_plan, versions
@@ -98,6 +99,9 @@ def build(
         progress: called with (circuits done, circuits in all) as they finish.
         checking: called with (shards read, shards in all) as what earlier builds left is read.
 
+    Warns:
+        PyloricDBWarning: the database was begun with other versions of the libraries.
+
     Raises:
         ConfigError: the recipe or an argument is not valid; nothing was touched.
         DatabaseError: the directory holds something else, cannot be written, or is being built
@@ -129,6 +133,7 @@ def build(
         def run(shards: list[int]) -> list[int]:
             nonlocal crew, has_cells
             if crew is None:
+                _say_other_versions(files, manifest)
                 crew = _crew(stack, cluster, profile)
             failed = _run(crew, files, plan, manifest, shards, aside, has_cells, progress)
             has_cells = True
@@ -155,6 +160,21 @@ def finished_database(files: Files, manifest: Manifest) -> Database:
     if has_flags(manifest) and (manifest.n_circuits >= WORTHWHILE or derived_files(files)):
         make_index(files)
     return open_database(files)
+
+
+def _say_other_versions(files: Files, manifest: Manifest) -> None:
+    others = [
+        f"{name} {manifest.versions.get(name, 'unknown')} (now {here})"
+        for name, here in versions().items()
+        if manifest.versions.get(name) != here
+    ]
+    if others:
+        warnings.warn(
+            f"{files} was begun with {', '.join(others)}: what is built now may differ from the "
+            f"rest in rounding, and {MANIFEST_FILE} keeps the versions of then",
+            PyloricDBWarning,
+            stacklevel=3,
+        )
 
 
 def todo_of(ledger: Ledger, manifest: Manifest) -> tuple[set[int], set[int], list[int]]:

@@ -1,6 +1,7 @@
 """The Python calls on arrays: `simulate` and `classify`."""
 
 import math
+import warnings
 from collections.abc import Sequence
 from functools import lru_cache
 from numbers import Real
@@ -9,7 +10,7 @@ from typing import Any, Literal, overload
 import numpy as np
 import xarray as xr
 
-from pyloric_db.errors import ConfigError, nearest
+from pyloric_db.errors import ConfigError, PyloricDBWarning, nearest
 from pyloric_db.integrate.engine import SAMPLE_MS, SAMPLES_PER_SLOT, WIDTHS, Epoch
 from pyloric_db.model.circuit import PRINZ2004, Circuit
 from pyloric_db.model.constants import REFERENCE_TEMPERATURE_K, Constants
@@ -272,7 +273,7 @@ def simulate(
         initial: `cold` (V -50 mV, Ca 0.05 uM, m 0, h 1, s 0), `thermal` (each cell as it
             is alone, with these constants and at this temperature, see `Protocol.thermal_phase`;
             s 0), or states as `return_state` gives them.
-        temperature_K: scales by the Q10 factors of `constants`.
+        temperature_K: scales by the Q10 factors of `constants`, which are 1 unless given.
         circuit: the topology.
         i_ext_nA: injected current, a number or an array broadcast to (circuit, cell); a labelled
             one is put in order.
@@ -311,6 +312,13 @@ def simulate(
         raise ConfigError(f"temperature_K must be between 200 and 400 K, not {temperature_K}")
     if not isinstance(constants, Constants | None):
         raise ConfigError(f"constants must be a pyloric_db.Constants, not {constants!r}")
+    if temperature_K != REFERENCE_TEMPERATURE_K and not (constants or Constants()).know_temperature:
+        warnings.warn(
+            "temperature_K changes the calcium reversal potential alone, since all Q10 factors are "
+            "1: give yours, such as constants=Constants(Q10_tau_m=2.0, Q10_tau_h=2.0)",
+            PyloricDBWarning,
+            stacklevel=2,
+        )
     injected = _injected(i_ext_nA, gbar.shape[:2], circuit)
     start = _initial(initial, gbar, circuit, protocol, constants, temperature_K)
 

@@ -38,7 +38,8 @@ def analyse(
         One array (circuit,) per column, in the order of the vocabulary: float32 with NaN for
         null (`n_criteria_met` too), bool, or strings of `vocabulary.ACTIVITIES`. A period needs
         a bursting first cell with two cycles; a cell's duration and spikes per burst need that
-        it bursts; a duty cycle needs both; gaps, delays and phases need `triphasic`.
+        it bursts; a duty cycle needs both, and bursts no longer than the period; gaps, delays and
+        phases need `triphasic`.
 
     Raises:
         ConfigError: `cells` does not fit the trains, names a cell twice, or has AB/PD, LP and PY
@@ -97,7 +98,8 @@ def _analyse_block(
     values: dict[str, NDArray[Any]] = {"period_ms": period_ms, "period_cv": period_cv}
     for i, cell in enumerate(cells):
         values[f"burst_duration_{cell}_ms"] = per_cell.duration_ms[:, i]
-        values[f"duty_cycle_{cell}"] = per_cell.duration_ms[:, i] / period_ms
+        duty = per_cell.duration_ms[:, i] / period_ms
+        values[f"duty_cycle_{cell}"] = np.where(duty <= 1, duty, np.nan)  # else it is of no cycle
         values[f"spikes_per_burst_{cell}"] = per_cell.spikes_per_burst[:, i]
         values[f"spike_rate_{cell}_Hz"] = rate[:, i]
         values[f"activity_{cell}"] = np.array(ACTIVITIES)[activity[:, i]]

@@ -58,6 +58,8 @@ def test_every_format_holds_the_same(db, tmp_path, file_format, missing):
     deviations = [c.std(dtype=float) for c in trained]
     assert [constants[n]["sd"] for n in TARGETS] == pytest.approx(deviations)
     assert constants["period_ms"]["units"] == "ms"
+    source = json.loads((tmp_path / "out/source.json").read_text())
+    assert source["recipe"] == db.manifest.recipe and source["settings"] == db.manifest.settings
     for k, name in enumerate(NAMES):
         ids, inputs, targets, present = read(tmp_path / "out", file_format, name)
         part = wanted.take(number == k)

@@ -54,6 +54,10 @@ A = Source("a", "a", "glutamate")
         ),
         ({"cells": ("a", "b"), "gap_junctions": (GapJunction("a", "c"),)}, "cell of gap junction"),
         ({"cells": ("a", "b"), "gap_junctions": (GapJunction("a", "a"),)}, "to itself"),
+        (
+            {"cells": ("a", "b"), "gap_junctions": (GapJunction("a", "b"), GapJunction("b", "a"))},
+            "gap junction 'gap_a_b' is listed twice",
+        ),
     ],
 )
 def test_invalid_circuits_are_refused(parts, text):

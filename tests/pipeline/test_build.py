@@ -10,9 +10,17 @@ import pytest
 from contents import contents
 
 import pyloric_db as pyl
-from pyloric_db.errors import ClusterError, ConfigError, DatabaseError, ShardError
+from pyloric_db.errors import (
+    ClusterError,
+    ConfigError,
+    DatabaseError,
+    PyloricDBWarning,
+    ShardError,
+)
 from pyloric_db.pipeline.coordinate import WINDOW
+from pyloric_db.pipeline.plan import make_plan, versions
 from pyloric_db.pipeline.recipe import load_recipe
+from pyloric_db.store.create import create
 from pyloric_db.store.ledger import failures
 from pyloric_db.store.lock import build_lock
 from pyloric_db.store.verify import status, verify
@@ -303,6 +311,18 @@ def test_a_script_without_a_guard_builds_once(tiny_toml, tmp_path):
     assert done.stderr == ""
 
 
+def test_to_go_on_with_other_versions_is_said(client, tiny, tmp_path, monkeypatch):
+    path = tmp_path / "db"
+    then = {**versions(), "jax": "0.1.0", "numpy": "1.0.0"}
+    monkeypatch.setattr("pyloric_db.pipeline.plan.versions", lambda: then)
+    create(path, make_plan(tiny()).manifest)
+    monkeypatch.undo()
+    with pytest.warns(PyloricDBWarning, match=r"begun with jax 0\.1\.0 \(now .*\), numpy 1\.0\.0"):
+        db = pyl.build(tiny(), path, cluster=client)
+    assert db.complete and db.manifest.versions == then
+    pyl.build(tiny(), path, cluster=client)  # nothing is built, nothing is said
+
+
 def test_one_build_at_a_time(tiny, tiny_db, tmp_path):
     path = shutil.copytree(tiny_db, tmp_path / "db")
     code = (
@@ -332,9 +352,6 @@ def test_a_shard_that_always_fails_is_set_aside(client, tiny, tiny_db, tmp_path)
     # the obstacle has to be there before the first shard, and the database before the obstacle
     shutil.move(path / "features", tmp_path / "features")
     path.rmdir()
-    from pyloric_db.pipeline.plan import make_plan
-    from pyloric_db.store.create import create
-
     create(path, make_plan(tiny()).manifest)
     shutil.move(tmp_path / "features" / obstacle.name, obstacle)
 

@@ -5,7 +5,7 @@ import pytest
 import xarray as xr
 from circuits import TWO_CELLS, pyloric_grid, random_conductances
 
-from pyloric_db.errors import ConfigError
+from pyloric_db.errors import ConfigError, PyloricDBWarning
 from pyloric_db.model.cells import cell_gbar
 from pyloric_db.model.circuit import PRINZ2004, SINGLE_CELL
 from pyloric_db.model.constants import Constants
@@ -164,11 +164,19 @@ def test_what_became_of_each_circuit_is_said():
 
 
 def test_cells_are_thermalised_as_they_are_run():
+    constants = Constants(Q10_tau_m=2.0)
     cold, warm = (
-        simulate(GBAR, GSYN, duration_ms=1, initial="thermal", temperature_K=t)["V"].values[..., 0]
+        simulate(
+            GBAR, GSYN, duration_ms=1, initial="thermal", temperature_K=t, constants=constants
+        )["V"].values[..., 0]
         for t in (283.0, 285.0)
     )
     assert (cold != warm).any()
+
+
+def test_a_temperature_without_factors_is_said_to_change_little():
+    with pytest.warns(PyloricDBWarning, match="all Q10 factors are 1: give yours"):
+        simulate(GBAR, GSYN, duration_ms=1, temperature_K=293.0)
 
 
 def test_other_circuits():

@@ -166,6 +166,15 @@ def test_periodic_needs_two_cycles_and_a_small_spread(rhythm_of):
     assert got["periodic"][0]
 
 
+def test_a_burst_longer_than_the_pacemakers_period_has_no_duty_cycle(pattern, rhythm_of):
+    abpd, _, py = pattern().cells()
+    slow = np.concatenate([t + np.arange(0, 2000, 100.0) for t in np.arange(0, 12_000, 3000.0)])
+    got = rhythm_of([abpd, slow, py])
+    assert got["activity_lp"][0] == "bursting"
+    assert got["burst_duration_lp_ms"][0] == pytest.approx(1900)
+    assert np.isnan(got["duty_cycle_lp"][0]) and 0 < got["duty_cycle_abpd"][0] < 1
+
+
 def test_nulls_of_a_circuit_that_does_not_burst(pattern, rhythm_of):
     abpd, lp, py = pattern().cells()
     got = rhythm_of([[], [], []], [abpd, [], py], [[], lp, py], [np.arange(5, 1e4, 100), lp, py])
