@@ -14,7 +14,7 @@ from pyloric_db.pipeline.draw import Selection, grid_axes, has_netcode, select
 from pyloric_db.pipeline.ranges import Ranges, recorded_ranges
 from pyloric_db.pipeline.recipe import Recipe, load_recipe
 from pyloric_db.protocol import Protocol
-from pyloric_db.store.manifest import Manifest
+from pyloric_db.store.manifest import MOST_CIRCUITS, Manifest
 from pyloric_db.store.parameters import parameter_columns
 from pyloric_db.vocabulary import Column, feature_columns, run_columns
 
@@ -68,6 +68,11 @@ def make_plan(
     loaded = load_recipe(recipe)
     protocol = loaded.run_protocol()
     selection = select(loaded, limit=limit, sample=sample, seed=seed, ids=ids)
+    if selection.count > MOST_CIRCUITS:
+        raise ConfigError(
+            f"{selection.count:.3g} circuits are too many for a database of at most "
+            f"{MOST_CIRCUITS:.0e}: take some of them with sample, limit or ids"
+        )
     circuit = loaded.circuit.circuit()
     axes = grid_axes(loaded)
     shard, chunk = layout(selection.count, loaded.store.shard_circuits)

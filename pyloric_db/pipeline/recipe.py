@@ -200,21 +200,17 @@ class Recipe(_Table):
                 f"protocol epoch_ms ({protocol.epoch_ms:g}) must be a multiple of "
                 f"dt_ms ({protocol.dt_ms:g})"
             )
-        names: list[str] = []
-        if self.parameters.grid is not None:
-            names = list(self.parameters.grid)
-            for axis, values in self.parameters.grid.items():
-                _check_axis(axis, values, circuit)
-        elif self.parameters.prior is not None:
-            names = list(self.parameters.prior.parameters)
-            for name, spec in self.parameters.prior.parameters.items():
-                choices = spec.choice if isinstance(spec, Distribution) else (spec,)
-                if choices is not None:
-                    _check_axis(name, choices, circuit, ordered=False)
-                elif name in circuit.cells:
-                    raise ValueError(f"cell {name} needs a choice of published cells")
+        grid, prior = self.parameters.grid, self.parameters.prior
         if self.parameters.table is None:
-            _check_names(names, circuit)
+            _check_names(list(grid or (prior and prior.parameters) or ()), circuit)
+        for axis, values in (grid or {}).items():
+            _check_axis(axis, values, circuit)
+        for name, spec in (prior.parameters if prior else {}).items():
+            choices = spec.choice if isinstance(spec, Distribution) else (spec,)
+            if choices is not None:
+                _check_axis(name, choices, circuit, ordered=False)
+            elif name in circuit.cells:
+                raise ValueError(f"cell {name} needs a choice of published cells")
         return self
 
 

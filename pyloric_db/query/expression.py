@@ -225,6 +225,10 @@ class _Translator:
     def name(self, name: str) -> _Part:
         if name.lower() in ("null", "nan") and name not in self.manifest.by_name:
             raise QueryError(f"{name} is not allowed in a query: write isnull(...)")
+        if name not in self.manifest.by_name and any(
+            name in c.categories for c in self.manifest.columns
+        ):
+            raise QueryError(f"unknown column {name!r}: text stands in quotes")
         check_names(self.manifest, [name])
         column = self.manifest.column(name)
         kinds = {"float32": "single", "float64": "double", "bool": "condition"}

@@ -21,7 +21,7 @@ KINDS = (
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 #: As recipes spell names: one may become the name of a file.
 _RECIPE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\Z")
-_MOST_CIRCUITS = 10**12
+MOST_CIRCUITS = 10**12
 #: Largest that readers take the word of a manifest for.
 _MOST_PER_SHARD = 1_000_000
 _MOST_BYTES = 1 << 26
@@ -259,7 +259,7 @@ def _problem(m: Manifest) -> str | None:
         return "settings must hold dt_ms, a number"
     for key in ("n_circuits", "shard_circuits", "chunk_circuits"):
         size = getattr(m, key)
-        most = _MOST_CIRCUITS if key == "n_circuits" else _MOST_PER_SHARD
+        most = MOST_CIRCUITS if key == "n_circuits" else _MOST_PER_SHARD
         if not _whole(size) or not 1 <= size <= most:
             return f"{key} must be a whole number from 1 to {most:,}, not {size!r:.40}"
     if m.shard_circuits % m.chunk_circuits:

@@ -117,6 +117,14 @@ def test_counts_may_be_numpys(tiny):
     assert make_plan(tiny(), **numpys).manifest.to_json() == plain.to_json()
 
 
+def test_more_circuits_than_a_database_holds_are_refused_with_a_way_out(tiny):
+    grid = {f"gbar_abpd_{c}": list(range(60)) for c in CHANNELS}
+    recipe = tiny({"parameters": {"grid": grid | {"lp": ["LP 1"], "py": ["PY 1"]}}})
+    with pytest.raises(ConfigError, match=r"1.68e\+14 circuits are too many .* take some"):
+        make_plan(recipe)
+    assert make_plan(recipe, sample=10).manifest.n_circuits == 10
+
+
 def test_a_grid_whose_ids_float64_cannot_tell_apart_is_refused(tiny):
     grid = {f"gbar_abpd_{c}": list(range(100)) for c in CHANNELS}
     grid |= {"lp": ["LP 1"], "py": ["PY 1"]}

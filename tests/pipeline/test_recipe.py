@@ -106,6 +106,10 @@ BAD = {
         {"protocol.max_m": 5},
         r"unknown key protocol\.max_m; did you mean 'max_ms'",
     ),
+    "a cell misspelt": (
+        {"parameters.grid": {"abpd": ["AB/PD 1"], "lp": ["LP 1"], "pyy": ["PY 1"]}},
+        r"'pyy' is no parameter of this circuit; did you mean 'py'",
+    ),
     "a cell called as a word of queries": (
         {"circuit": {"cells": [{"name": "is"}]}},
         r"circuit: a cell must not be called 'is', which is a word of queries",
