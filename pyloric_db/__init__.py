@@ -14,6 +14,7 @@ _WHERE = {
     "build": "pyloric_db.pipeline.build",
     "merge": "pyloric_db.pipeline.merge",
     "circuit_of": "pyloric_db.pipeline.build",
+    "constants_of": "pyloric_db.pipeline.build",
     "Circuit": "pyloric_db.model.circuit",
     "PRINZ2004": "pyloric_db.model.circuit",
     "SINGLE_CELL": "pyloric_db.model.circuit",

@@ -24,6 +24,7 @@ class Protocol:
     dt_ms: float = 0.05
     scheme: Literal["gates_first", "old_state"] = "gates_first"
     dtype: Literal["float32", "float64"] = "float32"
+    temperature_K: float = 283.0  # scales by the Q10 factors of the constants
     initial: Literal["thermal", "cold"] = "thermal"
     transient_ms: float = 3_000.0
     early_ms: float = 1_000.0  # a rhythm that repeats from here on has no longer transient
@@ -65,6 +66,10 @@ class Protocol:
         if not 0 < self.dt_ms <= 0.2:
             raise ConfigError(
                 f"protocol dt_ms must be above 0 and at most 0.2 ms, not {self.dt_ms:g}"
+            )
+        if not 200 < self.temperature_K < 400:
+            raise ConfigError(
+                f"protocol temperature_K must be between 200 and 400 K, not {self.temperature_K:g}"
             )
         for name in (
             "epoch_ms",

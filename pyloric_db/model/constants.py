@@ -1,11 +1,12 @@
 """Biophysical constants of a cell and of its synapses, and how they depend on temperature."""
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from numbers import Real
 
-from pyloric_db.errors import ConfigError
+from pyloric_db.errors import ConfigError, PyloricDBWarning
 from pyloric_db.model.channels import PRINZ_CHANNELS, Channel, Sigmoid
 from pyloric_db.vocabulary import CHANNELS
 
@@ -110,6 +111,17 @@ class Constants:
     def __hash__(self) -> int:
         # the dicts are the only unhashable fields; equality still compares all fields
         return hash((self.area_cm2, self.C, self.f, self.tau_Ca, self.RT_2F, self.channels))
+
+
+def warn_without_q10(constants: Constants | None, temperature_K: float) -> None:
+    """Says it where a temperature changes next to nothing."""
+    if temperature_K != REFERENCE_TEMPERATURE_K and not (constants or Constants()).know_temperature:
+        warnings.warn(
+            f"temperature_K {temperature_K:g} changes the calcium reversal potential alone, since "
+            "all Q10 factors are 1: give yours among the constants",
+            PyloricDBWarning,
+            stacklevel=3,
+        )
 
 
 def q10(factor: float, temperature_K: float) -> float:

@@ -172,7 +172,9 @@ def measure(
     """
     set_up_jax()
     loaded = load_recipe(recipe)
-    engine = protocol_engine(loaded.circuit.circuit(), loaded.run_protocol())
+    engine = protocol_engine(
+        loaded.circuit.circuit(), loaded.run_protocol(), loaded.run_constants()
+    )
     most = min(cores(), GPU_PROCESSES if engine.gpu else 2)
     counts = (1, most) if most > 1 else (1,)
     if shard_circuits is None:
@@ -204,7 +206,7 @@ def measure(
         began = time.perf_counter()
         cells = grid_cells(plan)
         if cells is not None:
-            Ledger(path).append(store_cells(path, cells, plan.protocol))
+            Ledger(path).append(store_cells(path, cells, plan.recipe))
         thermalise_s = 0.0 if cells is None else time.perf_counter() - began
         step()
         # a shard of a build is a stretch of the grid; these are samples of all of it
@@ -301,7 +303,7 @@ def _ready(job: _Job) -> tuple[Engine, Batch]:
     set_up_jax()
     keep_memory()
     circuit = circuit_of(job.manifest)
-    engine = protocol_engine(circuit, job.recipe.run_protocol())
+    engine = protocol_engine(circuit, job.recipe.run_protocol(), job.recipe.run_constants())
     _, gbar, gsyn = parameters(job.recipe, np.resize(job.circuit_ids(), engine.lanes))
     cells = stored_cells(job.path)
     initial = (

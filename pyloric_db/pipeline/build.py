@@ -8,12 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pyloric_db.errors import ClusterError, DatabaseError, PyloricDBWarning, ShardError
+from pyloric_db.errors import (
+    ClusterError,
+    ConfigError,
+    DatabaseError,
+    PyloricDBWarning,
+    ShardError,
+)
 from pyloric_db.model.circuit import Circuit
+from pyloric_db.model.constants import Constants
 from pyloric_db.pipeline.coordinate import ATTEMPTS, PROGRESS_TOPIC, Coordinator
 from pyloric_db.pipeline.plan import Plan, check_versions, make_plan, versions
 from pyloric_db.pipeline.ranges import Ranges
-from pyloric_db.pipeline.recipe import CircuitSpec
+from pyloric_db.pipeline.recipe import CircuitSpec, ConstantsSpec
 from pyloric_db.query.database import Database
 from pyloric_db.query.database import open as open_database
 from pyloric_db.query.index import WORTHWHILE, has_flags, make_index
@@ -60,6 +67,20 @@ def circuit_of(database: Database | Manifest) -> Circuit:
         return CircuitSpec.model_validate_json(json.dumps(manifest.recipe["circuit"])).circuit()
     except (KeyError, ValueError) as err:
         raise DatabaseError(f"the recipe in {manifest.name} describes no circuit") from err
+
+
+def constants_of(database: Database | Manifest) -> Constants:
+    """The constants of a database's circuits, as `simulate` and `classify` take them.
+
+    Raises:
+        DatabaseError: its recipe has some that are not valid.
+    """
+    manifest = database.manifest if isinstance(database, Database) else database
+    try:
+        given = json.dumps(manifest.recipe.get("constants", {}))
+        return ConstantsSpec.model_validate_json(given).constants()
+    except (ConfigError, ValueError) as err:
+        raise DatabaseError(f"the recipe in {manifest.name} has no valid constants") from err
 
 
 def build(
@@ -242,7 +263,7 @@ def _run(
     ledger = Ledger(files)
     if not has_cells:
         cells = grid_cells(plan)
-        job = (_task, ours, "store_cells", here, cells, plan.protocol)
+        job = (_task, ours, "store_cells", here, cells, plan.recipe)
         Coordinator(crew, lambda _: job, lambda rows: ledger.append(*rows), _no_cells).run([0])
     counter = _Counter(manifest, aside.union(todo), progress)
 

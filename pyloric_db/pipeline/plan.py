@@ -10,6 +10,7 @@ import numpy as np
 
 import pyloric_db
 from pyloric_db.errors import ClusterError, ConfigError
+from pyloric_db.model.constants import warn_without_q10
 from pyloric_db.pipeline.draw import Selection, grid_axes, has_netcode, select
 from pyloric_db.pipeline.ranges import Ranges, recorded_ranges
 from pyloric_db.pipeline.recipe import Recipe, load_recipe
@@ -67,6 +68,7 @@ def make_plan(
     """
     loaded = load_recipe(recipe)
     protocol = loaded.run_protocol()
+    warn_without_q10(loaded.run_constants(), protocol.temperature_K)
     selection = select(loaded, limit=limit, sample=sample, seed=seed, ids=ids)
     if selection.count > MOST_CIRCUITS:
         raise ConfigError(

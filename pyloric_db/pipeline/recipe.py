@@ -7,11 +7,12 @@ from keyword import iskeyword
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from pyloric_db.errors import ConfigError, nearest
 from pyloric_db.model.cells import PUBLISHED_CELLS, cell_gbar
 from pyloric_db.model.circuit import PRINZ2004, Circuit, GapJunction, Source, Synapse
+from pyloric_db.model.constants import Constants
 from pyloric_db.pipeline.toml_files import packaged_texts, read_toml, sentence
 from pyloric_db.protocol import Protocol
 from pyloric_db.store.parameters import gbar_column, synapse_column
@@ -147,6 +148,49 @@ class ParametersSpec(_Table):
         return self
 
 
+Factor = Annotated[float, Field(gt=0)]
+
+
+class ConstantsSpec(_Table):
+    """Numbers of the model that are to differ from the published ones, see `Constants`.
+
+    Q10 factors of conductances are by channel (`Q10_gbar`) and by transmitter (`Q10_gsyn`), those
+    of synaptic rates by transmitter (`Q10_tau_s`).
+    """
+
+    area_cm2: Factor | None = None
+    C: Factor | None = None
+    f: Factor | None = None
+    Ca_rest: Factor | None = None
+    Ca_out: Factor | None = None
+    tau_Ca: Factor | None = None
+    RT_2F: Factor | None = None
+    Q10_gbar: dict[str, Factor] = {}
+    Q10_gsyn: dict[str, Factor] = {}
+    Q10_tau_m: Factor | None = None
+    Q10_tau_h: Factor | None = None
+    Q10_tau_Ca: Factor | None = None
+    Q10_tau_s: dict[str, Factor] = {}
+
+    @field_validator("Q10_gbar")
+    @classmethod
+    def _of_channels(cls, factors: dict[str, float]) -> dict[str, float]:
+        for name in factors:
+            if name not in CHANNELS:
+                raise ValueError(f"{name!r} is no channel{nearest(name, CHANNELS)}")
+        return factors
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "ConstantsSpec":
+        self.constants()
+        return self
+
+    def constants(self) -> Constants:
+        given = self.model_dump(exclude_none=True)
+        by_channel = given.pop("Q10_gbar")
+        return Constants(Q10_gbar=tuple(by_channel.get(c, 1.0) for c in CHANNELS), **given)
+
+
 class SampleSpec(_Table):
     """Take `count` circuits at random, without replacement, in place of all."""
 
@@ -174,11 +218,16 @@ class Recipe(_Table):
     parameters: ParametersSpec
     sample: SampleSpec | None = None
     protocol: dict[str, float | str] = {}
+    constants: ConstantsSpec | None = None
     store: StoreSpec = StoreSpec()
 
     def run_protocol(self) -> Protocol:
         """The protocol; settings that the recipe does not name have their defaults."""
         return Protocol(**self.protocol)  # type: ignore[arg-type]
+
+    def run_constants(self) -> Constants | None:
+        """The model's numbers; None for the published ones."""
+        return None if self.constants is None else self.constants.constants()
 
     def in_shards_of(self, circuits: int) -> "Recipe":
         """The same in shards of at most so many circuits."""
@@ -335,5 +384,5 @@ def _keys_at(place: list[str]) -> list[str]:
 
 _TABLES = (
     CircuitSpec, CellSpec, SynapseSpec, GapJunctionSpec, ParametersSpec, PriorSpec, TableSpec,
-    SampleSpec, StoreSpec, Distribution,
+    SampleSpec, StoreSpec, Distribution, ConstantsSpec,
 )  # fmt: skip

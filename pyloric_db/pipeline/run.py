@@ -14,7 +14,7 @@ import numpy as np
 
 from pyloric_db.integrate.engine import Batch, Engine, Epoch
 from pyloric_db.model.circuit import Circuit
-from pyloric_db.model.constants import REFERENCE_TEMPERATURE_K, Constants
+from pyloric_db.model.constants import Constants
 from pyloric_db.pipeline.last_periods import LastPeriods
 from pyloric_db.pipeline.states import States
 from pyloric_db.protocol import Protocol
@@ -31,10 +31,7 @@ engine_for = lru_cache(maxsize=16)(Engine)
 
 
 def protocol_engine(
-    circuit: Circuit,
-    protocol: Protocol,
-    constants: Constants | None = None,
-    temperature_K: float = REFERENCE_TEMPERATURE_K,
+    circuit: Circuit, protocol: Protocol, constants: Constants | None = None
 ) -> Engine:
     """The engine that runs a circuit under a protocol."""
     return engine_for(
@@ -45,7 +42,7 @@ def protocol_engine(
         dtype=protocol.dtype,
         spike_threshold_mV=protocol.spike_threshold_mV,
         constants=constants,
-        temperature_K=temperature_K,
+        temperature_K=protocol.temperature_K,
     )
 
 
@@ -92,6 +89,7 @@ def run_circuits(
     *,
     circuit: Circuit,
     protocol: Protocol,
+    constants: Constants | None = None,
     on_done: Callable[[int], None] | None = None,
     keep: LastPeriods | None = None,
 ) -> tuple[Columns, States]:
@@ -103,6 +101,7 @@ def run_circuits(
         initial: states at the start, circuit first.
         circuit: the topology.
         protocol: times, thresholds and tolerances.
+        constants: the model's numbers; None for the published ones.
         on_done: called with the number of circuits finished since the last call.
         keep: is given the spikes of every circuit.
 
@@ -110,7 +109,7 @@ def run_circuits(
         the feature and run columns, each (circuit,), and the states at the end of each
         circuit's run. A circuit that failed has a status, null features and False flags.
     """
-    engine = protocol_engine(circuit, protocol)
+    engine = protocol_engine(circuit, protocol, constants)
     n, n_cells = len(gbar), len(circuit.cells)
     first, last = (round(t / protocol.epoch_ms) for t in (protocol.min_ms, protocol.max_ms))
     columns: Columns = {}

@@ -1,7 +1,6 @@
 """The Python calls on arrays: `simulate` and `classify`."""
 
 import math
-import warnings
 from collections.abc import Sequence
 from functools import lru_cache
 from numbers import Real
@@ -10,10 +9,14 @@ from typing import Any, Literal, overload
 import numpy as np
 import xarray as xr
 
-from pyloric_db.errors import ConfigError, PyloricDBWarning, nearest
+from pyloric_db.errors import ConfigError, nearest
 from pyloric_db.integrate.engine import SAMPLE_MS, SAMPLES_PER_SLOT, WIDTHS, Epoch
 from pyloric_db.model.circuit import PRINZ2004, Circuit
-from pyloric_db.model.constants import REFERENCE_TEMPERATURE_K, Constants
+from pyloric_db.model.constants import (
+    REFERENCE_TEMPERATURE_K,
+    Constants,
+    warn_without_q10,
+)
 from pyloric_db.pipeline.recipe import MOST_CONDUCTANCE
 from pyloric_db.pipeline.run import engine_for, run_circuits, status_of
 from pyloric_db.pipeline.states import (
@@ -132,6 +135,11 @@ def _number(value: Any, name: str) -> float:
     return float(value)
 
 
+def _check_constants(constants: Any) -> None:
+    if not isinstance(constants, Constants | None):
+        raise ConfigError(f"constants must be a pyloric_db.Constants, not {constants!r}")
+
+
 #: Thermalised cells that a process remembers per settings: those of any grid, under 10 MB.
 MOST_REMEMBERED = 10_000
 
@@ -143,10 +151,7 @@ def _thermalised(*_: Any) -> dict[bytes, tuple[Any, ...]]:
 
 
 def thermal_cells(
-    gbar: np.ndarray,
-    protocol: Protocol,
-    constants: Constants | None = None,
-    temperature_K: float = REFERENCE_TEMPERATURE_K,
+    gbar: np.ndarray, protocol: Protocol, constants: Constants | None = None
 ) -> ThermalCells:
     """Thermalised cells for all distinct gbar vectors; some thousand are remembered per settings.
 
@@ -155,11 +160,11 @@ def thermal_cells(
         protocol: see `thermalise`, as for the others.
     """
     distinct, _ = distinct_cells(gbar)
-    remembered = _thermalised(protocol, constants, temperature_K)
+    remembered = _thermalised(protocol, constants)
     memory = dict(remembered)
     missing = np.array([g.tobytes() not in memory for g in distinct], bool)
     if missing.any():
-        fresh = thermalise(distinct[missing], protocol, constants, temperature_K)
+        fresh = thermalise(distinct[missing], protocol, constants)
         for i, g in enumerate(fresh.gbar):
             memory[g.tobytes()] = (
                 fresh.activity[i],
@@ -185,13 +190,12 @@ def _initial(
     circuit: Circuit,
     protocol: Protocol,
     constants: Constants | None = None,
-    temperature_K: float = REFERENCE_TEMPERATURE_K,
 ) -> States:
     if isinstance(initial, str):
         if initial == "cold":
             return cold_states(len(gbar), circuit)
         if initial == "thermal":
-            cells = thermal_cells(gbar, protocol, constants, temperature_K)
+            cells = thermal_cells(gbar, protocol, constants)
             return initial_states(gbar, cells, circuit)
         raise ConfigError(
             f"initial must be 'cold', 'thermal' or a Dataset of states, not {initial!r}"
@@ -297,7 +301,11 @@ def simulate(
     gbar, gsyn = conductances(gbar, gsyn, circuit)
     dt_ms, duration_ms = _number(dt_ms, "dt_ms"), _number(duration_ms, "duration_ms")
     protocol = Protocol(
-        dt_ms=dt_ms, scheme=scheme, dtype=dtype, spike_threshold_mV=spike_threshold_mV
+        dt_ms=dt_ms,
+        scheme=scheme,
+        dtype=dtype,
+        spike_threshold_mV=spike_threshold_mV,
+        temperature_K=_number(temperature_K, "temperature_K"),
     )
     if duration_ms <= 0:
         raise ConfigError(f"duration_ms must be above 0, not {duration_ms}")
@@ -307,20 +315,10 @@ def simulate(
     if not isinstance(variables, Sequence) or not all(v in (*STATE_VARIABLES,) for v in variables):
         raise ConfigError(f"variables must be of {', '.join(STATE_VARIABLES)}, not {variables!r}")
     variables = tuple(variables)
-    temperature_K = _number(temperature_K, "temperature_K")
-    if not 200 < temperature_K < 400:
-        raise ConfigError(f"temperature_K must be between 200 and 400 K, not {temperature_K}")
-    if not isinstance(constants, Constants | None):
-        raise ConfigError(f"constants must be a pyloric_db.Constants, not {constants!r}")
-    if temperature_K != REFERENCE_TEMPERATURE_K and not (constants or Constants()).know_temperature:
-        warnings.warn(
-            "temperature_K changes the calcium reversal potential alone, since all Q10 factors are "
-            "1: give yours, such as constants=Constants(Q10_tau_m=2.0, Q10_tau_h=2.0)",
-            PyloricDBWarning,
-            stacklevel=2,
-        )
+    _check_constants(constants)
+    warn_without_q10(constants, protocol.temperature_K)
     injected = _injected(i_ext_nA, gbar.shape[:2], circuit)
-    start = _initial(initial, gbar, circuit, protocol, constants, temperature_K)
+    start = _initial(initial, gbar, circuit, protocol, constants)
 
     # pieces of a whole number of records and of samples, so that every piece is the same program
     unit = int(np.lcm(every, max(1, int(SAMPLE_MS / dt_ms + 1e-9)) * SAMPLES_PER_SLOT))
@@ -333,7 +331,7 @@ def simulate(
         dtype=dtype,
         spike_threshold_mV=protocol.spike_threshold_mV,
         constants=constants,
-        temperature_K=temperature_K,
+        temperature_K=protocol.temperature_K,
     )
     n = len(gbar)
     # traces take memory; without them a GPU can be full
@@ -472,6 +470,7 @@ def classify(
     initial: Initial | None = None,
     protocol: Protocol | None = None,
     circuit: Circuit = PRINZ2004,
+    constants: Constants | None = None,
 ) -> xr.Dataset:
     """Run circuits under a protocol and return their features: exactly what a build stores.
 
@@ -479,8 +478,9 @@ def classify(
         gbar: (circuit, cell, channel) mS/cm2.
         gsyn: (circuit, synapse) nS.
         initial: as for `simulate`; None for what the protocol says, which is `thermal` by default.
-        protocol: times, thresholds and tolerances; None for the defaults.
+        protocol: times, thresholds, tolerances and temperature; None for the defaults.
         circuit: the topology.
+        constants: the model's numbers; None for the published ones.
 
     Returns:
         the feature columns over `circuit`; NaN (for text, '') where a feature has no meaning.
@@ -492,8 +492,13 @@ def classify(
     protocol = Protocol() if protocol is None else protocol
     if not isinstance(protocol, Protocol):
         raise ConfigError(f"protocol must be a pyloric_db.Protocol, not {protocol!r}")
-    start = _initial(protocol.initial if initial is None else initial, gbar, circuit, protocol)
-    columns, _ = run_circuits(gbar, gsyn, start, circuit=circuit, protocol=protocol)
+    _check_constants(constants)
+    warn_without_q10(constants, protocol.temperature_K)
+    kind = protocol.initial if initial is None else initial
+    start = _initial(kind, gbar, circuit, protocol, constants)
+    columns, _ = run_circuits(
+        gbar, gsyn, start, circuit=circuit, protocol=protocol, constants=constants
+    )
     described = (*feature_columns(circuit.cells), *run_columns(circuit.cells))
     return xr.Dataset(
         {

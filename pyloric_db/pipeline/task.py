@@ -14,7 +14,6 @@ from pyloric_db.pipeline.recipe import Recipe
 from pyloric_db.pipeline.run import protocol_engine, run_circuits
 from pyloric_db.pipeline.states import cold_states
 from pyloric_db.pipeline.thermalise import ThermalCells, distinct_cells, initial_states, thermalise
-from pyloric_db.protocol import Protocol
 from pyloric_db.store.cells import read_cells, write_cells
 from pyloric_db.store.events import has_events
 from pyloric_db.store.files import CELLS_FILE, files_at
@@ -25,13 +24,13 @@ from pyloric_db.store.shards import write_shard
 from pyloric_db.vocabulary import CHANNELS, H_GATES, M_GATES
 
 
-def store_cells(path: str, gbar: np.ndarray, protocol: Protocol) -> Row:
+def store_cells(path: str, gbar: np.ndarray, recipe: Recipe) -> Row:
     """Thermalise the distinct cells (cell, channel) of a recipe and store them in the database.
 
     Returns:
         their row for the ledger.
     """
-    cells = thermalise(gbar, protocol)
+    cells = thermalise(gbar, recipe.run_protocol(), recipe.run_constants())
     return write_cells(
         path,
         {
@@ -90,7 +89,7 @@ def build_shard(
         the receipt for the ledger; nothing else leaves the worker.
     """
     began = time.monotonic()
-    protocol = recipe.run_protocol()
+    protocol, constants = recipe.run_protocol(), recipe.run_constants()
     circuit = recipe.circuit.circuit()
     columns, gbar, gsyn = parameters(recipe, ids)
     if protocol.initial == "cold":
@@ -98,13 +97,20 @@ def build_shard(
     else:
         cells = stored_cells(path)
         if cells is None:
-            cells = thermalise(distinct_cells(gbar)[0], protocol)
+            cells = thermalise(distinct_cells(gbar)[0], protocol, constants)
         initial = initial_states(gbar, cells, circuit)
     keep = LastPeriods(circuit.cells, protocol) if has_events(manifest) else None
-    engine = protocol_engine(circuit, protocol)
+    engine = protocol_engine(circuit, protocol, constants)
     kernel_before = engine.seconds
     found, states = run_circuits(
-        gbar, gsyn, initial, circuit=circuit, protocol=protocol, on_done=_report, keep=keep
+        gbar,
+        gsyn,
+        initial,
+        circuit=circuit,
+        protocol=protocol,
+        constants=constants,
+        on_done=_report,
+        keep=keep,
     )
     table = {"circuit_id": ids}
     if has_netcode(recipe):

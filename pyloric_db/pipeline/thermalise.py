@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from pyloric_db.integrate.engine import Batch, Engine
 from pyloric_db.model.circuit import SINGLE_CELL, Circuit
-from pyloric_db.model.constants import REFERENCE_TEMPERATURE_K, Constants
+from pyloric_db.model.constants import Constants
 from pyloric_db.pipeline.run import protocol_engine
 from pyloric_db.pipeline.states import States, cold_states
 from pyloric_db.protocol import Protocol
@@ -47,18 +47,14 @@ class ThermalCells:
 
 
 def thermalise(
-    gbar: np.ndarray,
-    protocol: Protocol,
-    constants: Constants | None = None,
-    temperature_K: float = REFERENCE_TEMPERATURE_K,
+    gbar: np.ndarray, protocol: Protocol, constants: Constants | None = None
 ) -> ThermalCells:
     """Run cells alone from the cold start until steady.
 
     Args:
         gbar: (cell, channel) mS/cm2.
-        protocol: `thermal_phase`, `thermal_max_ms`, and how to integrate.
+        protocol: `thermal_phase`, `thermal_max_ms`, temperature, and how to integrate.
         constants: the model's numbers; None for the published ones.
-        temperature_K: as for `simulate`.
 
     Returns:
         the cells' activity, period and state at the phase; a cell that does not repeat is taken
@@ -72,7 +68,7 @@ def thermalise(
         steady=np.zeros(n, bool),
         states={k: v[:, 0] for k, v in cold_states(n, SINGLE_CELL).items() if k != "s"},
     )
-    engine = protocol_engine(SINGLE_CELL, protocol, constants, temperature_K)
+    engine = protocol_engine(SINGLE_CELL, protocol, constants)
     for a in range(0, n, engine.lanes):
         _thermalise_batch(cells, np.arange(a, min(a + engine.lanes, n)), engine, protocol)
     return cells

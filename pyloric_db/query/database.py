@@ -387,8 +387,9 @@ class Database:
         Args:
             ids: circuit ids.
             duration_ms: how long.
-            settings: other arguments of `pyloric_db.simulate`; `dt_ms`, `scheme`, `dtype` and
-                `spike_threshold_mV` are those of the database if not given, and `record_every_ms`
+            settings: other arguments of `pyloric_db.simulate`; `dt_ms`, `scheme`, `dtype`,
+                `spike_threshold_mV`, `temperature_K` and `constants` are those of the database if
+                not given, and `record_every_ms`
                 the multiple of `dt_ms` next to 0.5 ms.
 
         Returns:
@@ -400,14 +401,14 @@ class Database:
         import pyloric_db
 
         stored = self.manifest.settings
-        defaults: dict[str, Any] = {
-            k: stored[k] for k in ("dt_ms", "scheme", "dtype", "spike_threshold_mV") if k in stored
-        }
+        names = ("dt_ms", "scheme", "dtype", "spike_threshold_mV", "temperature_K")
+        defaults: dict[str, Any] = {k: stored[k] for k in names if k in stored}
         dt_ms = settings.get("dt_ms", stored["dt_ms"])
         if isinstance(dt_ms, int | float) and 0 < dt_ms < math.inf:  # `simulate` refuses others
             defaults["record_every_ms"] = max(1, round(0.5 / float(dt_ms))) * float(dt_ms)
         defaults["initial"] = self.states(ids)
         defaults["circuit"] = pyloric_db.circuit_of(self.manifest)
+        defaults["constants"] = pyloric_db.constants_of(self.manifest)
         parameters = self.parameters(ids)
         found: Any = pyloric_db.simulate(
             parameters.gbar.values,

@@ -311,6 +311,34 @@ def test_a_script_without_a_guard_builds_once(tiny_toml, tmp_path):
     assert done.stderr == ""
 
 
+WARM = {"Q10_gbar": {"Kd": 1.5}, "Q10_gsyn": {"glutamate": 1.3}, "Q10_tau_m": 2.4, "tau_Ca": 150}
+
+
+def test_a_database_of_another_temperature(client, tiny, tiny_db, tmp_path):
+    recipe = tiny({"protocol.temperature_K": 293, "constants": WARM})
+    db = pyl.build(recipe, tmp_path / "db", cluster=client)
+    constants, protocol = pyl.constants_of(db), pyl.Protocol(**db.manifest.settings)
+    assert constants == pyl.Constants(
+        Q10_gbar=(1, 1, 1, 1, 1, 1.5, 1, 1), Q10_gsyn={"glutamate": 1.3}, Q10_tau_m=2.4, tau_Ca=150
+    )
+    assert protocol.temperature_K == 293
+    given = db.parameters(range(24))
+    features = pyl.classify(given.gbar, given.gsyn, protocol=protocol, constants=constants)
+    stored = db.query("circuit_id >= 0")
+    for name, values in features.data_vars.items():
+        np.testing.assert_array_equal(values.values, stored[name].values, err_msg=name)
+    # cells are thermalised at that temperature, and simulations go on at it
+    published = pyl.open(tiny_db)
+    assert (db.cells().V.values != published.cells().V.values).all()
+    on = db.simulate([3], duration_ms=100)
+    same = pyl.simulate(
+        given.gbar[[3]], given.gsyn[[3]], duration_ms=100, initial=db.states([3]), dt_ms=0.1,
+        spike_threshold_mV=0.0, temperature_K=293, constants=constants,
+    )  # fmt: skip
+    np.testing.assert_array_equal(on.V.values, same.V.values)
+    assert pyl.constants_of(published) == pyl.Constants()
+
+
 def test_to_go_on_with_other_versions_is_said(client, tiny, tmp_path, monkeypatch):
     path = tmp_path / "db"
     then = {**versions(), "jax": "0.1.0", "numpy": "1.0.0"}

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pyloric_db.errors import ConfigError
+from pyloric_db.errors import ConfigError, PyloricDBWarning
 from pyloric_db.model.cells import PRINZ2003_STEP, PUBLISHED_CELLS, prinz2003_gbar
 from pyloric_db.pipeline.draw import parameters
 from pyloric_db.pipeline.plan import make_plan
@@ -105,6 +105,23 @@ BAD = {
     "unknown key of the protocol": (
         {"protocol.max_m": 5},
         r"unknown key protocol\.max_m; did you mean 'max_ms'",
+    ),
+    "a channel misspelt": (
+        {"constants.Q10_gbar": {"Kdr": 1.5}},
+        r"constants.Q10_gbar: 'Kdr' is no channel; did you mean 'Kd'",
+    ),
+    "a transmitter misspelt": (
+        {"constants.Q10_tau_s": {"glutamat": 1.5}},
+        r"Q10_tau_s must map transmitters",
+    ),
+    "a factor of 0": ({"constants.Q10_tau_m": 0}, r"constants\.Q10_tau_m is 0"),
+    "an unknown constant": (
+        {"constants.Q10_tau": 2},
+        r"unknown key constants\.Q10_tau; did you mean 'Q10_tau_m'",
+    ),
+    "a temperature in Celsius": (
+        {"protocol.temperature_K": 20},
+        r"temperature_K must be between 200 and 400 K, not 20",
     ),
     "a cell misspelt": (
         {"parameters.grid": {"abpd": ["AB/PD 1"], "lp": ["LP 1"], "pyy": ["PY 1"]}},
@@ -493,3 +510,9 @@ def test_no_recipe_raises_anything_else(tiny, data):
         assert "\n" not in str(error)
     else:
         assert 1 <= plan.manifest.n_circuits
+
+
+def test_a_temperature_without_factors_is_said_to_change_little(tiny):
+    with pytest.warns(PyloricDBWarning, match="temperature_K 293 changes the calcium reversal"):
+        make_plan(tiny({"protocol.temperature_K": 293}))
+    make_plan(tiny({"protocol.temperature_K": 293, "constants": {"Q10_tau_h": 2}}))

@@ -211,6 +211,7 @@ def test_simulate_goes_on_from_the_stored_states(db, monkeypatch):
     traces = xr.Dataset({"V": (("circuit", "time"), np.zeros((2, 5)))})
     package.simulate = lambda *a, **k: calls.append((a, k)) or traces
     package.circuit_of = lambda manifest: ("circuit", manifest.name)
+    package.constants_of = lambda manifest: ("constants", manifest.name)
     monkeypatch.setitem(sys.modules, "pyloric_db", package)
     found = db.simulate([3, 1], duration_ms=50, dt_ms=0.01)
     assert found.V.shape == (2, 5) and same(found.circuit_id, [3, 1])
@@ -220,6 +221,7 @@ def test_simulate_goes_on_from_the_stored_states(db, monkeypatch):
     assert settings == {
         "duration_ms": 50, "dt_ms": 0.01, "scheme": "gates_first", "dtype": "float32",
         "spike_threshold_mV": 5.0, "circuit": ("circuit", "tiny"), "record_every_ms": 0.5,
+        "constants": ("constants", "tiny"),
     }  # fmt: skip
 
 
@@ -237,6 +239,7 @@ def test_traces_of_any_step_are_recorded(tmp_path, monkeypatch, dt_ms, every_ms,
         "pyloric_db.simulate", lambda *_, **k: calls.append(k) or traces, raising=False
     )
     monkeypatch.setattr("pyloric_db.circuit_of", lambda manifest: None, raising=False)
+    monkeypatch.setattr("pyloric_db.constants_of", lambda manifest: None, raising=False)
     pyloric_db.open(tmp_path / "db").simulate([3], duration_ms=50, **settings)
     assert calls[0]["record_every_ms"] == pytest.approx(every_ms)
 
