@@ -158,7 +158,7 @@ def work(
         run.protocol_engine(plan.recipe.circuit.circuit(), plan.protocol), records, device
     )
     for module in (run, task):
-        vars(module)["protocol_engine"] = lambda circuit, protocol: replay
+        vars(module)["protocol_engine"] = lambda *_: replay
     receipts = [
         task.build_shard(path, plan.recipe, manifest, shard, plan.shard_ids(shard))
         for shard in shards
@@ -184,7 +184,7 @@ def main() -> None:
         manifest = create(path, plan.manifest)
         some = np.concatenate([plan.shard_ids(shard)[::100] for shard in range(n_shards)])
         _, gbar, _ = parameters(plan.recipe, some)
-        Ledger(path).append(task.store_cells(path, distinct_cells(gbar)[0], plan.protocol))
+        Ledger(path).append(task.store_cells(path, distinct_cells(gbar)[0], plan.recipe))
         job = partial(work, path, plan, manifest)
         spawn = partial(ProcessPoolExecutor, mp_context=multiprocessing.get_context("spawn"))
         print(f"a shard of {SHARD_CIRCUITS:,} circuits", file=sys.stderr, flush=True)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from math import prod, sqrt
 
 from pyloric_db.query.database import Database
+from pyloric_db.vocabulary import ACTIVITIES, label
 
 
 @dataclass(frozen=True)
@@ -44,21 +45,43 @@ def wilson(count: int, total: int) -> tuple[float, float]:
 
 
 def shares(db: Database) -> list[Share]:
-    """Shares of pyloric-like and pyloric circuits; empty for circuits without these labels.
+    """Shares of pyloric-like and pyloric circuits; empty where no circuit is finished.
 
-    The published shares stand beside those of the whole Prinz 2004 grid, or of a random sample
-    of it: ranges of ids lie in one corner of it.
+    Of circuits without these labels the shares of those that are periodic, and of those in which
+    each cell is silent, tonic, bursting or irregular, as far as there are any. The published shares
+    stand beside those of the whole Prinz 2004 grid, or of a random sample of it: ranges of ids lie
+    in one corner of it.
     """
-    grid = [len(axis) for axis in db.manifest.axes or ()]
-    names = db.manifest.by_name
+    if not len(db):
+        return []
+    sampled = db.random_sample and not db.whole_grid
+    published = PUBLISHED if _is_published(db) else {}
     found = []
-    for column, label in (("pyloric_like", "pyloric-like"), ("pyloric", "pyloric")):
-        if column in names and len(db):
-            count = db.count(column)
-            published = None
-            of_grid = db.random_sample or db.whole_grid
-            if of_grid and "netcode" in names and prod(grid) == PUBLISHED_CIRCUITS:
-                published = PUBLISHED[column]
-            interval = wilson(count, len(db)) if db.random_sample and not db.whole_grid else None
-            found.append(Share(label, count, len(db), published, interval))
-    return found
+    for words, expression in _expressions(db).items():
+        count = db.count(expression)
+        interval = wilson(count, len(db)) if sampled else None
+        found.append(Share(words, count, len(db), published.get(expression), interval))
+    return [s for s in found if s.count or not s.label.endswith(ACTIVITIES)]
+
+
+def has_labels(db: Database) -> bool:
+    """Whether circuits can be pyloric: whether they have AB/PD, LP and PY."""
+    return set(PUBLISHED) <= set(db.manifest.by_name)
+
+
+def _is_published(db: Database) -> bool:
+    grid = [len(axis) for axis in db.manifest.axes or ()]
+    of_grid = db.random_sample or db.whole_grid
+    return of_grid and "netcode" in db.manifest.by_name and prod(grid) == PUBLISHED_CIRCUITS
+
+
+def _expressions(db: Database) -> dict[str, str]:
+    """What is counted, by its label."""
+    if has_labels(db):
+        return {name.replace("_", "-"): name for name in PUBLISHED}
+    activities = {
+        f"{label(cell)} {activity}": f"activity_{cell} == {activity!r}"
+        for cell in db.manifest.cells
+        for activity in ACTIVITIES
+    }
+    return {"periodic": "periodic", **activities}

@@ -193,6 +193,25 @@ def default_features(columns: Sequence[Column]) -> list[str]:
     return [c.name for c in columns if c.name in PUBLISHED or c.name.startswith(of_each_cell)]
 
 
+#: The labels of a circuit that has AB/PD, LP and PY.
+LABELS = ("pyloric_like", "pyloric")
+
+
+def glance(columns: Sequence[Column], cells: Sequence[str]) -> list[str]:
+    """Those of a table's columns that say at a glance what its circuits do.
+
+    Where there are no labels the activity of each cell stands in for them, beside its duty cycle.
+    """
+    present = [c.name for c in columns]
+    of_each_cell = ("duty_cycle",) if set(LABELS) <= set(present) else ("activity", "duty_cycle")
+    wanted = (
+        *("netcode", "period_ms", *LABELS),  # what fits on a narrow screen comes first
+        *(f"{kind}_{cell}" for cell in cells for kind in of_each_cell),
+        *("phase_start_lp", "phase_start_py"),
+    )
+    return [n for n in wanted if n in present]
+
+
 def published(cells: Sequence[str]) -> dict[str, Criterion]:
     """The criteria by column, for circuits with these cells: none unless they are pyloric ones."""
     return PUBLISHED if set(CELLS) <= set(cells) else {}

@@ -36,6 +36,25 @@ def test_stats(inside, path):
     refused(inside("stats", path, "--where", "pyloricc"), "did you mean 'pyloric'")
 
 
+def test_a_table_shows_what_the_cells_of_any_circuit_do(inside, path, tmp_path):
+    synthetic.build(tmp_path / "two", synthetic.other_cells())
+    synthetic.build(tmp_path / "five", synthetic.other_cells(("abpd", "lp", "py", "ic", "vd")))
+    duties = [f"duty_cycle_{c}" for c in ("abpd", "lp", "py", "ic", "vd")]
+    start, labels, end = (
+        ["circuit_id", "netcode", "period_ms"],
+        ["pyloric_like", "pyloric"],
+        ["phase_start_lp", "phase_start_py", "status"],
+    )
+    of_two = ["activity_a", "duty_cycle_a", "activity_b", "duty_cycle_b", "status"]
+    for db, columns in (
+        (path, [*start, *labels, *duties[:3], *end]),
+        (tmp_path / "five", [*start, *labels, *duties, *end]),
+        (tmp_path / "two", [*start, *of_two]),
+    ):
+        shown = inside("query", db, "circuit_id < 3").stdout.splitlines()
+        assert shown[0].split() == columns and len(shown) == 4
+
+
 def test_stats_of_a_sample_says_what_its_components_mean(inside, tmp_path):
     synthetic.build(tmp_path / "db", shards=[0])
     assert "does not hold the whole grid" in inside("stats", tmp_path / "db").stdout

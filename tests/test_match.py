@@ -175,6 +175,22 @@ def test_the_figure(inside, rhythmic_db, tmp_path):
     assert data.startswith(b"\x89PNG") and len(data) > 20_000
 
 
+def test_times_may_be_counted_from_a_stimulus(inside, rhythmic_db, tmp_path):
+    """Spikes before it are negative, and measured, listed and drawn like the others."""
+    pytest.importorskip("matplotlib")
+    shown = []
+    for name, from_s in (("plain", 0), ("aligned", 7)):
+        rows = [(n, t - from_s) for n, t in pyloric_spikes()]
+        file = write_csv(tmp_path / f"{name}.csv", rows)
+        done = inside("match", rhythmic_db, file, "--json", "-o", tmp_path / f"{name}.png")
+        assert done.returncode == 0, done.stderr
+        shown.append(json.loads(done.stdout))
+    plain, aligned = (found["recording"]["features"] for found in shown)
+    assert aligned == pytest.approx(plain, rel=1e-5)
+    images = [(tmp_path / f"{name}.png").read_bytes() for name in ("plain", "aligned")]
+    assert abs(len(images[0]) - len(images[1])) < 0.02 * len(images[0])
+
+
 def test_no_figure_inside_the_database(inside, rhythmic_db, tmp_path, snapshot):
     file = write_csv(tmp_path / "prep.csv", pyloric_spikes())
     (tmp_path / "link").symlink_to(rhythmic_db / "features")
@@ -207,7 +223,11 @@ def test_recordings_that_cannot_be_matched(inside, rhythmic_db, tmp_path):
         "read as s)",
     )
     good = write_csv(tmp_path / "good.csv", pyloric_spikes(), scale=1000)
-    refused(inside("match", rhythmic_db, good), "times were read as s")
+    refused(
+        inside("match", rhythmic_db, good),
+        "good.csv has 52.7 s between spikes of AB/PD in the median, above the 10 s that any rhythm "
+        "has; times were read as s; are they in ms (--unit ms)?",
+    )
     seconds = write_csv(tmp_path / "seconds.csv", pyloric_spikes())
     refused(
         inside("match", rhythmic_db, seconds, "--unit", "ms"),

@@ -6,6 +6,7 @@ import pytest
 import pyloric_db
 from pyloric_db import summary
 from pyloric_db.summary import PUBLISHED, Share, shares, wilson
+from pyloric_db.vocabulary import ACTIVITIES
 
 
 @pytest.mark.parametrize(
@@ -73,6 +74,31 @@ def test_shares_of_a_sample_have_intervals(tmp_path):
     prior = {"name": "tiny", "parameters": {"prior": {}}}
     synthetic.build(tmp_path / "prior", synthetic.make_manifest(recipe=prior), shards=[0])
     assert pyloric_db.open(tmp_path / "prior").random_sample
+
+
+def test_circuits_without_labels_have_shares_of_activities(tmp_path, capsys):
+    import synthetic
+
+    from pyloric_db.cli.building import _print_shares
+
+    manifest = synthetic.build(tmp_path / "db", synthetic.other_cells())
+    everything = synthetic.expected(manifest)
+    found = {s.label: s for s in shares(pyloric_db.open(tmp_path / "db"))}
+    expected = {"periodic": everything["periodic"].sum()}
+    for cell in "ab":
+        for activity in ACTIVITIES:
+            count = (everything[f"activity_{cell}"] == activity).sum()
+            expected |= {f"{cell.upper()} {activity}": count} if count else {}
+    assert {k: s.count for k, s in found.items()} == expected
+    assert all(s.total == 12 and s.published is None for s in found.values())
+    _print_shares(pyloric_db.open(tmp_path / "db"))
+    head, *rows = capsys.readouterr().out.splitlines()
+    assert "published" not in head and len(rows) == len(expected)
+    assert rows[0].split() == [
+        "periodic",
+        f"{expected['periodic'] / 0.12:.2f}%",
+        *rows[0].split()[2:],
+    ]
 
 
 def test_off_the_published_grid_nothing_is_published(tiny_db):

@@ -24,6 +24,7 @@ from pyloric_db.cli.console import (
 )
 from pyloric_db.cli.simulating import simulate_on
 from pyloric_db.errors import ConfigError, QueryError
+from pyloric_db.vocabulary import glance
 from pyloric_db.whole import written_whole
 
 if TYPE_CHECKING:
@@ -71,13 +72,7 @@ def query(
     if cut:
         found = found.isel(circuit=slice(_ON_SCREEN))
     if names is None and chosen == "table":
-        wanted = (
-            "netcode",
-            *("period_ms", "pyloric_like", "pyloric"),  # what fits on a narrow screen comes first
-            *("duty_cycle_abpd", "duty_cycle_lp", "duty_cycle_py"),
-            *("phase_start_lp", "phase_start_py", "status"),
-        )
-        names = [n for n in wanted if n in found]
+        names = [*glance(opened.manifest.columns, opened.manifest.cells), "status"]
     shown = list(dict.fromkeys(["circuit_id", *(names or [str(v) for v in found.data_vars])]))
     if output is not None:
         with err.status("writing"):

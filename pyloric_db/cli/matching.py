@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 #: Labels, of which the later say why the first is not given.
 _LABELS = ("pyloric", "pyloric_like", "periodic", "triphasic")
 
-#: Median interval between spikes of a neuron below which the unit must be wrong.
-_SHORTEST_MS = 0.5
+#: Median intervals between spikes of a neuron beyond which the unit must be wrong.
+_SHORTEST_MS, _LONGEST_MS = 0.5, 10_000.0
 
 
 def match(
@@ -85,16 +85,25 @@ def match(
 
 
 def _check_intervals(recording: Path, spikes: "xr.DataArray", unit: str) -> None:
-    """ConfigError where a neuron would spike faster than neurons can, as in a wrong unit."""
+    """ConfigError where a neuron would spike faster or slower than neurons do: in a wrong unit."""
     for cell, times in zip(spikes["cell"].values, spikes.values, strict=True):
         intervals = [b - a for a, b in pairwise(times) if b == b]  # NaN pads the row
-        if intervals and median(intervals) < _SHORTEST_MS:
-            other = "; are they in s (--unit s)?" if unit == "ms" else ""
-            raise ConfigError(
-                f"{recording} has {median(intervals):.3g} ms between spikes of {label(cell)} in "
-                f"the median, below the {_SHORTEST_MS:g} ms that a neuron needs; times were read "
-                f"as {unit}{other}"
-            )
+        if not intervals:
+            continue
+        between = median(intervals)
+        if between < _SHORTEST_MS:
+            found, other = f"{between:.3g} ms", "s"
+            limit = f"below the {_SHORTEST_MS:g} ms that a neuron needs"
+        elif between > _LONGEST_MS:
+            found, other = f"{between / 1000:.3g} s", "ms"
+            limit = f"above the {_LONGEST_MS / 1000:g} s that any rhythm has"
+        else:
+            continue
+        asked = f"; are they in {other} (--unit {other})?" if unit != other else ""
+        raise ConfigError(
+            f"{recording} has {found} between spikes of {label(cell)} in the median, {limit}; "
+            f"times were read as {unit}{asked}"
+        )
 
 
 def _check_period(

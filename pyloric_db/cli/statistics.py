@@ -1,6 +1,7 @@
 """The command that prints statistics of a set of circuits."""
 
 import json
+from collections.abc import Iterator
 from itertools import combinations
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -63,7 +64,8 @@ def _combinations(found: "Statistics") -> None:
 
 def _marginals(found: "Statistics") -> None:
     table = table_of("parameter", "level", "of the set", "of all", "share of the level")
-    for name, marginal in found.marginals.items():
+    varying = {n: m for n, m in found.marginals.items() if m.sizes[n] > 1}
+    for name, marginal in varying.items():
         selected, everything = marginal["selected"].values, marginal["all"].values
         for i, level in enumerate(_levels(name, marginal)):
             share = selected[i] / everything[i] if everything[i] else float("nan")
@@ -74,7 +76,10 @@ def _marginals(found: "Statistics") -> None:
                 f"{100 * everything[i] / found.n_circuits:.2f}%",
                 "" if share != share else f"{100 * share:.2f}%",
             )
-    out.print(table)
+    if varying:
+        out.print(table)
+    if constant := len(found.marginals) - len(varying):
+        say(f"left out are {constant} of {len(found.marginals)} parameters, which do not vary")
     say("")
 
 
@@ -97,7 +102,8 @@ def _components(found: "Statistics") -> None:
         largest = ", ".join(f"{s:,}" for s in sizes[:_SHOWN])
         share = 100 * sizes[0] / found.n_selected
         extents = f"the largest of {largest} circuits ({share:.1f}% in the first)"
-    say(f"{len(sizes):,} connected components under single steps, {extents}")
+    components = "component" if len(sizes) == 1 else "components"
+    say(f"{len(sizes):,} connected {components} under single steps, {extents}")
     if not found.whole_grid:
         say(
             "the database does not hold the whole grid: these are components of the sample, "
@@ -107,19 +113,17 @@ def _components(found: "Statistics") -> None:
 
 
 def _dependence(found: "Statistics") -> None:
-    names = found.rank_correlation["parameter"].values
-    pairs = []
-    for i, j in combinations(range(len(names)), 2):
-        # V where the levels of a parameter have no order
-        for matrix, kind in ((found.rank_correlation, "rank correlation"), (found.cramers_v, "V")):
-            value = float(matrix.values[i, j])
-            if value == value:
-                pairs.append((abs(value), value, names[i], names[j], kind))
-                break
-    table = table_of("strongest pairs of parameters", "", "measure", "value")
-    for _, value, a, b, kind in sorted(pairs, reverse=True)[:_SHOWN]:
-        table.add_row(str(a), str(b), kind, f"{value:.3f}")
-    out.print(table)
+    of_all = found.rank_correlation_of_all
+    pairs = sorted(_pairs(found), reverse=True)[:_SHOWN]
+    head = "strongest pairs of parameters"
+    table = table_of(head, "", "measure", "value", *([] if of_all is None else ["among all"]))
+    for _, value, a, b, kind in pairs:
+        whole = [] if of_all is None else [f"{of_all.sel(parameter=a, other=b).item():.3f}"]
+        table.add_row(str(a), str(b), kind, f"{value:.3f}", *whole)
+    if pairs:
+        out.print(table)
+    else:
+        say(f"no two parameters vary within this set of {found.n_selected:,}")
     say("")
     table = table_of("feature", "what tells most about it", "share of variance", "direction")
     for i, feature in enumerate(found.sensitivity["feature"].values):
@@ -134,7 +138,28 @@ def _dependence(found: "Statistics") -> None:
                 f"{shares[j]:.2f}",
                 sign,
             )
-    out.print(table)
+    if table.row_count:
+        out.print(table)
+    else:
+        say(f"no feature can be told from a parameter within this set of {found.n_selected:,}")
+
+
+def _pairs(found: "Statistics") -> Iterator[tuple[float, float, str, str, str]]:
+    """How strong each pair of parameters is, its measure, their names and what was measured.
+
+    What pairs a parameter with another among all circuits says nothing of the set: only what its
+    correlation differs from that counts.
+    """
+    names = found.rank_correlation["parameter"].values
+    of_all = found.rank_correlation_of_all
+    for i, j in combinations(range(len(names)), 2):
+        # V where the levels of a parameter have no order
+        for matrix, kind in ((found.rank_correlation, "rank correlation"), (found.cramers_v, "V")):
+            value = float(matrix.values[i, j])
+            if value == value:
+                whole = 0.0 if of_all is None else float(of_all.values[i, j])
+                yield abs(value - whole), value, names[i], names[j], kind
+                break
 
 
 COMMANDS = (stats,)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from pyloric_db.errors import QueryError, nearest
 from pyloric_db.query.database import Database
 from pyloric_db.store.parameters import index_column
-from pyloric_db.vocabulary import Column, label, value_names
+from pyloric_db.vocabulary import LABELS, Column, glance, label, value_names
 
 Edges = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.unsignedinteger[Any]]
@@ -64,6 +64,8 @@ class Bins:
 
     def __init__(self, db: Database) -> None:
         self.rows = len(db)
+        #: What is shown first; the rhythm says more than the labels.
+        self.first = [n for n in glance(db.manifest.columns, db.manifest.cells) if n not in LABELS]
         self._table = db._table
         self._columns = {c.name: c for c in db.manifest.columns}
         self._axes = {a.name: a for a in db.manifest.axes or ()}

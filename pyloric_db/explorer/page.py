@@ -39,6 +39,8 @@ from pyloric_db.vocabulary import COLOURS, label, published
 if TYPE_CHECKING:
     import xarray as xr
 
+#: Histograms of a page.
+PANELS = 8
 #: Circuits that the table lists of those selected.
 LISTED = 50
 TRACE_MS = 3000.0
@@ -49,13 +51,10 @@ Simulate = Callable[[int], "xr.Dataset"]
 
 
 def first_columns(bins: Bins) -> list[str]:
-    """The eight columns that a page begins with, as far as they exist, then others."""
-    wanted = (
-        RHYTHM, "period_ms", "duty_cycle_abpd", "duty_cycle_lp", "duty_cycle_py",
-        "phase_start_lp", "phase_start_py", "gsyn_lp_py_nS",
-    )  # fmt: skip
+    """The columns that a page begins with: what says most of the circuits, then others."""
+    wanted = (RHYTHM, *bins.first, "gsyn_lp_py_nS")
     names = [n for n in wanted if n in bins.choices]
-    return (names + [n for n in bins.choices if n not in names])[: len(wanted)]
+    return (names + [n for n in bins.choices if n not in names])[:PANELS]
 
 
 def first_pair(bins: Bins) -> tuple[str, str]:
@@ -238,25 +237,24 @@ class Page:
     # the circuits selected
 
     def _make_list(self) -> None:
-        present = {c.name: c for c in self.db.manifest.columns}
-        wanted = (
-            "netcode", "period_ms", "duty_cycle_abpd", "duty_cycle_lp", "duty_cycle_py",
-            "phase_start_lp", "phase_start_py",
-        )  # fmt: skip
-        self.listed = [n for n in wanted if n in present]
+        self.listed = self.bins.first
         self.rows = ColumnDataSource({n: [] for n in ("circuit_id", *self.listed)})
         text, number = StringFormatter(), NumberFormatter(format="0.000", nan_format="–")
         formats = {"period_ms": NumberFormatter(format="0", nan_format="–")}
-        formats |= {"circuit_id": text, "netcode": text}
-        # as wide as their heads, the longest of which is that of AB/PD
+        texts = [c.name for c in self.db.manifest.columns if c.kind in ("string", "category")]
+        formats |= dict.fromkeys(["circuit_id", *texts], text)
+        # as wide as their heads
         widths = {"circuit_id": 75, "netcode": 85, "period_ms": 70, "duty_cycle_abpd": 106}
+        widths = {n: widths.get(n, max(92, 7 * len(n))) for n in ("circuit_id", *self.listed)}
         columns = [
-            TableColumn(field=n, title=n, formatter=formats.get(n, number), width=widths.get(n, 92))
-            for n in ("circuit_id", *self.listed)
+            TableColumn(field=n, title=n, formatter=formats.get(n, number), width=width)
+            for n, width in widths.items()
         ]
         self.table = DataTable(
             source=self.rows, columns=columns, width=RIGHT, height=440, index_position=None,
             sortable=False, reorderable=False, selectable=True, name="circuits",
+            # columns of many cells are scrolled, not made narrower than their values
+            autosize_mode="none" if sum(widths.values()) > RIGHT + 50 else "force_fit",
         )  # fmt: skip
         self.rows.selected.on_change("indices", self._pick)
         self.list_layout = column(
@@ -381,18 +379,20 @@ def _parameters(db: Database, circuit: int) -> str:
     head = "".join(f"<th>{escape(str(c))}</th>" for c in found["channel"].values)
     rows = "".join(
         f"<tr><th>{escape(label(str(cell)))}</th>"
-        + "".join(f"<td>{v:g}</td>" for v in found["gbar"].sel(cell=cell).values)
+        + "".join(f"<td>{v:.4g}</td>" for v in found["gbar"].sel(cell=cell).values)
         + "</tr>"
         for cell in found["cell"].values
     )
     synapses = "".join(
-        f"<tr><th>{escape(str(s))}</th><td>{float(found['gsyn'].sel(synapse=s)):g}</td></tr>"
+        f"<tr><th>{escape(str(s))}</th><td>{float(found['gsyn'].sel(synapse=s)):.4g}</td></tr>"
         for s in found["synapse"].values
     )
     style = "style='border-spacing:10px 2px;text-align:right'"
     if synapses:
         synapses = f"<table {style}><tr><th>synapse</th><th>nS</th></tr>{synapses}</table>"
+    # what does not fit beside the other table goes below it; neither reaches under the traces
+    place = f"display:flex;flex-wrap:wrap;gap:20px;align-items:flex-start;width:{LEFT}px"
     return (
-        f"<b>circuit {circuit}</b><div style='display:flex;gap:20px;align-items:flex-start'>"
+        f"<b>circuit {circuit}</b><div style='{place};overflow-x:auto'>"
         f"<table {style}><tr><th>mS/cm²</th>{head}</tr>{rows}</table>{synapses}</div>"
     )

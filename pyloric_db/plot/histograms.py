@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from pyloric_db.plot.canvas import SUBSET, WHOLE, new_figure
+from pyloric_db.plot.canvas import SUBSET, WHOLE, name_bars, new_figure, number_ticks
 from pyloric_db.plot.tallies import (
     Counts,
     Tally,
     count,
-    extent,
     histogram,
     number_columns,
     per_distinct,
     percentiles,
+    spread,
 )
 from pyloric_db.query.database import Database
 from pyloric_db.vocabulary import Column, Criterion, default_features, published
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BINS = 60
+#: How many fit beside each other below a panel.
+LETTERS = 50
 
 
 def histograms_figure(
@@ -35,22 +37,22 @@ def histograms_figure(
     The features of the published criteria are drawn from the 1st to the 99th percentile of all
     circuits and at least over the published mean ± 3 SD (from 0 on, unless they are gaps), with the
     accepted range, mean ± 2 SD, behind (Prinz, Bucher & Marder 2004, Nat Neurosci 7:1345,
-    table 1), if the circuits have AB/PD, LP and PY. Parameters, whole numbers and flags have a bar
-    for each value where these are at most 20; other columns are drawn from their lowest to their
-    highest value. A panel says how many of all circuits lie beyond its axis, and how many are
-    without the feature.
+    table 1), if the circuits have AB/PD, LP and PY. Parameters, whole numbers, flags and categories
+    have a bar for each value where these are at most 20; other columns are drawn from their lowest
+    to their highest value, parameters over the logarithm where marginals are. A panel says how many
+    of all circuits lie beyond its axis, and how many are without the feature.
 
     Args:
         columns: names; if not said, the fifteen of the criteria or as many as the circuits have,
-            and burst duration and duty cycle of other cells.
+            and burst duration and duty cycle of other cells; without labels also activities.
         where: an expression that says the subset.
 
     Raises:
         QueryError: a column is unknown or holds text, or the expression finds nothing.
         ConfigError: matplotlib is missing.
     """
-    names = default_features(db.manifest.columns) if columns is None else columns
-    chosen = number_columns(db, names)
+    names = _default_columns(db) if columns is None else columns
+    chosen = number_columns(db, names, categories=True)
     criteria = published(db.manifest.cells)
     subset = count(db, where)
     across = min(3, len(chosen))
@@ -73,6 +75,13 @@ def histograms_figure(
     return figure
 
 
+def _default_columns(db: Database) -> list[str]:
+    """The features; where there are no labels the activity of each cell stands in for them."""
+    manifest = db.manifest
+    activities = [] if "pyloric" in manifest.by_name else [f"activity_{c}" for c in manifest.cells]
+    return [*activities, *default_features(manifest.columns)]
+
+
 def _tally(
     db: Database, column: Column, criterion: Criterion | None, where: str | None
 ) -> tuple[tuple[str, ...], Tally]:
@@ -88,8 +97,7 @@ def _edges(db: Database, column: Column, criterion: Criterion | None) -> npt.NDA
         low = low if "gap" in column.name else max(low, 0.0)
         common = percentiles(db, column) or (low, high)
         return np.linspace(min(low, common[0]), max(high, common[1]), BINS + 1)
-    low, high = extent(db, column)
-    return np.linspace(low, high if high > low else low + 1, BINS + 1)
+    return spread(db, column, BINS)
 
 
 def _draw(
@@ -110,10 +118,10 @@ def _draw(
     places = np.arange(len(names))
     if names:
         ax.bar(places, tally.whole, width=0.9, color=WHOLE)
-        # names of numbers with many digits would run into each other
-        ax.set_xticks(places, names, rotation=90 if len("".join(names)) > 40 else 0)
+        name_bars(ax, names, LETTERS)
     else:
         ax.stairs(tally.whole, tally.edges, fill=True, color=WHOLE, edgecolor="0.45", zorder=1)
+        number_ticks(ax, tally, 6)
     _count_axis(ax, tally.whole)
     if has_subset:
         front = ax.twinx()
@@ -123,7 +131,9 @@ def _draw(
             front.stairs(tally.subset, tally.edges, color=SUBSET, linewidth=1.6)
         _count_axis(front, tally.subset)
         front.tick_params(axis="y", labelsize=7, colors=SUBSET)
-    ax.set_xlabel(column.title, fontsize=8)
+    # its long name says how it is measured; people look for its name
+    period = "period: " if column.name == "period_ms" else ""
+    ax.set_xlabel(period + column.title, fontsize=8)
     ax.tick_params(labelsize=7)
     words = [f"{tally.beyond:,} beyond the axis"] if tally.beyond else []
     words += [f"{tally.missing:,} without"] if tally.missing else []

@@ -1,12 +1,26 @@
 """Marginals: how often each value of each parameter occurs in a subset, against the whole."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pyloric_db.errors import QueryError
-from pyloric_db.plot.canvas import SUBSET, WHOLE, new_figure, short_title
-from pyloric_db.plot.tallies import Tally, count, extent, histogram, per_value
+from pyloric_db.plot.canvas import (
+    SUBSET,
+    WHOLE,
+    name_bars,
+    new_figure,
+    number_ticks,
+    short_title,
+)
+from pyloric_db.plot.tallies import (
+    Tally,
+    count,
+    histogram,
+    per_distinct,
+    per_value,
+    spread,
+)
 from pyloric_db.query.database import Database
 from pyloric_db.vocabulary import CONDUCTANCES, label
 
@@ -15,13 +29,17 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BINS = 20
+#: How many fit beside each other below a panel.
+LETTERS = 35
 
 
 def marginals_figure(db: Database, where: str = "pyloric") -> "Figure":
     """Shares of the values of every parameter among the circuits of an expression and among all.
 
-    On a grid one bar per value. Off a grid a histogram, over the logarithm where the values
-    are above 0 and span more than a factor of 1,000. Parameters that do not vary are left out.
+    One bar per value on a grid, and off it where a parameter has at most 20 different ones. All
+    others have a histogram, over the logarithm where a prior draws them so, or where the values of
+    a table are above 0 and span more than a factor of 1,000. Parameters that do not vary are left
+    out.
 
     Raises:
         QueryError: the expression is not valid or finds nothing, or no parameter varies.
@@ -40,8 +58,9 @@ def marginals_figure(db: Database, where: str = "pyloric") -> "Figure":
     for ax in axes[len(drawn) :]:
         ax.set_axis_off()
     figure.supylabel("share of circuits (%)", fontsize=10)
+    circuits = "circuit" if subset == 1 else "circuits"
     figure.suptitle(
-        f"blue: the {subset:,} circuits of {where!r}; grey: all {len(db):,}", fontsize=10
+        f"blue: the {subset:,} {circuits} of {where!r}; grey: all {len(db):,}", fontsize=10
     )
     return figure
 
@@ -67,23 +86,11 @@ def _on_grid(db: Database, where: str) -> Drawn:
 def _off_grid(db: Database, where: str) -> Drawn:
     drawn: Drawn = []
     for column in (c for c in db.manifest.columns if c.name.startswith(CONDUCTANCES)):
-        low, high = extent(db, column)
-        if high <= low:
-            continue
-        log = low > 0 and _is_logarithmic(db, column.name, high / low)
-        edges = np.geomspace(low, high, BINS + 1) if log else np.linspace(low, high, BINS + 1)
-        drawn.append((short_title(column), histogram(db, column, edges, where, log=log), []))
+        few = per_distinct(db, column, where)
+        names, tally = few or ((), histogram(db, column, spread(db, column, BINS), where))
+        if len(names) != 1:
+            drawn.append((short_title(column), tally, list(names)))
     return drawn
-
-
-def _is_logarithmic(db: Database, name: str, ratio: float) -> bool:
-    """Whether values of a parameter are shown by their logarithms: as a prior draws them."""
-    found: Any = db.manifest.recipe.get("parameters")
-    if not isinstance(found, dict) or found.get("prior") is None:
-        return ratio > 1000  # a table does not say
-    for key in ("prior", "parameters", name):
-        found = found.get(key) if isinstance(found, dict) else None
-    return isinstance(found, dict) and "log_uniform" in found
 
 
 def _draw(ax: "Axes", title: str, tally: Tally, names: list[str]) -> None:
@@ -94,12 +101,11 @@ def _draw(ax: "Axes", title: str, tally: Tally, names: list[str]) -> None:
         places = np.arange(len(names))
         ax.bar(places, whole, width=0.9, color=WHOLE)
         ax.bar(places, subset, width=0.5, color=SUBSET)
-        ax.set_xticks(places, names)
+        name_bars(ax, names, LETTERS)
     else:
         ax.stairs(whole, tally.edges, fill=True, color=WHOLE)
         ax.stairs(subset, tally.edges, color=SUBSET, linewidth=1.6)
-        if not np.isclose(tally.edges[1] - tally.edges[0], tally.edges[-1] - tally.edges[-2]):
-            ax.set_xscale("log")
+        number_ticks(ax, tally, 4)
     ax.set_xlabel(title, fontsize=8)
     ax.tick_params(labelsize=7)
     ax.spines[["top", "right"]].set_visible(False)

@@ -65,9 +65,9 @@ def plot_match(
 
 
 def _bursts(padded: Any, stop_ms: float, protocol: Protocol) -> Bursts:
-    """Bursts of the cells whose spike times (cell, spike) these are."""
+    """Bursts of the cells whose spike times (cell, spike) these are; some may be before 0."""
     trains = SpikeTrains.from_padded(np.asarray(padded, float)[None], CELLS)
-    return find_bursts(trains, 0.0, stop_ms, protocol)
+    return find_bursts(trains, trains.times.min(initial=0.0), stop_ms, protocol)
 
 
 def _onset(bursts: Bursts, stop_ms: float, span_ms: float) -> float:

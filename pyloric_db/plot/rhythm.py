@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 #: Columns of the phases at which each cell's burst starts and ends; AB/PD starts the cycle.
 STARTS = {"lp": "phase_start_lp", "py": "phase_start_py"}
 ENDS = {"abpd": "duty_cycle_abpd", "lp": "phase_end_lp", "py": "phase_end_py"}
+#: All that is drawn.
+DRAWN = (*STARTS.values(), *ENDS.values(), "period_ms")
+WHISKERS = "90% of circuits: start above end"
 
 
 class Spread(NamedTuple):
@@ -30,22 +33,17 @@ def rhythm_figure(db: Database, where: str = "pyloric") -> "Figure":
     """Bursts of one circuit or of a set as bars over the phase of the AB/PD cycle.
 
     Bars go from the median start to the median end, with whiskers over the middle 90% of
-    circuits. Below each, hatched, the published bar from mean start to mean start + duty cycle,
-    with whiskers of ± 2 SD at the ends whose spread was published (Prinz, Bucher & Marder 2004,
-    Nat Neurosci 7:1345, table 1).
+    circuits, that of the start above that of the end. Below each, hatched, the published bar from
+    mean start to mean start + duty cycle, with whiskers of ± 2 SD at the ends whose spread was
+    published (Prinz, Bucher & Marder 2004, Nat Neurosci 7:1345, table 1).
 
     Raises:
         QueryError: the expression is not valid, or finds no circuit with all the phases.
         ConfigError: matplotlib is missing.
     """
-    names = [*STARTS.values(), *ENDS.values(), "period_ms"]
-    if missing := set(names) - set(db.manifest.by_name):
-        raise QueryError(
-            f"the circuits of {db.manifest.name} have no column {min(missing)}: a rhythm diagram "
-            "needs AB/PD, LP and PY"
-        )
+    check_phases(db)
     chosen = count(db, where)
-    whole, first, spreads = _spreads(db, where, names)
+    whole, first, spreads = _spreads(db, where)
     if not whole:
         raise QueryError(
             f"none of the {chosen:,} circuits of {where!r} bursts in all three cells in every cycle"
@@ -76,12 +74,21 @@ def rhythm_figure(db: Database, where: str = "pyloric") -> "Figure":
     return figure
 
 
-def _spreads(db: Database, where: str, names: list[str]) -> tuple[int, int, dict[str, Spread]]:
-    """How many circuits of an expression have all these columns, the first, and their spreads."""
+def check_phases(db: Database) -> None:
+    """QueryError where the circuits have no columns for a rhythm diagram."""
+    if missing := set(DRAWN) - set(db.manifest.by_name):
+        raise QueryError(
+            f"the circuits of {db.manifest.name} have no column {min(missing)}: a rhythm diagram "
+            "needs AB/PD, LP and PY"
+        )
+
+
+def _spreads(db: Database, where: str) -> tuple[int, int, dict[str, Spread]]:
+    """How many circuits of an expression have all columns drawn, the first, and their spreads."""
     quantiles = [
-        f"quantile_cont({number(db.manifest.column(n))}, [0.05, 0.5, 0.95])" for n in names
+        f"quantile_cont({number(db.manifest.column(n))}, [0.05, 0.5, 0.95])" for n in DRAWN
     ]
-    known = " AND ".join(f"{quote_name(n)} IS NOT NULL" for n in names)
+    known = " AND ".join(f"{quote_name(n)} IS NOT NULL" for n in DRAWN)
     ((whole, first, *spreads),) = rows(
         db,
         f"SELECT count(*), min(circuit_id), {', '.join(quantiles)} FROM circuits "
@@ -89,15 +96,16 @@ def _spreads(db: Database, where: str, names: list[str]) -> tuple[int, int, dict
     )
     if not whole:
         return 0, 0, {}
-    return whole, first, {n: Spread(*s) for n, s in zip(names, spreads, strict=True)}
+    return whole, first, {n: Spread(*s) for n, s in zip(DRAWN, spreads, strict=True)}
 
 
 def _measured(ax: "Axes", y: float, start: Spread, end: Spread, colour: str) -> None:
     width = end.median - start.median
     ax.barh(y, width, left=start.median, height=0.34, color=colour, zorder=2)
-    for low, _, high in (start, end):
+    # one above the other: those of wide sets overlap
+    for at, (low, _, high) in ((y - 0.08, start), (y + 0.08, end)):
         if high > low:
-            ax.plot([low, high], [y, y], color="black", linewidth=1.4, marker="|", zorder=3)
+            ax.plot([low, high], [at, at], color="black", linewidth=1.4, marker="|", zorder=3)
 
 
 def _published(ax: "Axes", y: float, cell: str) -> None:
@@ -122,7 +130,7 @@ def _legend(ax: "Axes", n: int) -> None:
         Line2D([], [], color="0.35", marker="|", label="± 2 SD of lobsters"),
     ]
     if n > 1:
-        handles.insert(1, Line2D([], [], color="black", marker="|", label="90% of circuits"))
+        handles.insert(1, Line2D([], [], color="black", marker="|", label=WHISKERS))
     ax.legend(
         handles=handles, loc="upper left", bbox_to_anchor=(0, -0.2), ncols=4, fontsize=8,
         frameon=False,

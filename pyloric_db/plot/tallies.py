@@ -13,7 +13,7 @@ from pyloric_db.query.columns import check_names
 from pyloric_db.query.database import Database
 from pyloric_db.query.expression import quote_name, to_sql
 from pyloric_db.store.parameters import index_column
-from pyloric_db.vocabulary import MOST_VALUES, Column, value_names
+from pyloric_db.vocabulary import CONDUCTANCES, MOST_VALUES, Column, value_names
 
 Counts = npt.NDArray[np.int64]
 
@@ -32,6 +32,16 @@ class Tally:
     beyond: int
     missing: int
     edges: npt.NDArray[np.float64] | None = None
+
+    @property
+    def log(self) -> bool:
+        """Whether the bins are even over the logarithm."""
+        return self.edges is not None and evenly_logarithmic(self.edges)
+
+
+def evenly_logarithmic(edges: npt.NDArray[np.float64]) -> bool:
+    """Whether bins are even over the logarithm, and not over the value."""
+    return not np.isclose(edges[1] - edges[0], edges[-1] - edges[-2])
 
 
 def condition(db: Database, where: str | None) -> str:
@@ -55,23 +65,27 @@ def count(db: Database, where: str | None) -> int:
     return found
 
 
-def number_columns(db: Database, names: Sequence[str]) -> list[Column]:
+def number_columns(db: Database, names: Sequence[str], *, categories: bool = False) -> list[Column]:
     """Columns by name.
 
     Raises:
-        QueryError: one is unknown, or holds text, which has no histogram.
+        QueryError: one is unknown, or holds text, which has no number; categories are refused
+            unless they are asked for.
     """
     check_names(db.manifest, names)
     columns = [db.manifest.column(n) for n in names]
     for column in columns:
-        if column.kind in ("string", "category"):
+        if column.kind == "string" or (column.kind == "category" and not categories):
             raise QueryError(f"column {column.name} holds text: a figure needs numbers or flags")
     return columns
 
 
 def number(column: Column) -> str:
-    """SQL of a column's value; a flag is 0 or 1."""
-    return f"CAST({quote_name(column.name)} AS DOUBLE)"
+    """SQL of a column's value; a flag is 0 or 1, a category its place among them."""
+    name = quote_name(column.name)
+    if column.kind == "category":
+        name = f"list_position({list(column.categories)}, {name}) - 1"
+    return f"CAST({name} AS DOUBLE)"
 
 
 def extent(db: Database, column: Column) -> tuple[float, float]:
@@ -79,6 +93,27 @@ def extent(db: Database, column: Column) -> tuple[float, float]:
     value = number(column)
     low, high = rows(db, f"SELECT min({value}), max({value}) FROM circuits")[0]
     return (0.0, 1.0) if low is None else (float(low), float(high))
+
+
+def spread(db: Database, column: Column, bins: int) -> npt.NDArray[np.float64]:
+    """Ends of bins from the lowest to the highest value, over the logarithm where it is shown."""
+    low, high = extent(db, column)
+    high = high if high > low else low + 1
+    if low > 0 and _is_logarithmic(db, column.name, high / low):
+        return np.geomspace(low, high, bins + 1)
+    return np.linspace(low, high, bins + 1)
+
+
+def _is_logarithmic(db: Database, name: str, ratio: float) -> bool:
+    """Whether values are shown by their logarithms: parameters that a prior draws so."""
+    if not name.startswith(CONDUCTANCES):
+        return False
+    found: Any = db.manifest.recipe.get("parameters")
+    if not isinstance(found, dict) or found.get("prior") is None:
+        return ratio > 1000  # a table does not say
+    for key in ("prior", "parameters", name):
+        found = found.get(key) if isinstance(found, dict) else None
+    return isinstance(found, dict) and "log_uniform" in found
 
 
 def percentiles(db: Database, column: Column) -> tuple[float, float] | None:
@@ -93,18 +128,16 @@ def histogram(
     column: Column,
     edges: npt.NDArray[np.float64],
     where: str | None,
-    *,
-    log: bool = False,
 ) -> Tally:
     """Circuits per bin; the last bin holds its upper end.
 
-    `edges` are evenly spaced, or with `log` their logarithms are.
+    `edges` are evenly spaced, or their logarithms are.
     """
     n = len(edges) - 1
     value = number(column)
     low, high = float(edges[0]), float(edges[-1])
     beyond = f"{value} < {low!r} OR {value} > {high!r}"
-    if log:
+    if evenly_logarithmic(edges):
         value, low, high = f"log10({value})", math.log10(low), math.log10(high)
     place = f"CAST(floor(({value} - {low!r}) / {(high - low) / n!r}) AS BIGINT)"
     place = (
@@ -136,8 +169,9 @@ def per_distinct(
     if not names:
         return None
     values, whole, subset = zip(*found, strict=True)
-    if column.kind == "bool":
-        names = tuple(("no", "yes")[int(v)] for v in values)
+    words = ("no", "yes") if column.kind == "bool" else column.categories
+    if words:
+        names = tuple(words[int(v)] for v in values)
     return names, Tally(np.array(whole), np.array(subset), 0, missing)
 
 

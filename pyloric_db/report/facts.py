@@ -9,7 +9,7 @@ from pyloric_db.query.database import Database
 from pyloric_db.query.expression import quote_name
 from pyloric_db.store.ledger import Ledger, LedgerRows
 from pyloric_db.store.verify import Status, status
-from pyloric_db.summary import Share, shares
+from pyloric_db.summary import Share, has_labels, shares
 from pyloric_db.vocabulary import ACTIVITIES, label
 
 
@@ -42,8 +42,9 @@ class Facts:
     settings: dict[str, object]
     versions: dict[str, object]
     times: Times | None
+    labels: bool  # whether circuits can be pyloric
     shares: list[Share]
-    activities: list[tuple[str, list[int]]]  # cell, circuits per activity
+    activities: list[tuple[str, list[int]]]  # cell, circuits per activity; if not among the shares
 
 
 def collect(db: Database) -> Facts:
@@ -71,8 +72,9 @@ def collect(db: Database) -> Facts:
         settings=m.settings,
         versions=m.versions,
         times=_times(Ledger(db.path).read()),
+        labels=has_labels(db),
         shares=shares(db),
-        activities=_activities(db),
+        activities=_activities(db) if has_labels(db) else [],
     )
 
 

@@ -27,10 +27,10 @@ def read_recording(path: str | Path, *, unit: str = "s") -> xr.DataArray:
     """Spike times of AB/PD, LP and PY from a file, as `features_from_spikes` takes them.
 
     A CSV file has the columns `neuron` and `time`, one spike in each row, in the order of time
-    for each neuron. An NWB file (suffix `.nwb`) has them in its units table, whose column
-    `neuron`, `neuron_name`, `unit_name`, `cell_name`, `cell_type`, `name` or `label` names the
-    neuron. The names are AB/PD (or AB, or PD), LP and PY, in capitals or not; other neurons are
-    left out.
+    for each neuron; spikes before the recording's 0 are negative. An NWB file (suffix `.nwb`) has
+    them in its units table, whose column `neuron`, `neuron_name`, `unit_name`, `cell_name`,
+    `cell_type`, `name` or `label` names the neuron. The names are AB/PD (or AB, or PD), LP and PY,
+    in capitals or not; other neurons are left out.
 
     Args:
         path: the file.
@@ -42,7 +42,7 @@ def read_recording(path: str | Path, *, unit: str = "s") -> xr.DataArray:
 
     Raises:
         ConfigError: the file cannot be read, has not these columns, lacks one of the three
-            neurons, has two for one, or times that are no numbers, negative or not ascending.
+            neurons, has two for one, or times that are no finite numbers or not ascending.
     """
     path = Path(path)
     if unit not in MS_PER:
@@ -79,10 +79,8 @@ def _by_cell(
                 f"{path} has spikes of {written[cell]} and of {neuron.strip()} ({place}), which "
                 "are one cell here: leave one out"
             )
-        if not math.isfinite(time) or time < 0:
-            raise ConfigError(
-                f"{path}, {place}: a time must be a finite number from 0 on, not {time:g}"
-            )
+        if not math.isfinite(time):
+            raise ConfigError(f"{path}, {place}: a time must be a finite number, not {time:g}")
         if times[cell] and time <= times[cell][-1]:
             raise ConfigError(
                 f"{path}, {place}: the times of {neuron.strip()} must ascend, but {time:g} {unit} "

@@ -23,6 +23,9 @@ from pyloric_db.store.manifest import Axis
 from pyloric_db.store.parameters import index_column, needed_columns
 from pyloric_db.vocabulary import default_features
 
+#: Circuits from which the correlations of all are taken: they are good to 0.003 or so.
+SAMPLED = 100_000
+
 
 @dataclass(frozen=True)
 class Statistics:
@@ -34,11 +37,13 @@ class Statistics:
     only those that occur; None where no synapse is a parameter.
 
     `marginals`: for each parameter, over its levels: `selected` and `all`, numbers of circuits.
-    The levels are the values on the grid, or ten groups of about equal size off it, named by
-    their lower and upper ends.
+    The levels are the values on the grid, and off it where these are at most ten; otherwise ten
+    groups of about equal size, named by their lower and upper ends.
 
     `rank_correlation` (parameter, parameter): Spearman's, within the set, of parameters that have
-    an order. `cramers_v` (parameter, parameter): also for numbered cells.
+    an order. `rank_correlation_of_all`: the same of all circuits, or of 100,000 of them; a prior
+    that chooses among cells ties their conductances to each other. None on a grid, whose axes are
+    independent. `cramers_v` (parameter, parameter): also for numbered cells.
 
     `component_sizes`: as `connected.components`, on a grid; None off it. If the database does
     not hold the whole grid (`whole_grid` is False), circuits are missing between those that are
@@ -58,6 +63,7 @@ class Statistics:
     synapses: xr.DataArray | None
     marginals: dict[str, xr.Dataset]
     rank_correlation: xr.DataArray
+    rank_correlation_of_all: xr.DataArray | None
     cramers_v: xr.DataArray
     component_sizes: np.ndarray | None
     sensitivity: xr.DataArray
@@ -101,6 +107,9 @@ class Statistics:
                 for name, found in self.marginals.items()
             },
             "rank_correlation": _matrix(self.rank_correlation),
+            "rank_correlation_of_all": None
+            if self.rank_correlation_of_all is None
+            else _matrix(self.rank_correlation_of_all),
             "cramers_v": _matrix(self.cramers_v),
             "components": None
             if sizes is None
@@ -143,11 +152,7 @@ def stats(db: Database, where: str = "pyloric") -> Statistics:
     columns = np.stack([values[p] for p in ordered], axis=1) if ordered else np.empty((n, 0))
     ranked = ranks(columns)
     dims = {"parameter": names, "other": names}
-    correlation = xr.DataArray(
-        rank_correlations(ranked, ranked),
-        dims=tuple(dims),
-        coords={"parameter": ordered, "other": ordered},
-    ).reindex(dims)
+    of_all = None if axes is not None else _correlation(ranks(_parameters(db, ordered)), ordered)
     sensitivity, direction = _sensitivity(rows, features, names, levels, ordered, columns, ranked)
     return Statistics(
         where=where,
@@ -157,12 +162,33 @@ def stats(db: Database, where: str = "pyloric") -> Statistics:
         cells=_cells(axes, values),
         synapses=_synapses(axes, values),
         marginals=_marginals(db, where, axes, names),
-        rank_correlation=correlation.assign_attrs(units="1"),
+        rank_correlation=_correlation(ranked, ordered).reindex(dims),
+        rank_correlation_of_all=of_all,
         cramers_v=xr.DataArray(cramers_v(table), dims=tuple(dims), coords=dims),
         component_sizes=None if axes is None else components(axes, rows["circuit_id"].values),
         sensitivity=sensitivity,
         direction=direction,
     )
+
+
+def _correlation(ranked: np.ndarray, names: Sequence[str]) -> xr.DataArray:
+    return xr.DataArray(
+        rank_correlations(ranked, ranked),
+        dims=("parameter", "other"),
+        coords={"parameter": list(names), "other": list(names)},
+        attrs={"units": "1"},
+    )
+
+
+def _parameters(db: Database, names: Sequence[str]) -> np.ndarray:
+    """Parameters (circuit, parameter) of all circuits, or of about `SAMPLED` of them."""
+    # by a hash: the rows of a table may be in any order
+    one_in = -(-len(db) // SAMPLED)
+    table = db.sql(
+        f"SELECT {', '.join(map(quote_name, names))} FROM circuits "
+        f"WHERE hash(circuit_id) % {one_in} = 0"
+    )
+    return np.stack([table[n].to_numpy() for n in names], axis=1)
 
 
 def _cells(axes: Sequence[Axis] | None, index: dict[str, np.ndarray]) -> xr.DataArray | None:
@@ -206,18 +232,17 @@ def _marginals(
             labels: Any = list(axes[k].labels or axes[k].values)
             level, coords = quote_name(column), {name: labels}
         else:
-            edges = db.sql(
-                f"SELECT quantile_disc({quote_name(name)}, "
-                f"{[i / QUANTILES for i in range(QUANTILES + 1)]}) AS edges FROM circuits"
-            )["edges"][0].as_py()
-            lower = list(dict.fromkeys(edges[:-1]))
+            edges = _ends(db, name)
+            few = len(edges) <= QUANTILES
+            lower = edges if few else list(dict.fromkeys(edges[:-1]))
             upper, length = [*lower[1:], edges[-1]], len(lower)
             tests = "".join(
                 f" WHEN {quote_name(name)} < CAST({e!r} AS FLOAT) THEN {i}"
                 for i, e in enumerate(upper[:-1])
             )
             level = f"CASE{tests} ELSE {length - 1} END" if tests else "0"
-            coords = {"lower": (name, lower), "upper": (name, upper)}
+            groups = {"lower": (name, lower), "upper": (name, upper)}
+            coords = {name: lower} if few else groups
         # the condition may be null: such a circuit is not selected
         table = db.sql(
             f"SELECT {level} AS level, count(*) AS n, "
@@ -229,6 +254,19 @@ def _marginals(
         counts["all"][at] = table["n"].to_numpy()
         found[name] = xr.Dataset({c: (name, v) for c, v in counts.items()}, coords)
     return found
+
+
+def _ends(db: Database, name: str) -> list[float]:
+    """The values of a parameter where these are at most ten, or else the ends of its deciles."""
+    column = quote_name(name)
+    table = db.sql(f"SELECT DISTINCT {column} AS v FROM circuits ORDER BY v LIMIT {QUANTILES + 1}")
+    values: list[float] = table["v"].to_pylist()
+    if len(values) <= QUANTILES:
+        return values
+    shares = [i / QUANTILES for i in range(QUANTILES + 1)]
+    text = f"SELECT quantile_disc({column}, {shares}) AS edges FROM circuits"
+    edges: list[float] = db.sql(text)["edges"][0].as_py()
+    return edges
 
 
 def _sensitivity(

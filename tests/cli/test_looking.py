@@ -3,6 +3,7 @@
 import io
 
 import pytest
+import synthetic
 from rich.console import Console
 
 import pyloric_db
@@ -94,7 +95,7 @@ def test_traces_have_the_bursts_of_the_protocol_of_the_database(
         (["stack", "--columns", " ,"], "--columns names nothing"),
         (["stack", "--columns", "perod_ms"], "did you mean 'period_ms'"),
         (["stack", "--axes", "lpp"], "did you mean 'lp'"),
-        (["histograms", "--columns", "status"], "status holds text"),
+        (["histograms", "--columns", "netcode"], "netcode holds text"),
         (["marginals", "--where", "circuit_id < 0"], "no circuit of the 48 satisfies"),
         (["marginals", "--where", "pyloric;"], "not an expression"),
         (["stack", "--axes", "lp,abpd,lp"], "axis 'lp' is named twice"),
@@ -108,6 +109,14 @@ def test_traces_have_the_bursts_of_the_protocol_of_the_database(
 def test_plot_refuses(inside, figures_db, tmp_path, snapshot, arguments, text):
     refused(inside("plot", figures_db, *arguments, cwd=tmp_path), text)
     assert snapshot(tmp_path) == {}
+
+
+def test_what_would_not_help_is_not_asked_for(inside, tmp_path):
+    synthetic.build(tmp_path / "db", synthetic.other_cells())
+    done = inside("plot", tmp_path / "db", "rhythm", cwd=tmp_path)
+    refused(done, "a rhythm diagram needs AB/PD, LP and PY")
+    assert "--where" not in done.stderr
+    refused(inside("plot", tmp_path / "db", "marginals", cwd=tmp_path), "give --where")
 
 
 def test_unknown_kinds(inside, figures_db, tmp_path, snapshot):

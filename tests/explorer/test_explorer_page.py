@@ -4,8 +4,11 @@ import re
 
 import numpy as np
 import pytest
+import synthetic
 
+import pyloric_db
 from pyloric_db.explorer.bins import Bins
+from pyloric_db.explorer.page import _parameters
 
 pytestmark = pytest.mark.browser
 
@@ -233,3 +236,29 @@ def test_a_page_that_sends_what_no_menu_offers(page, bins):
 
 def test_text_of_a_database_is_escaped(page):
     assert page.get_by_text("<script>alert(1)</script> & co").count() == 1
+
+
+def test_tables_of_long_numbers_do_not_reach_under_the_traces(page, tmp_path, monkeypatch):
+    """Conductances that a prior drew, in place of those of a grid."""
+    shard_data = synthetic.shard_data
+
+    def drawn(manifest, shard, ids=None):
+        ids, columns, states = shard_data(manifest, shard, ids)
+        columns |= {n: v / 99_991 for n, v in columns.items() if n.startswith(("gbar_", "gsyn_"))}
+        return ids, columns, states
+
+    monkeypatch.setattr(synthetic, "shard_data", drawn)
+    synthetic.build(tmp_path / "db", synthetic.make_manifest(None, 20))
+    text = _parameters(pyloric_db.open(tmp_path / "db"), 3)
+    numbers = re.findall(r"<td>([^<]*)</td>", text)
+    assert len(numbers) == 24 + 7
+    assert all(n == f"{float(n):.4g}" for n in numbers)
+    page.evaluate("t => { Bokeh.documents[0].get_model_by_name('parameters').text = t }", text)
+    cells, synapses = (
+        page.locator(f"table:has(th:text-is('{head}'))").bounding_box() for head in ("KCa", "pd_py")
+    )
+    traces = page.locator(".bk-Figure").nth(9).bounding_box()
+    beside = cells["x"] + cells["width"] <= synapses["x"]
+    assert beside or cells["y"] + cells["height"] <= synapses["y"]
+    for table in (cells, synapses):
+        assert table["x"] + table["width"] <= traces["x"]

@@ -1,6 +1,7 @@
 """Figures show the numbers of the table, with units: rhythm, histograms, marginals."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -9,9 +10,9 @@ import synthetic
 import pyloric_db
 from pyloric_db.errors import QueryError
 from pyloric_db.plot import tallies
-from pyloric_db.plot.canvas import new_figure, save, short_name
+from pyloric_db.plot.canvas import name_bars, new_figure, number_ticks, save, short_name
 from pyloric_db.plot.histograms import _count_axis, histograms_figure
-from pyloric_db.plot.marginals import marginals_figure
+from pyloric_db.plot.marginals import LETTERS, marginals_figure
 from pyloric_db.plot.rhythm import rhythm_figure
 from pyloric_db.plot.stacking import stack_figure
 from pyloric_db.store.manifest import Axis
@@ -36,7 +37,7 @@ def test_histograms_count_what_numpy_counts(db, table):
         ((counts, edges),) = stairs(ax)
         assert counts.tolist() == numpy_counts(table[name], edges).tolist()
         assert counts.sum() > 0
-    assert figure.axes[0].get_xlabel() == "AB/PD burst start to next start (ms)"
+    assert figure.axes[0].get_xlabel() == "period: AB/PD burst start to next start (ms)"
     assert figure._supylabel.get_text() == "circuits"
 
 
@@ -59,6 +60,20 @@ def test_few_values_have_a_bar_each(db, table):
         assert len(distinct) == len(words)
         missing = 48 - len(values)
         assert whole.get_title(loc="right") == (f"{missing} without" if missing else "")
+
+
+def test_categories_have_a_bar_each(db, table):
+    whole, front = histograms_figure(db, ["activity_lp"], "circuit_id < 20").axes
+    words = ["silent", "tonic", "bursting", "irregular"]
+    assert [t.get_text() for t in whole.get_xticklabels()] == words
+    values = table["activity_lp"]
+    assert [b.get_height() for b in whole.patches] == [(values == w).sum() for w in words]
+    assert [b.get_height() for b in front.patches] == [(values[:20] == w).sum() for w in words]
+    assert whole.get_title(loc="right") == f"{(values == '').sum()} without"
+    with pytest.raises(QueryError, match="column netcode holds text"):
+        histograms_figure(db, ["netcode"])
+    with pytest.raises(QueryError, match="column activity_lp holds text"):
+        stack_figure(db, "activity_lp")
 
 
 def test_no_two_bars_have_the_same_name(other):
@@ -115,7 +130,8 @@ def test_other_circuits_have_the_features_of_their_cells_and_no_published_range(
     titles = [ax.get_xlabel() for ax in figure.axes if ax.get_xlabel()]
     of_each = ("burst duration (ms)", "burst duration over period")
     assert titles == [
-        "A burst start to next start (ms)", *(f"{c} {words}" for words in of_each for c in "AB"),
+        "A activity", "B activity", "period: A burst start to next start (ms)",
+        *(f"{c} {words}" for words in of_each for c in "AB"),
     ]  # fmt: skip
     assert not [p for ax in figure.axes for p in ax.patches if p.get_hatch()]
     assert "lobsters" not in figure._suptitle.get_text()
@@ -182,12 +198,14 @@ def test_axes_of_a_prior_are_as_it_draws(tmp_path, monkeypatch):
     """A uniform one from 0 spans orders of magnitude, too."""
     drawn = {"gsyn_ab_lp_nS": {"log_uniform": [0.1, 90]}, "gsyn_pd_lp_nS": {"uniform": [0, 90]}}
     recipe = {"name": "tiny", "parameters": {"prior": {"count": 20, "parameters": drawn}}}
-    synthetic.build(tmp_path / "db", synthetic.make_manifest(None, 20, recipe=recipe))
-    monkeypatch.setattr("pyloric_db.plot.marginals.extent", lambda *_: (0.05, 90.0))
-    figure = marginals_figure(pyloric_db.open(tmp_path / "db"), "True")
-    scales = {ax.get_xlabel(): ax.get_xscale() for ax in figure.axes}
+    synthetic.build(tmp_path / "db", synthetic.make_manifest(None, 40, recipe=recipe))
+    monkeypatch.setattr("pyloric_db.plot.tallies.extent", lambda *_: (0.05, 90.0))
+    db = pyloric_db.open(tmp_path / "db")
+    scales = [ax.get_xscale() for ax in histograms_figure(db, [*drawn, "v_min_lp_mV"]).axes]
+    assert scales == ["log", "linear", "linear"]
+    scales = {ax.get_xlabel(): ax.get_xscale() for ax in marginals_figure(db, "True").axes}
     assert scales["AB-LP (nS)"] == "log" and scales["PD-LP (nS)"] == "linear"
-    synthetic.build(tmp_path / "table", synthetic.make_manifest(None, 20))
+    synthetic.build(tmp_path / "table", synthetic.make_manifest(None, 40))
     figure = marginals_figure(pyloric_db.open(tmp_path / "table"), "True")
     assert {ax.get_xscale() for ax in figure.axes if ax.get_xlabel()} == {"log"}
 
@@ -196,16 +214,68 @@ def test_marginals_leave_out_what_does_not_vary(tmp_path, monkeypatch):
     synthetic.build(tmp_path / "db", synthetic.make_manifest(axes=None, n_circuits=20))
     db = pyloric_db.open(tmp_path / "db")
     constant = {"gbar_lp_Kd"}
-    extent = tallies.extent
+    few, one = tallies.per_distinct, (("3",), tallies.Tally(np.ones(1), np.ones(1), 0, 0))
     monkeypatch.setattr(
-        "pyloric_db.plot.marginals.extent",
-        lambda db, c: (3.0, 3.0) if c.name in constant else extent(db, c),
+        "pyloric_db.plot.marginals.per_distinct",
+        lambda db, c, where: one if c.name in constant else few(db, c, where),
     )
     titles = [ax.get_xlabel() for ax in marginals_figure(db, "True").axes]
     assert "LP Kd (mS/cm2)" not in titles and "LP Na (mS/cm2)" in titles
     constant.update(c.name for c in db.manifest.columns)
     with pytest.raises(QueryError, match="no parameter of the circuits of tiny varies"):
         marginals_figure(db, "True")
+
+
+def test_values_that_a_prior_chooses_from_have_a_bar_each(tmp_path, monkeypatch):
+    shard_data = synthetic.shard_data
+
+    def chosen(manifest, shard, ids=None):
+        ids, columns, states = shard_data(manifest, shard, ids)
+        columns["gsyn_lp_py_nS"] = np.array([0, 1, 3], np.float32)[ids % 3]
+        return ids, columns, states
+
+    monkeypatch.setattr(synthetic, "shard_data", chosen)
+    synthetic.build(tmp_path / "db", synthetic.make_manifest(axes=None, n_circuits=40))
+    figure = marginals_figure(pyloric_db.open(tmp_path / "db"), "circuit_id < 10")
+    (ax,) = (ax for ax in figure.axes if ax.get_xlabel() == "LP-PY (nS)")
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["0", "1", "3"]
+    heights = [bar.get_height() for bar in ax.patches]
+    assert heights == pytest.approx([35, 32.5, 32.5, 40, 30, 30])
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["PY 3", "Na 100, CaT 2.5, A 50, Kd 100, H 0.03"],
+        [f"Na {k}00, CaT 2.5, A 50, Kd 100, H 0.03" for k in range(5)],
+        [f"12.34{k}" for k in range(10)],
+        ["silent", "tonic", "bursting", "irregular"],
+    ],
+)
+def test_names_of_bars_do_not_run_into_each_other(names):
+    figure = new_figure(figsize=(2.4, 2.4))
+    ax = figure.subplots()
+    ax.bar(range(len(names)), 1)
+    name_bars(ax, names, LETTERS)
+    ax.tick_params(labelsize=7)
+    figure.draw_without_rendering()
+    labels = ax.get_xticklabels()
+    assert [" ".join(t.get_text().split()) for t in labels] == names
+    boxes = [t.get_window_extent() for t in labels]
+    assert all(a.x1 < b.x0 for a, b in pairwise(boxes))
+
+
+def test_numbers_below_bins_do_not_run_into_each_other(tmp_path):
+    figure = new_figure(figsize=(2.4, 2.4))
+    ax = figure.subplots()
+    edges = np.linspace(0, 0.02, 21)
+    number_ticks(ax, tallies.Tally(np.ones(20), np.ones(20), 0, 0, edges), 4)
+    ax.set_xlim(0, 0.02)
+    ax.tick_params(labelsize=7)
+    figure.draw_without_rendering()
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["0", "0.005", "0.01", "0.015", "0.02"]
+    boxes = [t.get_window_extent() for t in ax.get_xticklabels()]
+    assert all(a.x1 < b.x0 for a, b in pairwise(boxes))
 
 
 def test_marginals_of_a_grid_of_one_circuit(tmp_path):
@@ -240,6 +310,8 @@ def test_the_rhythm_diagram_shows_medians_beside_published_means(db, table):
     whiskers = [tuple(line.get_xdata()) for line in ax.lines if line.get_color() == "black"]
     ends = np.quantile(values[:5], (0.05, 0.95), axis=1).T
     assert whiskers == [pytest.approx(tuple(e)) for e in ends]
+    heights = [line.get_ydata()[0] for line in ax.lines if line.get_color() == "black"]
+    assert len(set(heights)) == 5  # also those of one cell's start and end
     assert f"\nperiod {period:.0f} ms (median; 90% from " in ax.get_title()
 
 

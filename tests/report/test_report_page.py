@@ -1,5 +1,6 @@
 import base64
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -11,7 +12,7 @@ from pyloric_db.errors import ConfigError
 from pyloric_db.report.facts import _times
 from pyloric_db.report.page import report_html, write_report
 from pyloric_db.store.ledger import Failure, Ledger, LedgerRows, record_failure
-from pyloric_db.summary import shares
+from pyloric_db.summary import shares, wilson
 
 pytest.importorskip("jinja2")
 
@@ -142,11 +143,17 @@ def test_a_database_without_finished_circuits(tmp_path):
 
 def test_circuits_without_pyloric_labels(tmp_path, monkeypatch):
     monkeypatch.setattr("pyloric_db.report.page.pictures", lambda db: [])
-    manifest = synthetic.make_manifest(recipe=RECIPE)
-    others = tuple(c for c in manifest.columns if c.name not in ("pyloric_like", "pyloric"))
-    synthetic.build(tmp_path / "db", synthetic.make_manifest(recipe=RECIPE, columns=others))
-    page = Page(report_html(pyloric_db.open(tmp_path / "db")))
-    assert "nothing to compare: these circuits have no pyloric labels." in page.text
+    prior = {"name": "tiny", "parameters": {"prior": {}}}
+    synthetic.build(tmp_path / "db", replace(synthetic.other_cells(), recipe=prior))
+    db = pyloric_db.open(tmp_path / "db")
+    monkeypatch.setattr(type(db), "whole_grid", False)
+    text = Page(report_html(db)).text
+    silent = db.count("activity_a == 'silent'")
+    low, high = (100 * end for end in wilson(silent, 12))
+    share = f"{100 * silent / 12:.2f}%\n{low:.2f} – {high:.2f}%\n{silent} of 12"
+    assert f"\nA silent\n{share}\n" in text and "Intervals are Wilson's." in text
+    # neither another time as bare counts, nor beside what was published of other circuits
+    assert "circuits in which the cell is" not in text and "ublished" not in text
 
 
 def test_other_circuits_have_no_published_ranges(made, tmp_path, monkeypatch):
@@ -157,6 +164,10 @@ def test_other_circuits_have_no_published_ranges(made, tmp_path, monkeypatch):
     page = report_html(pyloric_db.open(tmp_path / "db"))
     assert "hatched the published ranges" in made[1] and "hatched" not in page
     assert "in front of them those of &#39;periodic&#39;." in page
+    # what is not drawn has a reason, and no words below it
+    rhythm = page[page.index("<h3>Rhythm</h3>") :]
+    rhythm = rhythm[: rhythm.index("</figure>")]
+    assert "a rhythm diagram needs AB/PD, LP and PY" in rhythm and "figcaption" not in rhythm
 
 
 @pytest.mark.slow

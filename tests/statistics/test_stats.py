@@ -12,6 +12,7 @@ from pyloric_db.statistics.stats import _synapses
 from pyloric_db.store.create import create
 from pyloric_db.store.ledger import Ledger
 from pyloric_db.store.parameters import parameter_columns
+from pyloric_db.store.shards import write_shard
 from pyloric_db.vocabulary import CELLS, CRITERIA, SYNAPSES, feature_columns, run_columns
 
 
@@ -111,7 +112,7 @@ def test_components_of_one_circuit_are_not_listed(inside, pristine):
     alone = inside("stats", pristine[0], "--where", "circuit_id == 0 or circuit_id == 13").stdout
     assert "2 connected components under single steps, each of one circuit\n" in alone
     joined = inside("stats", pristine[0], "--where", "circuit_id < 2").stdout
-    assert "1 connected components under single steps, the largest of 2 circuits (100.0%" in joined
+    assert "1 connected component under single steps, the largest of 2 circuits (100.0%" in joined
 
 
 def test_a_grid_of_cells_alone(tmp_path):
@@ -148,6 +149,62 @@ def test_off_a_grid(tmp_path):
         assert marginal["all"].values[i] == inside.sum()
         assert marginal["selected"].values[i] == (inside & chosen).sum()
     json.dumps(found.to_json(), allow_nan=False)
+
+
+@pytest.fixture(scope="module")
+def tied(tmp_path_factory):
+    """300 circuits off a grid, which have one of three LPs, and of whose PYs nothing varies."""
+    path = tmp_path_factory.mktemp("tied") / "db"
+    manifest = synthetic.make_manifest(axes=None, n_circuits=300, shard_circuits=300)
+    create(path, manifest)
+    ids, columns, states = synthetic.shard_data(manifest, 0)
+    for name in columns:
+        if name.startswith("gbar_lp_"):
+            columns[name] = np.array([6, 8, 10], np.float32)[ids % 3]
+        if name.startswith("gbar_py_"):
+            columns[name] = np.full(300, 0.1, np.float32)
+    columns["gsyn_lp_py_nS"] = np.where(columns["pyloric"], 1, -1) * columns["gsyn_py_lp_nS"]
+    Ledger(path).record(write_shard(path, manifest, 0, ids, columns, states))
+    return path
+
+
+def test_few_values_off_a_grid_are_levels(tied):
+    found = database.open(tied).stats("pyloric")
+    marginal = found.marginals["gbar_lp_Kd"]
+    assert marginal["gbar_lp_Kd"].values.tolist() == [6, 8, 10] and "lower" not in marginal
+    assert marginal["all"].values.tolist() == [100] * 3
+    assert marginal["selected"].sum() == found.n_selected
+    assert "lower" in found.marginals["gbar_abpd_Kd"]
+    json.dumps(found.to_json(), allow_nan=False)
+
+
+def test_pairs_that_the_prior_ties_together_say_nothing_of_a_set(tied, inside, monkeypatch):
+    found = database.open(tied).stats("pyloric")
+    pair = {"parameter": "gbar_lp_Kd", "other": "gbar_lp_Na"}
+    for matrix in (found.rank_correlation, found.rank_correlation_of_all):
+        assert matrix.sel(pair).item() == pytest.approx(1)
+    shown = inside("stats", tied).stdout
+    assert "\ngbar_py_" not in shown
+    assert "left out are 8 of 31 parameters, which do not vary" in shown
+    table = [line.split() for line in shown[shown.index("strongest pairs") :].splitlines()[:11]]
+    assert table[0][-2:] == ["among", "all"]
+    assert table[1][:2] == ["gsyn_lp_py_nS", "gsyn_py_lp_nS"] and table[1][-2] == "1.000"
+    assert not [row for row in table if row[0].startswith("gbar_lp") and row[-2] == "1.000"]
+    # of very many circuits some are enough
+    monkeypatch.setattr("pyloric_db.statistics.stats.SAMPLED", 100)
+    some = database.open(tied).stats("pyloric").rank_correlation_of_all
+    whole = found.rank_correlation_of_all
+    assert some.sel(pair).item() == pytest.approx(1)
+    assert np.nanmax(abs(some - whole)) < 0.6 and not some.equals(whole)
+
+
+def test_there_is_no_correlation_of_one_circuit(tied, inside, pristine):
+    for path in (tied, pristine[0]):
+        shown = inside("stats", path, "--where", "circuit_id == 3").stdout
+        assert shown.endswith(
+            "no two parameters vary within this set of 1\n\n"
+            "no feature can be told from a parameter within this set of 1\n"
+        )
 
 
 def test_the_features_of_other_cells(tmp_path):
