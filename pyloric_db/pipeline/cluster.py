@@ -67,12 +67,15 @@ DASHBOARD = f"{LOOPBACK}:0"
 
 
 class Prepare(WorkerPlugin):
-    """Gets a worker process ready: loads the engine and sets JAX up."""
+    """Gets a worker process ready: loads the engine and what writes shards, and sets JAX up."""
 
     name = "pyloric-db"
     idempotent = True
 
     def setup(self, worker: Worker) -> None:
+        import pyarrow.dataset  # noqa: F401
+        import zarr  # noqa: F401
+
         import pyloric_db.pipeline.task  # noqa: F401
 
         keep_steady()
