@@ -43,6 +43,7 @@ from pyloric_db.pipeline.profile import (
 )
 from pyloric_db.pipeline.slurm import check_slurm, keep_jobs, slurm_cluster
 from pyloric_db.pipeline.steady_clock import keep_steady
+from pyloric_db.store.shards import load_libraries
 
 #: Settings of every cluster that we start.
 DASK_SETTINGS = {
@@ -73,11 +74,9 @@ class Prepare(WorkerPlugin):
     idempotent = True
 
     def setup(self, worker: Worker) -> None:
-        import pyarrow.dataset  # noqa: F401
-        import zarr  # noqa: F401
-
         import pyloric_db.pipeline.task  # noqa: F401
 
+        load_libraries()
         keep_steady()
         keep_memory()
         set_up_jax()

@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 
 
+def load_libraries() -> None:
+    """Loads what writes shards, which takes half a second, before there is one to write."""
+    import pyarrow.dataset  # noqa: F401
+    import zarr  # noqa: F401
+
+
 def write_shard(
     path: Where,
     manifest: Manifest,
