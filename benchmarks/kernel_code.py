@@ -33,8 +33,12 @@ TURNS = 50_000_000
 
 @dataclass(frozen=True)
 class Modelled:
-    """Cycles of a step of a vector of circuits: as results wait for each other, and if none did."""
+    """Cycles of a step of a vector of circuits: as results wait for each other, and if none did.
 
+    `processor` is LLVM's name of it.
+    """
+
+    processor: str
     cycles: float
     unhindered: float
 
@@ -61,8 +65,9 @@ def modelled(step: str) -> Modelled | None:
     program = next(filter(None, map(shutil.which, MODELS)), None)
     if program is None:
         return None
+    processor = llvm.get_host_cpu_name()
     found = subprocess.run(
-        [program, f"-mcpu={llvm.get_host_cpu_name()}", f"-iterations={ITERATIONS}"],
+        [program, f"-mcpu={processor}", f"-iterations={ITERATIONS}"],
         input=step, capture_output=True, text=True,
     )  # fmt: skip
     if found.returncode:
@@ -77,7 +82,7 @@ def modelled(step: str) -> Modelled | None:
     assert rows is not None
     busiest = max(float(n) for n in rows[1].split() if n != "-")
     cycles = number("Total Cycles") / ITERATIONS
-    return Modelled(cycles, max(busiest, number("Block RThroughput")))
+    return Modelled(processor, cycles, max(busiest, number("Block RThroughput")))
 
 
 def clock_GHz() -> float:

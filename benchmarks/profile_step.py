@@ -264,7 +264,7 @@ def _report(dump: Path) -> str:
     ]  # fmt: skip
     if model is not None:
         of_the_kernel += [
-            ["the same by LLVM's model of this processor", f"{model.cycles:.0f}"],
+            [f"the same by LLVM's model of `{model.processor}`", f"{model.cycles:.0f}"],
             ["the same if no result were waited for", f"{model.unhindered:.0f}"],
         ]
     parts = [
@@ -302,7 +302,8 @@ work. But a step is one long chain: the voltage, a row of the tables, gates, cur
 reversal potential, the next voltage. The chains of the cells are written so that they overlap
 (`llvm_source.scheduled`); what waits all the same is in the model. The model knows neither the
 caches nor that a core may load and store vectors of 512 bits at half the rate, and other work
-shares this machine: the rest may be any of these."""
+shares this machine. And LLVM may give a new processor the model of the one before, which is slower:
+LLVM 19 has Zen 4's for Zen 5."""
 
 
 def _exponentials(operations: Counter[str]) -> int:

@@ -79,9 +79,12 @@ def _expressions(db: Database) -> dict[str, str]:
     """What is counted, by its label."""
     if has_labels(db):
         return {name.replace("_", "-"): name for name in PUBLISHED}
+    cells = db.manifest.cells
     activities = {
-        f"{label(cell)} {activity}": f"activity_{cell} == {activity!r}"
-        for cell in db.manifest.cells
+        f"{label(cell)} {activity}"
+        if len(cells) > 1
+        else activity: f"activity_{cell} == {activity!r}"
+        for cell in cells
         for activity in ACTIVITIES
     }
     return {"periodic": "periodic", **activities}

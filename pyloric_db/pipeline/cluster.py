@@ -31,6 +31,7 @@ from pyloric_db.errors import ClusterError, ConfigError, PyloricDBWarning
 from pyloric_db.pipeline.coordinate import Workers, is_shard
 from pyloric_db.pipeline.jax_settings import set_up_jax
 from pyloric_db.pipeline.kept_memory import keep_memory
+from pyloric_db.pipeline.machine import cores
 from pyloric_db.pipeline.plan import check_versions, versions
 from pyloric_db.pipeline.profile import (
     LocalGpuProfile,
@@ -136,7 +137,7 @@ def profile_of(cluster: Any, workers: int | None, n_shards: int) -> Profile | No
             raise ConfigError("workers is for a local cluster: others have it in their profile")
         profile = profile.model_copy(update={"workers": workers})
     if isinstance(profile, LocalProfile):
-        wanted = profile.workers or dask.system.CPU_COUNT
+        wanted = profile.workers or cores()
         profile = profile.model_copy(update={"workers": min(wanted, n_shards)})
     if isinstance(profile, LocalGpuProfile):
         visible_gpus(profile)
@@ -281,7 +282,7 @@ def local_client(workers: int | None = None) -> Iterator[Client]:
     """
     with dask.config.set(DASK_SETTINGS), _deaf_to_interrupts(), without_main():
         cluster = LocalCluster(
-            n_workers=workers or dask.system.CPU_COUNT,
+            n_workers=workers or cores(),
             threads_per_worker=1,
             processes=True,
             dashboard_address=DASHBOARD,

@@ -5,12 +5,14 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from dask.system import CPU_COUNT
+
 import pyloric_db
 
 
 def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores that this process may use; Dask knows of a container's limits, too."""
+    return int(CPU_COUNT)
 
 
 def processor() -> str:

@@ -8,12 +8,11 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import dask.system
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from pyloric_db.errors import ConfigError, nearest
-from pyloric_db.pipeline.recipe import sentence
-from pyloric_db.pipeline.toml_files import packaged_texts, read_toml
+from pyloric_db.pipeline.machine import cores
+from pyloric_db.pipeline.toml_files import packaged_texts, read_toml, sentence
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Text = Annotated[str, Field(pattern=r"^[^\n]+$")]
@@ -191,7 +190,7 @@ def profile_schema() -> dict[str, Any]:
 def n_workers(profile: Profile) -> int | None:
     """Worker processes of a profile's cluster; None where that is not ours to know."""
     if isinstance(profile, LocalProfile):
-        return profile.workers or dask.system.CPU_COUNT
+        return profile.workers or cores()
     if isinstance(profile, LocalGpuProfile):
         return profile.workers_per_gpu * len(visible_gpus(profile))
     if isinstance(profile, SlurmProfile):
