@@ -31,6 +31,7 @@ COMMAND = Path(sys.executable).parent / "pyloric-db"
 NEEDED = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel")
 
 #: 400 circuits in 100 shards: a minute in two workers, so that a cancelled job is missed in time.
+#: The small step makes a build long enough for a cancelled job to be missed and submitted again.
 RECIPE = """
 name = "slurm"
 [circuit]
@@ -42,6 +43,7 @@ py = ["PY 1", "PY 2"]
 gsyn_ab_lp_nS = [0, 1, 3, 10, 30]
 gsyn_lp_py_nS = [0, 1, 2, 3, 5, 10, 15, 20, 30, 50]
 [protocol]
+dt_ms = 0.001
 transient_ms = 1000
 min_ms = 2000
 max_ms = 6000
