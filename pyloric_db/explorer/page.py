@@ -59,7 +59,8 @@ def first_columns(bins: Bins) -> list[str]:
 
 def first_pair(bins: Bins) -> tuple[str, str]:
     """The two columns whose density a page begins with."""
-    known: list[str] = [n for n in ("phase_start_lp", "phase_start_py") if n in bins.choices]
+    measured = [n for n in bins.first if n.startswith(("phase_", "period_", "duty_cycle_"))]
+    known = sorted(measured, key=lambda n: not n.startswith("phase_"))
     known += [n for n in bins.choices if n != RHYTHM and n not in known]
     return known[0], known[-1] if len(known) == 1 else known[1]
 
