@@ -40,8 +40,9 @@ def nearest(name: str, allowed: "list[str] | tuple[str, ...]") -> str:
     from difflib import get_close_matches
 
     as_written = {known.lower(): known for known in allowed}
+    exact = [name.lower()] if name.lower() in as_written else []
     longer = [known for known in as_written if known.startswith(f"{name.lower()}_")]  # period_ms
-    match = longer or get_close_matches(name.lower(), list(as_written), n=1, cutoff=0.5)
+    match = exact or longer or get_close_matches(name.lower(), list(as_written), n=1, cutoff=0.5)
     return f"; did you mean {as_written[match[0]]!r}?" if match else ""
 
 

@@ -64,20 +64,22 @@ def shares(db: Database) -> list[Share]:
     return [s for s in found if s.count or not s.label.endswith(ACTIVITIES)]
 
 
-def has_labels(db: Database) -> bool:
-    """Whether circuits can be pyloric: whether they have AB/PD, LP and PY."""
-    return set(PUBLISHED) <= set(db.manifest.by_name)
-
-
 def _is_published(db: Database) -> bool:
-    grid = [len(axis) for axis in db.manifest.axes or ()]
-    of_grid = db.random_sample or db.whole_grid
-    return of_grid and "netcode" in db.manifest.by_name and prod(grid) == PUBLISHED_CIRCUITS
+    """Whether these are circuits of the published grid and model, all of them or at random."""
+    manifest = db.manifest
+    grid = [len(axis) for axis in manifest.axes or ()]
+    return (
+        (db.random_sample or db.whole_grid)
+        and "netcode" in manifest.by_name
+        and prod(grid) == PUBLISHED_CIRCUITS
+        and not manifest.recipe.get("constants")
+        and "temperature_K" not in manifest.settings
+    )
 
 
 def _expressions(db: Database) -> dict[str, str]:
     """What is counted, by its label."""
-    if has_labels(db):
+    if db.manifest.has_labels:
         return {name.replace("_", "-"): name for name in PUBLISHED}
     cells = db.manifest.cells
     activities = {

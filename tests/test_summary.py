@@ -51,6 +51,14 @@ def test_shares_of_a_database(tmp_path, monkeypatch):
     ]
     assert all(s.total == 48 and s.interval is None for s in found)  # nothing was sampled
     assert found[0].published == PUBLISHED["pyloric_like"]
+    # another model's are not beside it
+    for change in (
+        {"settings": {**manifest.settings, "temperature_K": 293.0}},
+        {"recipe": {**manifest.recipe, "constants": {"C": 2.0}}},
+    ):
+        path = tmp_path / next(iter(change))
+        synthetic.build(path, replace(manifest, **change))
+        assert shares(pyloric_db.open(path))[0].published is None
     # a range of ids, or the first shards of a build, are neither the grid nor a sample of it
     synthetic.build(tmp_path / "part", shards=[0])
     part = shares(pyloric_db.open(tmp_path / "part"))

@@ -271,7 +271,7 @@ def _print_shares(db: "Database") -> None:
 
 def _print_examples(db: "Database") -> None:
     """Name five pyloric circuits."""
-    if "pyloric" not in db.manifest.by_name:
+    if not db.manifest.has_labels:
         return
     present = db.manifest.by_name
     wanted = ("netcode", "period_ms", "duty_cycle_abpd", "phase_start_lp")

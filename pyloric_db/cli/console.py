@@ -66,7 +66,7 @@ def condition(given: str | None, db: "Database", option: str = "--where") -> str
     Raises:
         ConfigError: nothing was given, and the circuits of this database have no such label.
     """
-    if given is None and "pyloric" not in db.manifest.by_name:
+    if given is None and not db.manifest.has_labels:
         raise ConfigError(f"the circuits of {db.path} have no label pyloric: give {option}")
     return "pyloric" if given is None else given
 

@@ -118,7 +118,7 @@ def _dependence(found: "Statistics") -> None:
     head = "strongest pairs of parameters"
     table = table_of(head, "", "measure", "value", *([] if of_all is None else ["among all"]))
     for _, value, a, b, kind in pairs:
-        whole = [] if of_all is None else [f"{of_all.sel(parameter=a, other=b).item():.3f}"]
+        whole = [] if of_all is None else [_decimals(of_all.sel(parameter=a, other=b).item())]
         table.add_row(str(a), str(b), kind, f"{value:.3f}", *whole)
     if pairs:
         out.print(table)
@@ -144,6 +144,10 @@ def _dependence(found: "Statistics") -> None:
         say(f"no feature can be told from a parameter within this set of {found.n_selected:,}")
 
 
+def _decimals(value: float) -> str:
+    return f"{value:.3f}" if value == value else ""
+
+
 def _pairs(found: "Statistics") -> Iterator[tuple[float, float, str, str, str]]:
     """How strong each pair of parameters is, its measure, their names and what was measured.
 
@@ -158,7 +162,8 @@ def _pairs(found: "Statistics") -> Iterator[tuple[float, float, str, str, str]]:
             value = float(matrix.values[i, j])
             if value == value:
                 whole = 0.0 if of_all is None else float(of_all.values[i, j])
-                yield abs(value - whole), value, names[i], names[j], kind
+                apart = value - whole if whole == whole else value  # NaN: one hardly ever varies
+                yield abs(apart), value, names[i], names[j], kind
                 break
 
 

@@ -4,7 +4,7 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from numbers import Real
+from numbers import Integral, Real
 
 from pyloric_db.errors import ConfigError, PyloricDBWarning
 from pyloric_db.model.channels import PRINZ_CHANNELS, Channel, Sigmoid
@@ -29,6 +29,7 @@ class Transmitter:
     inf: Sigmoid = Sigmoid(-35.0, -5.0)
 
 
+TRANSMITTERS = ("glutamate", "acetylcholine")
 GLUTAMATE = Transmitter("glutamate", -70.0, 1 / 40)
 ACETYLCHOLINE = Transmitter("acetylcholine", -80.0, 1 / 100)
 
@@ -67,13 +68,14 @@ class Constants:
         }
         for kind, given, ours in (
             ("channels", self.channels, CHANNELS),
-            ("transmitters", self.transmitters, ("glutamate", "acetylcholine")),
+            ("transmitters", self.transmitters, TRANSMITTERS),
         ):
             # conductances are taken by place, and synapses name their transmitter
             if not isinstance(given, tuple) or tuple(getattr(x, "name", x) for x in given) != ours:
                 raise ConfigError(f"constant {kind} must be those of {', '.join(ours)}, in order")
         for channel in self.channels:
-            if channel.m is not None and channel.power not in range(1, 10):
+            whole = isinstance(channel.power, Integral) and 1 <= channel.power <= 9
+            if channel.m is not None and not whole:
                 raise ConfigError(
                     f"constant channels: the power of {channel.name} must be a whole number from 1 "
                     f"to 9, not {channel.power!r}"

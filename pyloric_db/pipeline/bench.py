@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 from pyloric_db.errors import ConfigError
 from pyloric_db.integrate.engine import Batch, Engine
 from pyloric_db.pipeline.build import circuit_of, grid_cells
-from pyloric_db.pipeline.draw import netcodes, parameters
+from pyloric_db.pipeline.draw import netcodes, parameters, select
 from pyloric_db.pipeline.jax_settings import set_up_jax
 from pyloric_db.pipeline.kept_memory import keep_memory
 from pyloric_db.pipeline.machine import cores, machine, versions
@@ -192,7 +192,7 @@ def measure(
 
     if progress is not None:
         progress(0, total)
-    n_circuits = make_plan(loaded).manifest.n_circuits
+    n_circuits = select(loaded).count
     shard_circuits = min(shard_circuits, n_circuits // n_shards)
     if not shard_circuits:
         raise ConfigError(

@@ -36,7 +36,7 @@ from pyloric_db.vocabulary import CHANNELS
 Columns = dict[str, np.ndarray]
 
 #: Queries, and all who read ids as numbers in JSON or as float64, tell so many apart.
-MOST_CIRCUITS = 2**53
+MOST_IDS = 2**53
 
 
 @dataclass(frozen=True)
@@ -111,8 +111,8 @@ def select(
     if seed is not None and sample is None:
         raise ConfigError("a seed is for a sample: the recipe has the seed of its own draws")
     total = population(recipe)
-    if total > MOST_CIRCUITS:
-        raise ConfigError(f"{total:.3g} circuits are too many: ids end at {MOST_CIRCUITS:.3g}")
+    if total > MOST_IDS:
+        raise ConfigError(f"{total:.3g} circuits are too many: ids end at {MOST_IDS:.3g}")
     drawn: np.ndarray | None = None
     draws = [(recipe.sample.count, recipe.sample.seed)] if recipe.sample is not None else []
     draws += [(sample, seed or 0)] if sample is not None else []

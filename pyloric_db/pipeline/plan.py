@@ -10,7 +10,7 @@ import numpy as np
 
 import pyloric_db
 from pyloric_db.errors import ClusterError, ConfigError
-from pyloric_db.model.constants import warn_without_q10
+from pyloric_db.model.constants import REFERENCE_TEMPERATURE_K, warn_without_q10
 from pyloric_db.pipeline.draw import Selection, grid_axes, has_netcode, select
 from pyloric_db.pipeline.ranges import Ranges, recorded_ranges
 from pyloric_db.pipeline.recipe import Recipe, load_recipe
@@ -108,7 +108,7 @@ def make_plan(
             sources=circuit.source_names,
             axes=axes,
             columns=columns,
-            settings=asdict(protocol),
+            settings=_settings(protocol),
             versions=versions(),
         )
     except ValueError as err:
@@ -125,12 +125,23 @@ def layout(count: int, most: int) -> tuple[int, int]:
     return chunks * chunk, chunk
 
 
+def _settings(protocol: Protocol) -> dict[str, Any]:
+    """The protocol as the database keeps it: the published temperature is not recorded, as in
+    databases from before there was another."""
+    settings = asdict(protocol)
+    if protocol.temperature_K == REFERENCE_TEMPERATURE_K:
+        del settings["temperature_K"]
+    return settings
+
+
 def _recorded(recipe: Recipe) -> dict[str, Any]:
     """The recipe as the database keeps it; a table by its contents, wherever the file lies."""
     content: dict[str, Any] = recipe.model_dump(mode="json", exclude_none=True)
     table = content["parameters"].get("table")
     if table is not None:
         table["path"] = Path(table["path"]).name
+    if not content.get("constants"):
+        content.pop("constants", None)  # none were given
     return content
 
 

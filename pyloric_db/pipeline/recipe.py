@@ -7,12 +7,20 @@ from keyword import iskeyword
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from pyloric_db.errors import ConfigError, nearest
 from pyloric_db.model.cells import PUBLISHED_CELLS, cell_gbar
 from pyloric_db.model.circuit import PRINZ2004, Circuit, GapJunction, Source, Synapse
-from pyloric_db.model.constants import Constants
+from pyloric_db.model.constants import TRANSMITTERS, Constants
 from pyloric_db.pipeline.toml_files import packaged_texts, read_toml, sentence
 from pyloric_db.protocol import Protocol
 from pyloric_db.store.parameters import gbar_column, synapse_column
@@ -63,9 +71,10 @@ class CircuitSpec(_Table):
                 "a preset comes with its synapses: for others give [[circuit.cells]] in its place"
             )
         for cell in self.cells:
-            if iskeyword(cell.name):
+            if iskeyword(cell.name) or cell.name in ("selected", "all"):
                 raise ValueError(
-                    f"a cell must not be called {cell.name!r}, which is a word of queries"
+                    f"a cell must not be called {cell.name!r}, which is a word of queries or "
+                    "statistics"
                 )
         return self
 
@@ -165,29 +174,26 @@ class ConstantsSpec(_Table):
     Ca_out: Factor | None = None
     tau_Ca: Factor | None = None
     RT_2F: Factor | None = None
-    Q10_gbar: dict[str, Factor] = {}
-    Q10_gsyn: dict[str, Factor] = {}
+    Q10_gbar: dict[str, Factor] | None = None
+    Q10_gsyn: dict[str, Factor] | None = None
     Q10_tau_m: Factor | None = None
     Q10_tau_h: Factor | None = None
     Q10_tau_Ca: Factor | None = None
-    Q10_tau_s: dict[str, Factor] = {}
+    Q10_tau_s: dict[str, Factor] | None = None
 
-    @field_validator("Q10_gbar")
+    @field_validator("Q10_gbar", "Q10_gsyn", "Q10_tau_s")
     @classmethod
-    def _of_channels(cls, factors: dict[str, float]) -> dict[str, float]:
-        for name in factors:
-            if name not in CHANNELS:
-                raise ValueError(f"{name!r} is no channel{nearest(name, CHANNELS)}")
+    def _known(cls, factors: dict[str, float] | None, info: ValidationInfo) -> Any:
+        names = CHANNELS if info.field_name == "Q10_gbar" else TRANSMITTERS
+        for name in factors or ():
+            if name not in names:
+                what = "channel" if names is CHANNELS else "transmitter"
+                raise ValueError(f"{name!r} is no {what}{nearest(name, names)}")
         return factors
-
-    @model_validator(mode="after")
-    def _consistent(self) -> "ConstantsSpec":
-        self.constants()
-        return self
 
     def constants(self) -> Constants:
         given = self.model_dump(exclude_none=True)
-        by_channel = given.pop("Q10_gbar")
+        by_channel = given.pop("Q10_gbar", {})
         return Constants(Q10_gbar=tuple(by_channel.get(c, 1.0) for c in CHANNELS), **given)
 
 

@@ -41,7 +41,7 @@ def protocol_engine(
         scheme=protocol.scheme,
         dtype=protocol.dtype,
         spike_threshold_mV=protocol.spike_threshold_mV,
-        constants=constants,
+        constants=constants or Constants(),
         temperature_K=protocol.temperature_K,
     )
 

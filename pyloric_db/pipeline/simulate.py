@@ -160,7 +160,7 @@ def thermal_cells(
         protocol: see `thermalise`, as for the others.
     """
     distinct, _ = distinct_cells(gbar)
-    remembered = _thermalised(protocol, constants)
+    remembered = _thermalised(protocol, constants or Constants())
     memory = dict(remembered)
     missing = np.array([g.tobytes() not in memory for g in distinct], bool)
     if missing.any():
@@ -330,7 +330,7 @@ def simulate(
         scheme=scheme,
         dtype=dtype,
         spike_threshold_mV=protocol.spike_threshold_mV,
-        constants=constants,
+        constants=constants or Constants(),
         temperature_K=protocol.temperature_K,
     )
     n = len(gbar)

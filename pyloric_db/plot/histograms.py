@@ -78,7 +78,7 @@ def histograms_figure(
 def _default_columns(db: Database) -> list[str]:
     """The features; where there are no labels the activity of each cell stands in for them."""
     manifest = db.manifest
-    activities = [] if "pyloric" in manifest.by_name else [f"activity_{c}" for c in manifest.cells]
+    activities = [] if manifest.has_labels else [f"activity_{c}" for c in manifest.cells]
     return [*activities, *default_features(manifest.columns)]
 
 

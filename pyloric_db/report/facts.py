@@ -9,7 +9,7 @@ from pyloric_db.query.database import Database
 from pyloric_db.query.expression import quote_name
 from pyloric_db.store.ledger import Ledger, LedgerRows
 from pyloric_db.store.verify import Status, status
-from pyloric_db.summary import Share, has_labels, shares
+from pyloric_db.summary import Share, shares
 from pyloric_db.vocabulary import ACTIVITIES, label
 
 
@@ -72,9 +72,9 @@ def collect(db: Database) -> Facts:
         settings=m.settings,
         versions=m.versions,
         times=_times(Ledger(db.path).read()),
-        labels=has_labels(db),
+        labels=m.has_labels,
         shares=shares(db),
-        activities=_activities(db) if has_labels(db) else [],
+        activities=_activities(db) if m.has_labels else [],
     )
 
 

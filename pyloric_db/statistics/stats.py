@@ -246,7 +246,7 @@ def _marginals(
         # the condition may be null: such a circuit is not selected
         table = db.sql(
             f"SELECT {level} AS level, count(*) AS n, "
-            f"count(*) FILTER (WHERE {condition}) AS selected FROM circuits GROUP BY level"
+            f"count(*) FILTER (WHERE {condition}) AS selected FROM circuits GROUP BY 1"
         )
         at = table["level"].to_numpy().astype(int)
         counts = {"selected": np.zeros(length, np.int64), "all": np.zeros(length, np.int64)}
@@ -259,8 +259,9 @@ def _marginals(
 def _ends(db: Database, name: str) -> list[float]:
     """The values of a parameter where these are at most ten, or else the ends of its deciles."""
     column = quote_name(name)
-    table = db.sql(f"SELECT DISTINCT {column} AS v FROM circuits ORDER BY v LIMIT {QUANTILES + 1}")
-    values: list[float] = table["v"].to_pylist()
+    # the limit stands inside: it ends the search for distinct values
+    some = f"SELECT DISTINCT {column} AS v FROM circuits LIMIT {QUANTILES + 1}"
+    values: list[float] = db.sql(f"SELECT v FROM ({some}) ORDER BY v")["v"].to_pylist()
     if len(values) <= QUANTILES:
         return values
     shares = [i / QUANTILES for i in range(QUANTILES + 1)]

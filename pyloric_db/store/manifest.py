@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pyloric_db.errors import DatabaseError
 from pyloric_db.store.files import MANIFEST_FILE, Where, files_at
-from pyloric_db.vocabulary import CHANNELS, Column
+from pyloric_db.vocabulary import CHANNELS, LABELS, Column
 
 FORMAT = "pyloric-db"
 SCHEMA_VERSION = 1
@@ -116,6 +116,11 @@ class Manifest:
     def by_name(self) -> dict[str, Column]:
         """The columns by their names, in order."""
         return {column.name: column for column in self.columns}
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether circuits can be pyloric: whether they have AB/PD, LP and PY."""
+        return set(LABELS) <= set(self.by_name)
 
     def column(self, name: str) -> Column:
         """The column called `name`; KeyError if there is none."""

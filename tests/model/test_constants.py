@@ -27,6 +27,10 @@ from pyloric_db.model.constants import ACETYLCHOLINE, GLUTAMATE, Constants
             {"channels": (replace(PRINZ_CHANNELS[0], power=0), *PRINZ_CHANNELS[1:])},
             "the power of Na must be a whole number from 1 to 9, not 0",
         ),
+        (
+            {"channels": (replace(PRINZ_CHANNELS[0], power=3.0), *PRINZ_CHANNELS[1:])},
+            "the power of Na must be a whole number from 1 to 9, not 3.0",
+        ),
         ({"transmitters": (GLUTAMATE,)}, "transmitters must be those of glutamate, acetylcholine"),
         (
             {"transmitters": (replace(GLUTAMATE, k_minus=-1.0), ACETYLCHOLINE)},

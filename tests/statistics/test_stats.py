@@ -1,9 +1,11 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import synthetic
 
+from pyloric_db.cli.statistics import _pairs
 from pyloric_db.errors import QueryError
 from pyloric_db.query import database
 from pyloric_db.statistics.connected import components
@@ -102,6 +104,12 @@ def test_json_is_complete_and_plain(found):
     assert set(back["sensitivity"]["period_ms"]) == set(found.marginals)
 
 
+def test_cells_may_be_called_as_what_statistics_ask_for(tmp_path):
+    synthetic.build(tmp_path / "db", synthetic.other_cells(("level", "n")))
+    found = database.open(tmp_path / "db").stats("True")
+    assert found.marginals["level"]["all"].sum() == 12
+
+
 def test_a_sample_says_that_it_is_one(tmp_path):
     synthetic.build(tmp_path / "db", shards=[0])
     found = database.open(tmp_path / "db").stats("True")
@@ -190,6 +198,15 @@ def test_pairs_that_the_prior_ties_together_say_nothing_of_a_set(tied, inside, m
     assert table[0][-2:] == ["among", "all"]
     assert table[1][:2] == ["gsyn_lp_py_nS", "gsyn_py_lp_nS"] and table[1][-2] == "1.000"
     assert not [row for row in table if row[0].startswith("gbar_lp") and row[-2] == "1.000"]
+    # what hardly ever varies has no correlation among all, and its pairs their place all the same
+    of_all = found.rank_correlation_of_all.copy()
+    of_all.loc[{"parameter": "gsyn_lp_py_nS"}] = np.nan
+    of_all.loc[{"other": "gsyn_lp_py_nS"}] = np.nan
+    pairs = sorted(_pairs(replace(found, rank_correlation_of_all=of_all)), reverse=True)
+    assert pairs[0][0] == pytest.approx(1) and {*pairs[0][2:4]} == {
+        "gsyn_lp_py_nS",
+        "gsyn_py_lp_nS",
+    }
     # of very many circuits some are enough
     monkeypatch.setattr("pyloric_db.statistics.stats.SAMPLED", 100)
     some = database.open(tied).stats("pyloric").rank_correlation_of_all
