@@ -34,12 +34,12 @@ def histograms_figure(
 ) -> "Figure":
     """One histogram per feature; a subset is drawn in front of all circuits.
 
-    The features of the published criteria are drawn from the 1st to the 99th percentile of all
-    circuits and at least over the published mean ± 3 SD (from 0 on, unless they are gaps), with the
-    accepted range, mean ± 2 SD, behind (Prinz, Bucher & Marder 2004, Nat Neurosci 7:1345,
+    What was measured is drawn from the 1st to the 99th percentile of all circuits, the features of
+    the published criteria at least over the published mean ± 3 SD (from 0 on, unless they are gaps),
+    with the accepted range, mean ± 2 SD, behind (Prinz, Bucher & Marder 2004, Nat Neurosci 7:1345,
     table 1), if the circuits have AB/PD, LP and PY. Parameters, whole numbers, flags and categories
-    have a bar for each value where these are at most 20; other columns are drawn from their lowest
-    to their highest value, parameters over the logarithm where marginals are. A panel says how many
+    have a bar for each value where these are at most 20, and else an axis from the lowest to the
+    highest, over the logarithm where marginals have it. A panel says how many
     of all circuits lie beyond its axis, and how many are without the feature.
 
     Args:
@@ -91,12 +91,15 @@ def _tally(
 
 
 def _edges(db: Database, column: Column, criterion: Criterion | None) -> npt.NDArray[np.float64]:
+    common = percentiles(db, column) if column.measured else None
     if criterion:
         low, high = (criterion.mean + k * criterion.sd for k in (-3, 3))
         # durations and phases begin at 0, gaps may be negative
         low = low if "gap" in column.name else max(low, 0.0)
-        common = percentiles(db, column) or (low, high)
+        common = common or (low, high)
         return np.linspace(min(low, common[0]), max(high, common[1]), BINS + 1)
+    if common and common[0] < common[1]:
+        return np.linspace(*common, BINS + 1)
     return spread(db, column, BINS)
 
 
