@@ -67,7 +67,7 @@ def test_a_plan_says_hours_and_readable_bytes_without_being_asked(inside, tmp_pa
     assert found["cluster"] == "local" and found["expected_hours"] > 0
     assert found["state_bytes"] == 3_645_000_000 and "job_script" not in found
     shown = inside("plan", "prinz2004", cwd=tmp_path).stdout
-    assert "expected hours" in shown and "3.6 GB" in shown and "script" not in shown
+    assert "expected time" in shown and "3.6 GB" in shown and "script" not in shown
 
 
 GOOD = """name = "x"

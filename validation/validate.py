@@ -17,6 +17,7 @@ from batches import Pool
 from cells import cells_of_2003
 from prior import prior_of_2020
 from report import Section, table
+from warm import other_temperatures
 
 from pyloric_db.pipeline.machine import cores, machine, versions
 
@@ -86,6 +87,7 @@ def main() -> int:
         sections.append(checks.thermal_phases(at, figure))
         sections.append(cells_of_2003(at))
         sections.append(prior_of_2020(at))
+        sections.append(other_temperatures(at))
     failed = [f for s in sections for f in s.figures if f.passed is False]
     met = sum(f.passed is True for s in sections for f in s.figures)
     command = " ".join(["python", os.path.relpath(sys.argv[0], HERE.parent), *sys.argv[1:]])

@@ -20,6 +20,7 @@ from pyloric_db.cli.console import (
     out,
     print_rows,
     say,
+    say_other_model,
     table_of,
 )
 from pyloric_db.cli.simulating import simulate_on
@@ -217,7 +218,8 @@ def show(db: DB, circuit_id: Annotated[str | None, _ID] = None, as_json: Json = 
 
 
 def _show_columns(db: str, as_json: bool) -> None:
-    columns = pyloric_db.open(db).manifest.columns
+    manifest = pyloric_db.open(db).manifest
+    columns = manifest.columns
     if as_json:
         described = [{"name": c.name, "unit": c.unit, "meaning": c.long_name} for c in columns]
         print(json.dumps(described, indent=2))
@@ -228,6 +230,7 @@ def _show_columns(db: str, as_json: bool) -> None:
     for c in columns:
         table.add_row(c.name, "" if c.unit == "1" else c.unit, c.long_name)
     out.print(table)
+    say_other_model(manifest)
 
 
 def _plain(value: Any, whole: bool) -> Any:

@@ -23,6 +23,7 @@ from pyloric_db.cli.console import (
     print_rows,
     progress_bar,
     say,
+    say_other_model,
     table_of,
 )
 from pyloric_db.vocabulary import state_shapes
@@ -100,20 +101,28 @@ def plan(
     table = table_of("", "")
     table.show_header = False
     for key, value in described.items():
-        table.add_row(key.replace("_", " "), decimal(value) if "bytes" in key else _plain(value))
+        name = {"expected_hours": "expected time", "shard_minutes": "time of a shard"}.get(key, key)
+        table.add_row(name.replace("_", " "), _plain(key, value))
     out.print(table)
     if rate is None and described["expected_hours"] is not None:
         say(
-            "Hours are at the profile's rate, which is that of prinz2004's circuits; `pyloric-db "
+            "Times are at the profile's rate, which is that of prinz2004's circuits; `pyloric-db "
             "bench RECIPE` measures those of another recipe, and --rate takes what it says."
         )
     if script is not None:
         say(f"\nThe script of each job:\n\n{script}")
+    say_other_model(made.manifest)
 
 
-def _plain(value: Any) -> str:
+def _plain(key: str, value: Any) -> str:
+    from pyloric_db.pipeline.expect import duration
+
     if value is None:
         return "unknown"
+    if key in ("expected_hours", "shard_minutes"):
+        return duration(value if key == "expected_hours" else value / 60)
+    if "bytes" in key:
+        return decimal(value)
     if isinstance(value, float):
         return f"{value:,.3g}" if value < 100 else f"{value:,.0f}"
     return f"{value:,}" if isinstance(value, int) else str(value)

@@ -30,6 +30,7 @@ from pyloric_db.errors import ConfigError, PyloricDBWarning
 
 if TYPE_CHECKING:
     from pyloric_db.query.database import Database
+    from pyloric_db.store.manifest import Manifest
 
 #: Width where there is no screen: more than any table needs.
 WIDEST = 10_000
@@ -139,6 +140,12 @@ def table_of(*columns: str) -> Table:
     for i, column in enumerate(columns):
         table.add_column(column, justify="left" if i == 0 else "right", overflow="fold")
     return table
+
+
+def say_other_model(manifest: "Manifest") -> None:
+    """What a database is of, where it is not the published model."""
+    if manifest.other_model:
+        say(f"not the published model at 283 K, but with {manifest.other_model}")
 
 
 def check_output(path: Path, db: str) -> None:

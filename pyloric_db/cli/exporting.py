@@ -68,7 +68,9 @@ def export(
         return
     parts = ", ".join(f"{n:,} {name}" for name, n in counts.items())
     total, asked = sum(counts.values()), opened.count(where)
-    left_out = f", without {asked - total:,} that lack a value" if asked > total else ""
+    left_out = ""
+    if asked > total:
+        left_out = f", without {asked - total:,} that lack a value (--missing mask keeps them)"
     say(
         f"wrote {output}: {total:,} of {asked:,} circuits{left_out} ({parts}); its README "
         "describes every column"

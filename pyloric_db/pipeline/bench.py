@@ -28,6 +28,7 @@ from pyloric_db.errors import ConfigError
 from pyloric_db.integrate.engine import Batch, Engine
 from pyloric_db.pipeline.build import circuit_of, grid_cells
 from pyloric_db.pipeline.draw import netcodes, parameters, select
+from pyloric_db.pipeline.expect import duration
 from pyloric_db.pipeline.jax_settings import set_up_jax
 from pyloric_db.pipeline.kept_memory import keep_memory
 from pyloric_db.pipeline.machine import cores, machine, versions
@@ -107,17 +108,10 @@ class Bench:
     def estimate(self) -> str:
         """How long the whole recipe takes, in words."""
         here = f"one {self.gpu}" if self.gpu else "this machine"
-        text = f"{self.n_circuits:,} circuits: {_duration(self.hours_here)} on {here}"
+        text = f"{self.n_circuits:,} circuits: {duration(self.hours_here)} on {here}"
         if self.hours_on_16_cores is not None:
-            text += f", {_duration(self.hours_on_16_cores)} on {DESKTOP_CORES} such cores"
+            text += f", {duration(self.hours_on_16_cores)} on {DESKTOP_CORES} such cores"
         return text
-
-
-def _duration(hours: float) -> str:
-    for unit, in_hours in (("hours", 1.0), ("minutes", 1 / 60)):
-        if hours >= in_hours:
-            return f"{hours / in_hours:.1f} {unit}"
-    return f"{hours * 3600:.1f} seconds"
 
 
 @dataclass(frozen=True)

@@ -49,3 +49,11 @@ def expectation(
         "shard_minutes": None if rate is None else plan.manifest.shard_circuits / rate / 60,
         "job_script": script,
     }
+
+
+def duration(hours: float) -> str:
+    """A length of time in words."""
+    for unit, in_hours in (("hours", 1.0), ("minutes", 1 / 60)):
+        if hours >= in_hours:
+            return f"{hours / in_hours:.1f} {unit}"
+    return f"{hours * 3600:.1f} seconds"

@@ -35,8 +35,8 @@ def histograms_figure(
     """One histogram per feature; a subset is drawn in front of all circuits.
 
     What was measured is drawn from the 1st to the 99th percentile of all circuits, the features of
-    the published criteria at least over the published mean ± 3 SD (from 0 on, unless they are gaps),
-    with the accepted range, mean ± 2 SD, behind (Prinz, Bucher & Marder 2004, Nat Neurosci 7:1345,
+    the published criteria at least over the published mean ± 3 SD (from 0 on, but for gaps), with
+    the accepted range, mean ± 2 SD, behind (Prinz, Bucher & Marder 2004, Nat Neurosci 7:1345,
     table 1), if the circuits have AB/PD, LP and PY. Parameters, whole numbers, flags and categories
     have a bar for each value where these are at most 20, and else an axis from the lowest to the
     highest, over the logarithm where marginals have it. A panel says how many

@@ -27,7 +27,14 @@ SUFFIXES = {"parquet": ".parquet", "csv": ".csv", "netcdf": ".nc", "zarr": ".zar
 
 _ORDER = "columns"
 _CONTEXT = "http://www.w3.org/ns/csvw"
-_DATATYPES = {"b": "boolean", "i": "integer", "u": "integer", "f": "number", "O": "string"}
+_UNIT = "http://qudt.org/schema/qudt/unit"
+#: Types of CSV on the Web by NumPy's.
+_DATATYPES = {
+    "bool": "boolean", "int8": "byte", "int16": "short", "int32": "int", "int64": "long",
+    "uint8": "unsignedByte", "uint16": "unsignedShort", "uint32": "unsignedInt",
+    "uint64": "unsignedLong", "float32": "float", "float64": "double", "object": "string",
+}  # fmt: skip
+_DTYPES = {datatype: dtype for dtype, datatype in _DATATYPES.items()}
 
 
 def save_rows(rows: "xr.Dataset", path: str | Path, file_format: str | None = None) -> None:
@@ -185,13 +192,13 @@ def _csv_metadata(rows: "xr.Dataset", name: str) -> dict[str, Any]:
             "name": n,
             "titles": n,
             "dc:description": rows[n].attrs.get("long_name", ""),
-            "datatype": {"base": _DATATYPES[rows[n].dtype.kind], "format": str(rows[n].dtype)},
-            "qudt:unit": rows[n].attrs.get("units", "1"),
+            "datatype": _DATATYPES[str(rows[n].dtype)],
+            _UNIT: rows[n].attrs.get("units", "1"),
         }
         for n in ("circuit_id", *map(str, rows.data_vars))
     ]
     return {
-        "@context": [_CONTEXT, {"qudt": "http://qudt.org/schema/qudt/"}],
+        "@context": _CONTEXT,
         "url": name,
         "dc:title": str(rows.attrs.get("name", "")),
         "tableSchema": {"columns": columns, "primaryKey": "circuit_id"},
@@ -207,14 +214,14 @@ def _from_csv(path: Path) -> "xr.Dataset":
         raise DatabaseError(f"{path} has no {beside.name} beside it, which says the units")
     described = json.loads(beside.read_text())
     columns = described["tableSchema"]["columns"]
-    types = {c["name"]: _arrow_type(c["datatype"]["format"]) for c in columns}
+    types = {c["name"]: _arrow_type(_DTYPES[c["datatype"]]) for c in columns}
     options = pyarrow.csv.ConvertOptions(column_types=types, strings_can_be_null=True)
     table = pyarrow.csv.read_csv(path, convert_options=options)
     fields = [
         pa.field(
             c["name"],
             types[c["name"]],
-            metadata={"units": c["qudt:unit"], "long_name": c["dc:description"]},
+            metadata={"units": c[_UNIT], "long_name": c["dc:description"]},
         )
         for c in columns
     ]

@@ -118,6 +118,17 @@ class Manifest:
         return {column.name: column for column in self.columns}
 
     @property
+    def other_model(self) -> str:
+        """In words, what differs from the published model at 283 K; empty where nothing does."""
+        given, temperature = self.recipe.get("constants"), self.settings.get("temperature_K")
+        words = [] if temperature is None else [f"{temperature} K"]
+        for name, value in given.items() if isinstance(given, dict) else ():
+            if isinstance(value, dict):
+                value = "(" + ", ".join(f"{key} {factor}" for key, factor in value.items()) + ")"
+            words.append(f"{name} {value}")
+        return ", ".join(words)
+
+    @property
     def has_labels(self) -> bool:
         """Whether circuits can be pyloric: whether they have AB/PD, LP and PY."""
         return set(LABELS) <= set(self.by_name)

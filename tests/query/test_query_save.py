@@ -52,7 +52,7 @@ def test_units_are_where_each_format_has_them(db, tmp_path):
     assert xr.open_zarr(files["zarr"]).period_ms.attrs["units"] == "ms"  # without a warning
     beside = json.loads((tmp_path / "rows.csv-metadata.json").read_text())
     (column,) = (c for c in beside["tableSchema"]["columns"] if c["name"] == "period_ms")
-    assert column["qudt:unit"] == "ms" and beside["url"] == "rows.csv"
+    assert column["http://qudt.org/schema/qudt/unit"] == "ms" and beside["url"] == "rows.csv"
     table = pyarrow.csv.read_csv(files["csv"])
     assert table.column_names == ["circuit_id", "period_ms", "activity_lp", "pyloric"]
     assert table["period_ms"].null_count == int(np.isnan(rows.period_ms).sum()) > 0
