@@ -337,6 +337,10 @@ def test_a_database_of_another_temperature(client, tiny, tiny_db, tmp_path):
     )  # fmt: skip
     np.testing.assert_array_equal(on.V.values, same.V.values)
     assert pyl.constants_of(published) == pyl.Constants()
+    # and a reader is told
+    assert published.manifest.other_model == ""
+    for words in ("293.0 K", "Q10_gbar (Kd 1.5)", "Q10_gsyn (glutamate 1.3)", "tau_Ca 150.0"):
+        assert words in db.manifest.other_model
 
 
 def test_a_database_from_before_there_were_temperatures_is_gone_on_with(client, tiny, tmp_path):
