@@ -143,6 +143,7 @@ def test_how_many_features_were_compared(inside, rhythmic_db, tmp_path):
     (line,) = (line for line in shown.stdout.splitlines() if line.startswith("features compared"))
     assert line.split()[2:] == ["7", "of", "15"]
     assert "not compared, the recording does not have them: gap_abpd_lp_ms" in shown.stderr
+    assert "not triphasic: LP does not burst once in " in shown.stderr
 
 
 @pytest.mark.parametrize("late", [np.arange(21.0, 22), np.arange(18.5, 23, 0.2)])

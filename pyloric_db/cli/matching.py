@@ -207,9 +207,22 @@ def _print(
         out.print(table)
     if spikes.attrs["left_out"]:
         say(f"neurons left out: {', '.join(spikes.attrs['left_out'])}", err)
+    for text in _not_triphasic(spikes, opened.protocol) if not features["triphasic"][0] else ():
+        say(f"not triphasic: {text}", err)
     missing = [c.column for c in CRITERIA if c.column not in found.attrs["compared"]]
     if missing:
         say(f"not compared, the recording does not have them: {', '.join(missing)}", err)
+
+
+def _not_triphasic(spikes: "xr.DataArray", protocol: "Protocol") -> list[str]:
+    """Which neurons miss or add bursts, and where first."""
+    from pyloric_db.rhythm.activity import why_not_triphasic
+
+    times = [row[row == row] for row in spikes.values]  # NaN pads the rows
+    first, last = min(t[0] for t in times), max(t[-1] for t in times)
+    why = why_not_triphasic(times, float(first), float(last) + 1e-6, protocol)
+    cells = [label(str(c)) for c in spikes["cell"].values[1:]]
+    return [f"{cell} {text}" for cell, text in zip(cells, why, strict=True) if text]
 
 
 def _draw(

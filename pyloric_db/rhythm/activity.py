@@ -1,6 +1,8 @@
 """What each cell does: silent, tonic, bursting or irregular, and how well its bursts repeat."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -159,3 +161,36 @@ def why_no_period(times_ms: Floats, start_ms: float, stop_ms: float, protocol: P
         f"twice its longest cycle of {longest / 1000:.3g} s or more: to measure what is before, "
         f"leave out all spikes after {(last + longest) / 1000:.2f} s"
     )
+
+
+def why_not_triphasic(
+    times_ms: Sequence[Floats], start_ms: float, stop_ms: float, protocol: Protocol
+) -> list[str]:
+    """Which cells do not burst just once in each cycle of the first, to be read after its name.
+
+    Args:
+        times_ms: spikes of each cell in the window, ms, ascending.
+        start_ms: begin of the window.
+        stop_ms: end of the window.
+        protocol: that of the analysis.
+
+    Returns:
+        for each cell but the first what is odd, and where first; empty where nothing is.
+    """
+    trains = SpikeTrains.from_lists([times_ms], [str(i) for i in range(len(times_ms))])
+    bursts = find_bursts(trains, start_ms, stop_ms, protocol)
+    starts = [bursts.start_ms[a:b] for a, b in pairwise(bursts.offsets)]
+    cycles = starts[0]
+    found = []
+    for own in starts[1:]:
+        per_cycle = np.histogram(own, cycles)[0] if len(cycles) > 1 else np.zeros(0, int)
+        odd = np.flatnonzero(per_cycle != 1)
+        if not odd.size:
+            found.append("")
+            continue
+        how = "not at all" if per_cycle[odd[0]] == 0 else f"{per_cycle[odd[0]]} times"
+        found.append(
+            f"does not burst once in {odd.size} of {per_cycle.size} cycles: "
+            f"{how} in the one that begins at {cycles[odd[0]] / 1000:.2f} s"
+        )
+    return found

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from pyloric_db.protocol import Protocol
-from pyloric_db.rhythm.activity import why_no_period
+from pyloric_db.rhythm.activity import why_no_period, why_not_triphasic
 
 BURST = np.array([0.0, 15.0, 40.0, 80.0])
 
@@ -83,3 +83,25 @@ def test_whoever_has_no_period_has_a_reason(case, rhythm_of):
         assert case not in REASONS
     else:
         assert why_no_period(times, 0.0, 10_000.0, Protocol()) == REASONS[case]
+
+
+def test_a_missed_burst_is_named_with_its_time():
+    starts = 1000.0 * np.arange(11)
+    abpd, lp, py = (
+        [np.arange(s + begin, s + begin + 200, 20.0) for s in starts] for begin in (0, 400, 700)
+    )
+    missed = [*lp[:4], *lp[5:]]
+    twice = [*py[:2], *py[3:6], *py[7:]]
+
+    def why(second, third):
+        times = [np.concatenate(bursts) for bursts in (abpd, second, third)]
+        return why_not_triphasic(times, 0.0, 11_000.0, Protocol())
+
+    assert why(lp, py) == ["", ""]
+    assert why(sorted([*lp, *(b + 500 for b in lp)], key=lambda b: b[0]), py)[0].startswith(
+        "does not burst once in 10 of 10 cycles: 2 times in the one that begins at 0.00 s"
+    )
+    assert why(missed, twice) == [
+        "does not burst once in 1 of 10 cycles: not at all in the one that begins at 4.00 s",
+        "does not burst once in 2 of 10 cycles: not at all in the one that begins at 2.00 s",
+    ]
