@@ -49,8 +49,8 @@ def shares(db: Database) -> list[Share]:
 
     Of circuits without these labels the shares of those that are periodic, and of those in which
     each cell is silent, tonic, bursting or irregular, as far as there are any. The published shares
-    stand beside those of the whole Prinz 2004 grid, or of a random sample of it: ranges of ids lie
-    in one corner of it.
+    stand beside those of the whole Prinz 2004 grid of the published model, or of a random sample
+    of it: ranges of ids lie in one corner of it.
     """
     if not len(db):
         return []
@@ -82,11 +82,8 @@ def _expressions(db: Database) -> dict[str, str]:
     if db.manifest.has_labels:
         return {name.replace("_", "-"): name for name in PUBLISHED}
     cells = db.manifest.cells
-    activities = {
-        f"{label(cell)} {activity}"
-        if len(cells) > 1
-        else activity: f"activity_{cell} == {activity!r}"
-        for cell in cells
-        for activity in ACTIVITIES
-    }
-    return {"periodic": "periodic", **activities}
+    found = {"periodic": "periodic"}
+    for cell in cells:
+        whose = f"{label(cell)} " if len(cells) > 1 else ""
+        found |= {f"{whose}{a}": f"activity_{cell} == {a!r}" for a in ACTIVITIES}
+    return found

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from pyloric_db.pipeline.plan import Plan
     from pyloric_db.query.database import Database
 
+#: Lengths of time of a plan: what people call them, and their unit in hours.
+_TIMES = {"expected_hours": ("expected time", 1.0), "shard_minutes": ("time of a shard", 1 / 60)}
 #: What a column takes at most in each Parquet file, besides its values.
 PARQUET_BYTES = 500
 
@@ -84,7 +86,7 @@ def plan(
     as_json: Json = False,
 ) -> None:
     """Say what a build would do: circuits, shards, bytes, hours, job script. Changes nothing."""
-    from pyloric_db.pipeline.expect import expectation
+    from pyloric_db.pipeline.expect import duration, expectation
     from pyloric_db.pipeline.plan import make_plan
     from pyloric_db.pipeline.ranges import parse_ranges
 
@@ -101,8 +103,12 @@ def plan(
     table = table_of("", "")
     table.show_header = False
     for key, value in described.items():
-        name = {"expected_hours": "expected time", "shard_minutes": "time of a shard"}.get(key, key)
-        table.add_row(name.replace("_", " "), _plain(key, value))
+        name, in_hours = _TIMES.get(key, (key, None))
+        if in_hours is not None and value is not None:
+            text = duration(value * in_hours)
+        else:
+            text = decimal(value) if "bytes" in key else _plain(value)
+        table.add_row(name.replace("_", " "), text)
     out.print(table)
     if rate is None and described["expected_hours"] is not None:
         say(
@@ -114,15 +120,9 @@ def plan(
     say_other_model(made.manifest)
 
 
-def _plain(key: str, value: Any) -> str:
-    from pyloric_db.pipeline.expect import duration
-
+def _plain(value: Any) -> str:
     if value is None:
         return "unknown"
-    if key in ("expected_hours", "shard_minutes"):
-        return duration(value if key == "expected_hours" else value / 60)
-    if "bytes" in key:
-        return decimal(value)
     if isinstance(value, float):
         return f"{value:,.3g}" if value < 100 else f"{value:,.0f}"
     return f"{value:,}" if isinstance(value, int) else str(value)

@@ -122,7 +122,7 @@ def warn_without_q10(constants: Constants | None, temperature_K: float) -> None:
             f"temperature_K {temperature_K:g} changes the calcium reversal potential alone, since "
             "all Q10 factors are 1: give yours among the constants",
             PyloricDBWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
 
 

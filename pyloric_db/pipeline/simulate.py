@@ -135,9 +135,12 @@ def _number(value: Any, name: str) -> float:
     return float(value)
 
 
-def _check_constants(constants: Any) -> None:
+def _model(constants: Any, protocol: Protocol) -> Constants:
+    """A user's constants, which are the published ones where there are none."""
     if not isinstance(constants, Constants | None):
         raise ConfigError(f"constants must be a pyloric_db.Constants, not {constants!r}")
+    warn_without_q10(constants, protocol.temperature_K)
+    return constants or Constants()
 
 
 #: Thermalised cells that a process remembers per settings: those of any grid, under 10 MB.
@@ -315,10 +318,9 @@ def simulate(
     if not isinstance(variables, Sequence) or not all(v in (*STATE_VARIABLES,) for v in variables):
         raise ConfigError(f"variables must be of {', '.join(STATE_VARIABLES)}, not {variables!r}")
     variables = tuple(variables)
-    _check_constants(constants)
-    warn_without_q10(constants, protocol.temperature_K)
+    model = _model(constants, protocol)
     injected = _injected(i_ext_nA, gbar.shape[:2], circuit)
-    start = _initial(initial, gbar, circuit, protocol, constants)
+    start = _initial(initial, gbar, circuit, protocol, model)
 
     # pieces of a whole number of records and of samples, so that every piece is the same program
     unit = int(np.lcm(every, max(1, int(SAMPLE_MS / dt_ms + 1e-9)) * SAMPLES_PER_SLOT))
@@ -330,7 +332,7 @@ def simulate(
         scheme=scheme,
         dtype=dtype,
         spike_threshold_mV=protocol.spike_threshold_mV,
-        constants=constants or Constants(),
+        constants=model,
         temperature_K=protocol.temperature_K,
     )
     n = len(gbar)
@@ -492,12 +494,11 @@ def classify(
     protocol = Protocol() if protocol is None else protocol
     if not isinstance(protocol, Protocol):
         raise ConfigError(f"protocol must be a pyloric_db.Protocol, not {protocol!r}")
-    _check_constants(constants)
-    warn_without_q10(constants, protocol.temperature_K)
+    model = _model(constants, protocol)
     kind = protocol.initial if initial is None else initial
-    start = _initial(kind, gbar, circuit, protocol, constants)
+    start = _initial(kind, gbar, circuit, protocol, model)
     columns, _ = run_circuits(
-        gbar, gsyn, start, circuit=circuit, protocol=protocol, constants=constants
+        gbar, gsyn, start, circuit=circuit, protocol=protocol, constants=model
     )
     described = (*feature_columns(circuit.cells), *run_columns(circuit.cells))
     return xr.Dataset(

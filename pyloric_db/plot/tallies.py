@@ -166,7 +166,7 @@ def per_distinct(
     found = rows(
         db,
         f"SELECT {number(column)} AS value, count(*), count(*) FILTER ({condition(db, where)}) "
-        f"FROM circuits GROUP BY 1 ORDER BY 1 NULLS FIRST",
+        "FROM circuits GROUP BY 1 ORDER BY 1 NULLS FIRST",
     )
     missing = found.pop(0)[1] if found[0][0] is None else 0
     names = value_names(value for value, _, _ in found)

@@ -389,8 +389,7 @@ class Database:
             duration_ms: how long.
             settings: other arguments of `pyloric_db.simulate`; `dt_ms`, `scheme`, `dtype`,
                 `spike_threshold_mV`, `temperature_K` and `constants` are those of the database if
-                not given, and `record_every_ms`
-                the multiple of `dt_ms` next to 0.5 ms.
+                not given, and `record_every_ms` the multiple of `dt_ms` next to 0.5 ms.
 
         Returns:
             as there; the circuits have their `circuit_id`.

@@ -1,6 +1,7 @@
 """Writing one shard: its states, its features, its receipt. Runs in a worker process."""
 
 from collections.abc import Mapping
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,8 +23,8 @@ Array = npt.NDArray[Any]
 
 def load_libraries() -> None:
     """Loads what writes shards, which takes half a second, before there is one to write."""
-    import pyarrow.dataset  # noqa: F401
-    import zarr  # noqa: F401
+    for library in ("pyarrow.dataset", "zarr"):
+        import_module(library)
 
 
 def write_shard(
