@@ -140,20 +140,28 @@ def value_names(values: Iterable[float]) -> tuple[str, ...]:
 def feature_columns(cells: tuple[str, ...] = CELLS) -> tuple[Column, ...]:
     """Columns that the rhythm analysis fills, for a circuit with these cells.
 
-    The first cell is the pacemaker whose burst starts delimit cycles. The columns that
-    compare AB/PD, LP and PY exist only for circuits that have all three.
+    The first cell is the pacemaker whose burst starts delimit cycles; every other has a delay and
+    phases in its cycle. The gaps between bursts and the labels of a pyloric rhythm exist only for
+    circuits that have AB/PD, LP and PY.
     """
-    columns = [
-        Column("period_ms", "float32", "ms", f"{label(cells[0])} burst start to next start", True)
-    ]
+    first = label(cells[0])
+    columns = [Column("period_ms", "float32", "ms", f"{first} burst start to next start", True)]
     columns += [
         Column(f"burst_duration_{c}_ms", "float32", "ms", f"{label(c)} burst duration", True)
         for c in cells
     ]
     triphasic = set(CELLS) <= set(cells)
+    others = [c for c in cells[1:] if not (triphasic and c in CELLS)]
     duties = [f"duty_cycle_{c}" for c in cells]
     if triphasic:
         columns += [Column(c.column, "float32", "ms", c.long_name, True) for c in CRITERIA[4:8]]
+    columns += [
+        Column(
+            f"delay_{cells[0]}_{c}_ms", "float32", "ms",
+            f"{first} burst start to {label(c)} burst start", True,
+        )
+        for c in others
+    ]  # fmt: skip
     columns += [
         Column(n, "float32", "1", f"{label(c)} burst duration over period", True)
         for n, c in zip(duties, cells, strict=True)
@@ -163,6 +171,12 @@ def feature_columns(cells: tuple[str, ...] = CELLS) -> tuple[Column, ...]:
         columns += [
             Column(f"phase_end_{c}", "float32", "1", f"phase of {label(c)} burst end", True)
             for c in ("lp", "py")
+        ]
+    for c in others:
+        start = f"phase of {label(c)} burst start in the {first} cycle"
+        columns += [
+            Column(f"phase_start_{c}", "float32", "1", start, True),
+            Column(f"phase_end_{c}", "float32", "1", f"phase of {label(c)} burst end", True),
         ]
     columns.append(
         Column("period_cv", "float32", "1", "coefficient of variation of the period", True)
@@ -187,9 +201,9 @@ def feature_columns(cells: tuple[str, ...] = CELLS) -> tuple[Column, ...]:
 def default_features(columns: Sequence[Column]) -> list[str]:
     """Those of a table's columns that are meant where no feature is named.
 
-    The fifteen of the criteria, and burst duration and duty cycle of every other cell.
+    The fifteen of the criteria, and the like of every other cell.
     """
-    of_each_cell = ("burst_duration_", "duty_cycle_")
+    of_each_cell = ("burst_duration_", "delay_", "duty_cycle_", "phase_start_")
     return [c.name for c in columns if c.name in PUBLISHED or c.name.startswith(of_each_cell)]
 
 
@@ -207,7 +221,7 @@ def glance(columns: Sequence[Column], cells: Sequence[str]) -> list[str]:
     wanted = (
         *("netcode", "period_ms", *LABELS),  # what fits on a narrow screen comes first
         *(f"{kind}_{cell}" for cell in cells for kind in of_each_cell),
-        *("phase_start_lp", "phase_start_py"),
+        *(f"phase_start_{cell}" for cell in cells[1:]),
     )
     return [n for n in wanted if n in present]
 

@@ -43,13 +43,16 @@ def test_a_table_shows_what_the_cells_of_any_circuit_do(inside, path, tmp_path):
     start, labels, end = (
         ["circuit_id", "netcode", "period_ms"],
         ["pyloric_like", "pyloric"],
-        ["phase_start_lp", "phase_start_py", "status"],
+        ["phase_start_lp", "phase_start_py"],
     )
-    of_two = ["activity_a", "duty_cycle_a", "activity_b", "duty_cycle_b", "status"]
+    of_two = ["activity_a", "duty_cycle_a", "activity_b", "duty_cycle_b", "phase_start_b"]
     for db, columns in (
-        (path, [*start, *labels, *duties[:3], *end]),
-        (tmp_path / "five", [*start, *labels, *duties, *end]),
-        (tmp_path / "two", [*start, *of_two]),
+        (path, [*start, *labels, *duties[:3], *end, "status"]),
+        (
+            tmp_path / "five",
+            [*start, *labels, *duties, *end, "phase_start_ic", "phase_start_vd", "status"],
+        ),
+        (tmp_path / "two", [*start, *of_two, "status"]),
     ):
         shown = inside("query", db, "circuit_id < 3").stdout.splitlines()
         assert shown[0].split() == columns and len(shown) == 4

@@ -6,10 +6,10 @@ import tomllib
 
 import numpy as np
 import pytest
-import synthetic
 from recordings import BURSTS, pyloric_spikes, write_csv
 from rich.console import Console
 
+import pyloric_db as pyl
 from pyloric_db.pipeline.draw import netcodes, parameters
 from pyloric_db.pipeline.plan import make_plan
 from pyloric_db.pipeline.states import cold_states
@@ -17,7 +17,7 @@ from pyloric_db.protocol import Protocol
 from pyloric_db.store.create import create
 from pyloric_db.store.ledger import Ledger
 from pyloric_db.store.shards import write_shard
-from pyloric_db.vocabulary import CRITERIA
+from pyloric_db.vocabulary import CRITERIA, default_features
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +163,7 @@ def test_a_recording_in_which_abpd_stops_can_be_cut_where_the_sentence_says(
 def test_the_help_breaks_lines_only_where_they_are_full(inside, monkeypatch):
     monkeypatch.setenv("COLUMNS", "250")
     shown = inside("match", "--help").stdout
-    assert "of AB/PD, LP and PY, and prints the circuits that are nearest" in shown
+    assert "and prints the circuits that are nearest in units" in shown
     assert "[default: (all)]" in shown
 
 
@@ -206,12 +206,50 @@ def test_no_figure_inside_the_database(inside, rhythmic_db, tmp_path, snapshot):
     assert snapshot(rhythmic_db) == before
 
 
-def test_circuits_of_other_cells_cannot_be_matched(inside, tmp_path):
-    synthetic.build(tmp_path / "db", synthetic.other_cells())
-    file = write_csv(tmp_path / "prep.csv", pyloric_spikes())
-    for options in ([], ["--json"], ["-o", tmp_path / "x.png"]):
-        done = inside("match", tmp_path / "db", file, *options)
-        refused(done, f"the circuits of {tmp_path / 'db'} have no AB/PD, LP and PY to match")
+TWO_CELLS = """
+name = "two"
+[[circuit.cells]]
+name = "ab"
+[[circuit.cells]]
+name = "lp"
+[[circuit.synapses]]
+pre = "ab"
+post = "lp"
+transmitter = "glutamate"
+[parameters.grid]
+ab = ["AB/PD 1", "AB/PD 2"]
+lp = ["LP 2", "LP 3"]
+gsyn_ab_lp_nS = [10, 30, 100]
+[protocol]
+initial = "cold"
+"""
+
+
+def test_what_a_circuit_of_other_cells_plays_finds_it_again(inside, client, tmp_path):
+    pytest.importorskip("matplotlib")
+    (tmp_path / "two.toml").write_text(TWO_CELLS)
+    db = pyl.build(tmp_path / "two.toml", tmp_path / "db", cluster=client)
+    played = db.query("phase_start_lp > 0.3").circuit_id.values
+    assert len(played) >= 3
+    spikes = db.simulate(played[1:2], duration_ms=9000).spike_time_ms[0]
+    rows = [(n, t / 1000) for n in ("ab", "lp") for t in spikes.sel(cell=n).values if t == t]
+    file = write_csv(tmp_path / "prep.csv", [*((n.upper(), t) for n, t in rows), ("PY", 99.0)])
+    figure = tmp_path / "x.png"
+    done = inside("match", tmp_path / "db", file, "-k", 2, "--json", "-o", figure)
+    found = json.loads(done.stdout)
+    assert found["recording"]["neurons_left_out"] == ["PY"] and found["recording"]["periodic"]
+    assert found["compared"] == default_features(db.manifest.columns)
+    first, second = found["nearest"]
+    assert first["circuit_id"] == played[1] and first["distance_sd"] < 0.5 * second["distance_sd"]
+    assert set(first["parameters"]) == {"ab", "lp", "gsyn_ab_lp_nS"}
+    assert figure.read_bytes().startswith(b"\x89PNG")
+    silenced = [(n, t) for n, t in rows if not (n == "lp" and 4 < t < 6)]
+    shown = inside("match", tmp_path / "db", write_csv(tmp_path / "less.csv", silenced))
+    assert "no phase: LP does not burst once in " in shown.stderr
+    (lacking,) = (line for line in shown.stderr.splitlines() if line.startswith("not compared"))
+    assert "delay_ab_lp_ms" in lacking and "phase_start_lp" in lacking
+    refused(inside("match", tmp_path / "db", write_csv(tmp_path / "pd.csv", pyloric_spikes())),
+            "pd.csv has no spikes of AB (other neurons: PD, PY)")  # fmt: skip
 
 
 def test_recordings_that_cannot_be_matched(inside, rhythmic_db, tmp_path):

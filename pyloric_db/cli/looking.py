@@ -96,9 +96,8 @@ def _figure(
 ) -> Any:
     """A figure of the kind that was asked for."""
     if kind is Kind.rhythm:
-        from pyloric_db.plot.rhythm import check_phases, rhythm_figure
+        from pyloric_db.plot.rhythm import rhythm_figure
 
-        check_phases(opened)  # before --where is asked for, which would not help
         return rhythm_figure(opened, condition(where, opened))
     if kind is Kind.histograms:
         from pyloric_db.plot.histograms import histograms_figure

@@ -22,7 +22,7 @@ from pyloric_db.cli.console import (
 )
 from pyloric_db.cli.simulating import simulate_on
 from pyloric_db.errors import ConfigError
-from pyloric_db.vocabulary import CONDUCTANCES, CRITERIA, feature_columns, label
+from pyloric_db.vocabulary import CONDUCTANCES, default_features, label
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -57,20 +57,20 @@ def match(
 ) -> None:
     """Find the circuits that play the rhythm of a recording.
 
-    Measures the fifteen features of the recorded spikes of AB/PD, LP and PY, and prints the
-    circuits that are nearest in units of the published standard deviations.
+    Measures the features of the recorded spikes of the circuits' cells (the fifteen of AB/PD, LP
+    and PY), and prints the circuits that are nearest in units of the features' standard deviations:
+    the published ones, or where there are none those of the database.
     """
     opened = pyloric_db.open(db)
-    if {c.name for c in feature_columns()} - set(opened.manifest.by_name):
-        raise ConfigError(f"the circuits of {db} have no AB/PD, LP and PY to match")
+    cells = opened.manifest.cells
     if output is not None:
         from pyloric_db.plot.canvas import check_suffix
 
         check_suffix(output)
         check_output(output, db)
-    spikes = pyloric_db.read_recording(recording, unit=unit)
+    spikes = pyloric_db.read_recording(recording, unit=unit, cells=cells)
     _check_intervals(recording, spikes, unit)
-    features = pyloric_db.features_from_spikes(spikes, protocol=opened.protocol)
+    features = pyloric_db.features_from_spikes(spikes, cells=cells, protocol=opened.protocol)
     _check_period(recording, spikes, features, unit, opened.protocol)
     with ends_at_once(), err.status("looking through the circuits"):
         found = opened.nearest(features, k=k, where=where)
@@ -113,7 +113,7 @@ def _check_period(
     unit: str,
     protocol: "Protocol",
 ) -> None:
-    """ConfigError where AB/PD has no period, with what it does instead."""
+    """ConfigError where the first cell has no period, with what it does instead."""
     import numpy as np
 
     from pyloric_db.rhythm.activity import why_no_period
@@ -121,10 +121,11 @@ def _check_period(
     if float(features["period_ms"].values[0]) > 0:
         return
     first, last = np.nanmin(spikes.values), np.nextafter(np.nanmax(spikes.values), np.inf)
-    times = spikes.sel(cell="abpd").values
+    times = spikes.values[0]
     why = why_no_period(times[~np.isnan(times)], first, last, protocol)
     raise ConfigError(
-        f"the rhythm of {recording} has no period: AB/PD {why} (times were read as {unit})"
+        f"the rhythm of {recording} has no period: {label(str(spikes['cell'].values[0]))} {why} "
+        f"(times were read as {unit})"
     )
 
 
@@ -156,12 +157,14 @@ def _described(
     opened: "Database", spikes: "xr.DataArray", features: "xr.Dataset", found: "xr.Dataset"
 ) -> dict[str, Any]:
     parameters = _parameters(opened, found)
-    names = [c.column for c in CRITERIA]
+    names = default_features(opened.manifest.columns)
+    labels = [n for n in _LABELS if n in features]
+    counted = ["n_criteria_met"] if opened.manifest.has_labels else []
     return {
         "recording": {
             "features": {n: _value(features, n, 0) for n in names},
-            **{n: bool(features[n].values[0]) for n in _LABELS},
-            "n_criteria_met": int(features["n_criteria_met"].values[0]),
+            **{n: bool(features[n].values[0]) for n in labels},
+            **{n: int(features[n].values[0]) for n in counted},
             "period_cv": _value(features, "period_cv", 0),
             "neurons_left_out": list(spikes.attrs["left_out"]),
         },
@@ -170,7 +173,7 @@ def _described(
             {
                 "circuit_id": int(found["circuit_id"].values[i]),
                 "distance_sd": float(found["distance"].values[i]),
-                "pyloric": bool(found["pyloric"].values[i]),
+                **{n: bool(found[n].values[i]) for n in labels[:1]},
                 "parameters": {name: values[i] for name, values in parameters.items()},
                 "features": {n: _value(found, n, i) for n in names},
             }
@@ -185,12 +188,13 @@ def _print(
     lines = [["", "recording", *(str(i) for i in found["circuit_id"].values)]]
     if "netcode" in found:
         lines.append(["netcode", "", *found["netcode"].values])
-    compared = f"{len(found.attrs['compared'])} of {len(CRITERIA)}"
+    usual = default_features(opened.manifest.columns)
+    compared = f"{len(found.attrs['compared'])} of {len(usual)}"
     lines.append(["features compared", compared, *[""] * found.sizes["circuit"]])
     lines.append(["distance (SD)", "", *(f"{d:.3f}" for d in found["distance"].values)])
     columns = [(features, 0), *((found, i) for i in range(found.sizes["circuit"]))]
-    names = (*_LABELS, "n_criteria_met", "period_cv", *(c.column for c in CRITERIA))
-    lines += [[n, *(cell_text(s[n].values[i]) for s, i in columns)] for n in names]
+    names = (*_LABELS, "n_criteria_met", "period_cv", *usual)
+    lines += [[n, *(cell_text(s[n].values[i]) for s, i in columns)] for n in names if n in features]
     for name, values in _parameters(opened, found).items():
         lines.append([name, "", *(v if isinstance(v, str) else f"{v:g}" for v in values)])
     # one table below the other, each of as many circuits as are beside each other in the width
@@ -207,14 +211,16 @@ def _print(
         out.print(table)
     if spikes.attrs["left_out"]:
         say(f"neurons left out: {', '.join(spikes.attrs['left_out'])}", err)
-    for text in _not_triphasic(spikes, opened.protocol) if not features["triphasic"][0] else ():
-        say(f"not triphasic: {text}", err)
-    missing = [c.column for c in CRITERIA if c.column not in found.attrs["compared"]]
+    missing = [n for n in usual if _value(features, n, 0) is None]
+    if any(n.startswith("phase_start_") for n in missing):
+        what = "not triphasic" if opened.manifest.has_labels else "no phase"
+        for text in _missed_bursts(spikes, opened.protocol):
+            say(f"{what}: {text}", err)
     if missing:
         say(f"not compared, the recording does not have them: {', '.join(missing)}", err)
 
 
-def _not_triphasic(spikes: "xr.DataArray", protocol: "Protocol") -> list[str]:
+def _missed_bursts(spikes: "xr.DataArray", protocol: "Protocol") -> list[str]:
     """Which neurons miss or add bursts, and where first."""
     from pyloric_db.rhythm.activity import why_not_triphasic
 
@@ -233,13 +239,15 @@ def _draw(
     output: Path,
 ) -> None:
     from pyloric_db.plot.match import CYCLES, plot_match
+    from pyloric_db.query.nearest import scales
 
     ids = circuit["circuit_id"].values
     # two cycles more than are shown, so that any burst may be the first
     period = max(float(circuit["period_ms"].values[0]), float(features["period_ms"].values[0]))
     with ends_at_once(), err.status("simulating the nearest circuit"):
         simulation = simulate_on(opened, ids, (CYCLES + 2) * period)
-    plot_match(spikes, features, circuit, simulation, output, protocol=opened.protocol)
+    scale = scales(opened, default_features(opened.manifest.columns))
+    plot_match(spikes, features, circuit, simulation, scale, output, protocol=opened.protocol)
 
 
 COMMANDS = (match,)

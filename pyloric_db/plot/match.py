@@ -1,5 +1,6 @@
 """A recording beside the model circuit that plays its rhythm."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,9 +9,10 @@ import numpy as np
 from pyloric_db.plot.canvas import check_suffix, new_figure, save
 from pyloric_db.plot.traces import draw_bursts
 from pyloric_db.protocol import Protocol
+from pyloric_db.query.nearest import Scale
 from pyloric_db.rhythm.bursts import Bursts, find_bursts
 from pyloric_db.rhythm.spikes import SpikeTrains
-from pyloric_db.vocabulary import CELLS, COLOURS, CRITERIA, label
+from pyloric_db.vocabulary import COLOURS, label, published
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -24,19 +26,22 @@ def plot_match(
     features: "xr.Dataset",
     circuit: "xr.Dataset",
     simulation: "xr.Dataset",
+    scale: Mapping[str, Scale],
     path: str | Path,
     *,
     protocol: Protocol = Protocol(),
 ) -> None:
     """Spikes of a recording, voltages of a model circuit, and the features of both.
 
-    Recording and model begin at the start of an AB/PD burst and have the same scale of time.
+    Recording and model begin at the start of a burst of the first cell and have the same scale of
+    time.
 
     Args:
         recording: spike times (cell, spike) in ms, as `read_recording` gives them.
         features: the recording's, as `features_from_spikes` gives them.
         circuit: one row of `Database.nearest`, dim `circuit` of length 1.
         simulation: what `Database.simulate` gave for it.
+        scale: the features to show, in this order, see `query.nearest.scales`.
         path: PNG, SVG or PDF.
         protocol: how bursts are found, `Database.protocol`.
 
@@ -47,31 +52,41 @@ def plot_match(
     check_suffix(path)
     periods = (features, circuit)
     span_ms = CYCLES * max(float(p["period_ms"].values.reshape(-1)[0]) for p in periods)
-    figure = new_figure(figsize=(11.5, 5.2))
-    grid = figure.add_gridspec(len(CELLS), 3, width_ratios=(1, 1, 0.9))
-    left = [figure.add_subplot(grid[i, 0]) for i in range(len(CELLS))]
-    right = [figure.add_subplot(grid[i, 1]) for i in range(len(CELLS))]
+    cells = [str(c) for c in recording["cell"].values]
+    figure = new_figure(figsize=(11.5, max(5.2, 1.2 * len(cells), 1.2 + 0.24 * len(scale))))
+    grid = figure.add_gridspec(len(cells), 3, width_ratios=(1, 1, 0.9))
+    left, right = (
+        [figure.add_subplot(grid[i, side]) for i in range(len(cells))] for side in (0, 1)
+    )
+    for ax, cell in zip((*left, *right), cells * 2, strict=True):
+        ax.set_xlim(0, span_ms / 1000)
+        ax.set_ylabel(label(cell), rotation=0, ha="right", va="center", fontsize=12)
+        ax.spines[["top", "right"]].set_visible(False)
+        if cell != cells[-1]:
+            ax.set_xticklabels([])
     _recording(left, recording, span_ms, protocol)
     _model(right, simulation, span_ms, protocol)
     left[0].set_title("recording", fontsize=11)
     number = int(circuit["circuit_id"].values[0])
     distance = float(circuit["distance"].values[0])
-    compared = f"{len(circuit.attrs['compared'])} of {len(CRITERIA)} features"
+    compared = f"{len(circuit.attrs['compared'])} of {len(scale)} features"
     right[0].set_title(f"circuit {number}, {distance:.2f} SD away\n({compared})", fontsize=11)
     for ax in (left[-1], right[-1]):
         ax.set_xlabel("time (s)")
-    _features(figure.add_subplot(grid[:, 2]), features, circuit)
+    of = "published" if published(cells) else "database's"
+    _features(figure.add_subplot(grid[:, 2]), features, circuit, scale, of)
     save(figure, path)
 
 
 def _bursts(padded: Any, stop_ms: float, protocol: Protocol) -> Bursts:
     """Bursts of the cells whose spike times (cell, spike) these are; some may be before 0."""
-    trains = SpikeTrains.from_padded(np.asarray(padded, float)[None], CELLS)
+    names = [str(i) for i in range(len(padded))]
+    trains = SpikeTrains.from_padded(np.asarray(padded, float)[None], names)
     return find_bursts(trains, trains.times.min(initial=0.0), stop_ms, protocol)
 
 
 def _onset(bursts: Bursts, stop_ms: float, span_ms: float) -> float:
-    """Start of an early AB/PD burst with `span_ms` after it.
+    """Start of an early burst of the first cell with `span_ms` after it.
 
     The second where there is one: the first may have been cut by the begin of the record.
     """
@@ -82,59 +97,58 @@ def _onset(bursts: Bursts, stop_ms: float, span_ms: float) -> float:
     return float(early[min(1, len(early) - 1)]) if len(early) else 0.0
 
 
-def _frame(ax: Any, cell: int, span_ms: float) -> None:
-    ax.set_xlim(0, span_ms / 1000)
-    ax.set_ylabel(label(CELLS[cell]), rotation=0, ha="right", va="center", fontsize=12)
-    ax.spines[["top", "right"]].set_visible(False)
-    if cell < len(CELLS) - 1:
-        ax.set_xticklabels([])
-
-
 def _recording(
     axes: list[Any], recording: "xr.DataArray", span_ms: float, protocol: Protocol
 ) -> None:
-    times = recording.sel(cell=list(CELLS)).values
+    times = recording.values
     stop = float(np.nextafter(np.nanmax(times), np.inf))
     bursts = _bursts(times, stop, protocol)
     onset = _onset(bursts, stop, span_ms)
     for i, ax in enumerate(axes):
         shown = (times[i] - onset) / 1000
-        ax.vlines(shown[~np.isnan(shown)], 0, 1, color=COLOURS[i], linewidth=0.7)
-        draw_bursts(ax, bursts, i, 1.2, COLOURS[i], onset)
+        ax.vlines(shown[~np.isnan(shown)], 0, 1, color=COLOURS[i % len(COLOURS)], linewidth=0.7)
+        draw_bursts(ax, bursts, i, 1.2, COLOURS[i % len(COLOURS)], onset)
         ax.set_ylim(-0.1, 1.35)
         ax.set_yticks([])
         ax.spines["left"].set_visible(False)
-        _frame(ax, i, span_ms)
 
 
 def _model(axes: list[Any], simulation: "xr.Dataset", span_ms: float, protocol: Protocol) -> None:
-    chosen = simulation.isel(circuit=0).sel(cell=list(CELLS))
+    chosen = simulation.isel(circuit=0)
     time = chosen["time"].values
     bursts = _bursts(chosen["spike_time_ms"].values, float(time[-1]), protocol)
     onset = _onset(bursts, float(time[-1]), span_ms)
     for i, ax in enumerate(axes):
-        ax.plot((time - onset) / 1000, chosen["V"].values[i], color=COLOURS[i], linewidth=0.7)
-        draw_bursts(ax, bursts, i, 62, COLOURS[i], onset)
+        ax.plot(
+            (time - onset) / 1000,
+            chosen["V"].values[i],
+            color=COLOURS[i % len(COLOURS)],
+            linewidth=0.7,
+        )
+        draw_bursts(ax, bursts, i, 62, COLOURS[i % len(COLOURS)], onset)
         ax.set_ylim(-90, 70)
         ax.set_yticks([-60, 0])
-        _frame(ax, i, span_ms)
     axes[0].text(-0.02, 1.04, "mV", transform=axes[0].transAxes, ha="right", fontsize=9)
 
 
-def _features(ax: Any, features: "xr.Dataset", circuit: "xr.Dataset") -> None:
-    """Every feature of both as its distance from the published mean in SD."""
-    rows = np.arange(len(CRITERIA))
+def _features(
+    ax: Any, features: "xr.Dataset", circuit: "xr.Dataset", scale: Mapping[str, Scale], of: str
+) -> None:
+    """Every feature of both as its distance from the mean in SD."""
+    rows = np.arange(len(scale))
     ax.axvspan(-2, 2, color="0.92", zorder=0)
     ax.axvline(0, color="0.75", linewidth=0.8, zorder=0)
     marks = ((features, "recording", "o", "none"), (circuit, "model", "x", "black"))
     for source, name, marker, face in marks:
-        values = [(float(source[c.column].values.reshape(-1)[0]) - c.mean) / c.sd for c in CRITERIA]
+        values = [
+            (float(source[n].values.reshape(-1)[0]) - s.mean) / s.sd for n, s in scale.items()
+        ]
         colours = {"facecolors": face, "edgecolors": "black"} if marker == "o" else {"color": face}
         ax.scatter(values, rows, marker=marker, s=36, label=name, linewidths=1.2, **colours)
-    ax.set_yticks(rows, [c.long_name for c in CRITERIA], fontsize=7)
+    ax.set_yticks(rows, [features[n].attrs["long_name"] for n in scale], fontsize=7)
     ax.yaxis.tick_right()
     ax.invert_yaxis()
-    ax.set_xlabel("SD from the published mean")
-    ax.set_title("features, published range grey", fontsize=11)
+    ax.set_xlabel(f"SD from the {of} mean")
+    ax.set_title(f"features, {of} range grey", fontsize=11)
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2, fontsize=8, frameon=False)
     ax.spines[["top", "left"]].set_visible(False)

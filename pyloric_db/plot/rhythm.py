@@ -1,4 +1,4 @@
-"""Rhythm diagram: when in the AB/PD cycle each cell bursts, beside the published ranges."""
+"""Rhythm diagram: when in the cycle each cell bursts, beside the published ranges."""
 
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -7,17 +7,13 @@ from pyloric_db.plot.canvas import new_figure
 from pyloric_db.plot.tallies import condition, count, number, rows
 from pyloric_db.query.database import Database
 from pyloric_db.query.expression import quote_name
-from pyloric_db.vocabulary import CELLS, COLOURS, PUBLISHED, label
+from pyloric_db.vocabulary import COLOURS, Criterion, label, published
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-#: Columns of the phases at which each cell's burst starts and ends; AB/PD starts the cycle.
-STARTS = {"lp": "phase_start_lp", "py": "phase_start_py"}
-ENDS = {"abpd": "duty_cycle_abpd", "lp": "phase_end_lp", "py": "phase_end_py"}
-#: All that is drawn.
-DRAWN = (*STARTS.values(), *ENDS.values(), "period_ms")
 WHISKERS = "90% of circuits: start above end"
 
 
@@ -30,38 +26,47 @@ class Spread(NamedTuple):
 
 
 def rhythm_figure(db: Database, where: str = "pyloric") -> "Figure":
-    """Bursts of one circuit or of a set as bars over the phase of the AB/PD cycle.
+    """Bursts of one circuit or of a set as bars over the phase of the first cell's cycle.
 
     Bars go from the median start to the median end, with whiskers over the middle 90% of
-    circuits, that of the start above that of the end. Below each, hatched, the published bar from
-    mean start to mean start + duty cycle, with whiskers of ± 2 SD at the ends whose spread was
-    published (Prinz, Bucher & Marder 2004, Nat Neurosci 7:1345, table 1).
+    circuits, that of the start above that of the end. Below those of AB/PD, LP and PY, hatched, the
+    published bar from mean start to mean start + duty cycle, with whiskers of ± 2 SD at the ends
+    whose spread was published (Prinz, Bucher & Marder 2004, Nat Neurosci 7:1345, table 1).
 
     Raises:
         QueryError: the expression is not valid, or finds no circuit with all the phases.
         ConfigError: matplotlib is missing.
     """
-    check_phases(db)
+    first_cell, *others = cells = db.manifest.cells
+    lobsters = published(cells)
+    ends = {first_cell: f"duty_cycle_{first_cell}"} | {c: f"phase_end_{c}" for c in others}
+    starts = {cell: f"phase_start_{cell}" for cell in others}
+    drawn = [*starts.values(), *ends.values(), "period_ms"]
+    if missing := [name for name in drawn if name not in db.manifest.by_name]:
+        raise QueryError(f"{db.path} has no column {missing[0]}, which a rhythm diagram needs")
     chosen = count(db, where)
-    whole, first, spreads = _spreads(db, where)
+    whole, first, spreads = _spreads(db, where, drawn)
     if not whole:
         raise QueryError(
-            f"none of the {chosen:,} circuits of {where!r} bursts in all three cells in every cycle"
+            f"none of the {chosen:,} circuits of {where!r} bursts in all its cells in every cycle"
         )
-    figure = new_figure(figsize=(8, 3.6))
+    figure = new_figure(figsize=(8, 1.5 + 0.7 * len(cells)))
     ax = figure.subplots()
-    for row, cell in enumerate(CELLS):
-        start = spreads[STARTS[cell]] if cell in STARTS else Spread(0, 0, 0)
-        _measured(ax, row - 0.17, start, spreads[ENDS[cell]], COLOURS[row])
-        _published(ax, row + 0.2, cell)
-    ax.set_yticks(range(len(CELLS)), [label(c) for c in CELLS], fontsize=12)
-    ax.set_ylim(len(CELLS) - 0.45, -0.55)
+    for row, cell in enumerate(cells):
+        start = spreads[starts[cell]] if cell in starts else Spread(0, 0, 0)
+        duty = lobsters.get(f"duty_cycle_{cell}")
+        at = row - 0.17 if duty else row
+        _measured(ax, at, start, spreads[ends[cell]], COLOURS[row % len(COLOURS)])
+        if duty:
+            _published(ax, row + 0.2, duty, lobsters.get(starts.get(cell, "")))
+    ax.set_yticks(range(len(cells)), [label(c) for c in cells], fontsize=12)
+    ax.set_ylim(len(cells) - 0.45, -0.55)
     ax.set_xlim(0, max(1.05, ax.get_xlim()[1]))
     ax.axvline(1, color="0.6", linewidth=0.8, linestyle=":", zorder=0)
-    ax.set_xlabel("phase in the AB/PD cycle (from burst start to burst start)")
+    ax.set_xlabel(f"phase in the {label(first_cell)} cycle (from burst start to burst start)")
     ax.spines[["top", "right", "left"]].set_visible(False)
     ax.tick_params(axis="y", length=0)
-    _legend(ax, whole)
+    _legend(ax, whole, bool(lobsters))
     period = spreads["period_ms"]
     title = f"circuit {first}: period {period.median:.0f} ms"
     if chosen > 1:
@@ -74,21 +79,12 @@ def rhythm_figure(db: Database, where: str = "pyloric") -> "Figure":
     return figure
 
 
-def check_phases(db: Database) -> None:
-    """QueryError where the circuits have no columns for a rhythm diagram."""
-    if missing := set(DRAWN) - set(db.manifest.by_name):
-        raise QueryError(
-            f"the circuits of {db.manifest.name} have no column {min(missing)}: a rhythm diagram "
-            "needs AB/PD, LP and PY"
-        )
-
-
-def _spreads(db: Database, where: str) -> tuple[int, int, dict[str, Spread]]:
+def _spreads(db: Database, where: str, drawn: list[str]) -> tuple[int, int, dict[str, Spread]]:
     """How many circuits of an expression have all columns drawn, the first, and their spreads."""
     quantiles = [
-        f"quantile_cont({number(db.manifest.column(n))}, [0.05, 0.5, 0.95])" for n in DRAWN
+        f"quantile_cont({number(db.manifest.column(n))}, [0.05, 0.5, 0.95])" for n in drawn
     ]
-    known = " AND ".join(f"{quote_name(n)} IS NOT NULL" for n in DRAWN)
+    known = " AND ".join(f"{quote_name(n)} IS NOT NULL" for n in drawn)
     ((whole, first, *spreads),) = rows(
         db,
         f"SELECT count(*), min(circuit_id), {', '.join(quantiles)} FROM circuits "
@@ -96,7 +92,7 @@ def _spreads(db: Database, where: str) -> tuple[int, int, dict[str, Spread]]:
     )
     if not whole:
         return 0, 0, {}
-    return whole, first, {n: Spread(*s) for n, s in zip(DRAWN, spreads, strict=True)}
+    return whole, first, {n: Spread(*s) for n, s in zip(drawn, spreads, strict=True)}
 
 
 def _measured(ax: "Axes", y: float, start: Spread, end: Spread, colour: str) -> None:
@@ -108,9 +104,7 @@ def _measured(ax: "Axes", y: float, start: Spread, end: Spread, colour: str) -> 
             ax.plot([low, high], [at, at], color="black", linewidth=1.4, marker="|", zorder=3)
 
 
-def _published(ax: "Axes", y: float, cell: str) -> None:
-    duty = PUBLISHED[f"duty_cycle_{cell}"]
-    start = PUBLISHED.get(STARTS.get(cell, ""))
+def _published(ax: "Axes", y: float, duty: Criterion, start: Criterion | None) -> None:
     left = start.mean if start else 0.0
     ax.barh(
         y, duty.mean, left=left, height=0.3, facecolor="white", edgecolor="0.35", hatch="////",
@@ -120,17 +114,20 @@ def _published(ax: "Axes", y: float, cell: str) -> None:
     ax.plot([known.low, known.high], [y, y], color="0.35", linewidth=1.4, marker="|", zorder=3)
 
 
-def _legend(ax: "Axes", n: int) -> None:
+def _legend(ax: "Axes", n: int, lobsters: bool) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    handles = [
-        Patch(facecolor="0.35", label="database" if n == 1 else "database: median"),
-        Patch(facecolor="white", edgecolor="0.35", hatch="////", label="lobsters (2004): mean"),
-        Line2D([], [], color="0.35", marker="|", label="± 2 SD of lobsters"),
+    handles: list[Artist] = [
+        Patch(facecolor="0.35", label="database" if n == 1 else "database: median")
     ]
     if n > 1:
-        handles.insert(1, Line2D([], [], color="black", marker="|", label=WHISKERS))
+        handles.append(Line2D([], [], color="black", marker="|", label=WHISKERS))
+    if lobsters:
+        handles += [
+            Patch(facecolor="white", edgecolor="0.35", hatch="////", label="lobsters (2004): mean"),
+            Line2D([], [], color="0.35", marker="|", label="± 2 SD of lobsters"),
+        ]
     ax.legend(
         handles=handles, loc="upper left", bbox_to_anchor=(0, -0.2), ncols=4, fontsize=8,
         frameon=False,

@@ -347,14 +347,17 @@ class Database:
         """The circuits whose rhythm is nearest to a given one, the nearest first.
 
         The distance is the root mean square, over the features compared, of the difference in
-        units of the published standard deviation (`vocabulary.CRITERIA`): 1 is as far as one
-        SD in each. A feature that the given rhythm does not have is not compared, and a
-        circuit that lacks one of those compared is left out.
+        units of the standard deviation: 1 is as far as one SD in each. The SDs of the fifteen
+        features of circuits with AB/PD, LP and PY are the published ones
+        (`vocabulary.CRITERIA`), all others those of the feature in this database. A feature that
+        the given rhythm does not have is not compared, nor is one in which the database's
+        circuits do not differ, and a circuit that lacks one of those compared is left out.
 
         Args:
-            features: values of some or all of the fifteen features by column name, as numbers;
-                None and NaN are missing. Or what `features_from_spikes` returned for one
-                recording.
+            features: values of features by column name, as numbers; None and NaN are missing. Or
+                what `features_from_spikes` returned for one recording, of which the
+                `vocabulary.default_features` are compared: the fifteen, and the like of other
+                cells.
             k: how many circuits; fewer come where there are not so many.
             where: only circuits for which this expression is true, such as "pyloric_like".
 
@@ -363,9 +366,9 @@ class Database:
             `circuit_id`. `attrs["compared"]` lists the features compared.
 
         Raises:
-            QueryError: a name is none of the fifteen, the circuits have no such feature, a
-                value is not one finite number, all are missing, `k` or `where` is not valid,
-                or no circuit has them all.
+            QueryError: the circuits have no such feature or do not differ in any, a value is not
+                one finite number, all are missing, `k` or `where` is not valid, or no circuit
+                has them all.
         """
         from pyloric_db.query.nearest import find_nearest
 

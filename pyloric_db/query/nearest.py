@@ -1,14 +1,14 @@
-"""The circuits whose rhythm is nearest to a given one, in units of the published SDs."""
+"""The circuits whose rhythm is nearest to a given one, in units of the features' SDs."""
 
 import math
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from pyloric_db.errors import QueryError, nearest
 from pyloric_db.query.expression import quote_name, to_sql
-from pyloric_db.vocabulary import CIRCUIT, CRITERIA, label
+from pyloric_db.vocabulary import CIRCUIT, default_features, published
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -20,8 +20,36 @@ _AT_ONCE = 400
 
 DISTANCE = {
     "units": "SD",
-    "long_name": "root mean square difference in published standard deviations",
+    "long_name": "root mean square difference in standard deviations of the features",
 }
+
+
+class Scale(NamedTuple):
+    """By what values of a feature are compared, in its unit."""
+
+    mean: float
+    sd: float
+
+
+def scales(db: "Database", names: Iterable[str]) -> dict[str, Scale]:
+    """Mean and SD of features: the published ones, or of a feature without them the database's.
+
+    Without those that have no value or only one in the whole database, by which no circuit is
+    nearer than another.
+    """
+    criteria = published(db.manifest.cells)
+    found = {
+        name: Scale(criteria[name].mean, criteria[name].sd) for name in names if name in criteria
+    }
+    own = [name for name in names if name not in criteria]
+    if own:
+        as_double = [f"CAST({quote_name(name)} AS DOUBLE)" for name in own]
+        table = db._ask(", ".join(f"[avg({x}), stddev_pop({x})]" for x in as_double), "True")
+        for name, column in zip(own, table.columns if table else [], strict=False):
+            mean, sd = column[0].as_py()
+            if sd:
+                found[name] = Scale(mean, sd)
+    return found
 
 
 def find_nearest(
@@ -30,21 +58,21 @@ def find_nearest(
     """See `Database.nearest`."""
     import xarray as xr
 
-    wanted = wanted_features(features)
-    columns = db.manifest.by_name
-    absent = [name for name in wanted if name not in columns]
-    if absent:
-        raise QueryError(
-            f"the circuits of {db.path} have no {absent[0]}: the fifteen features are those of "
-            f"AB/PD, LP and PY, and these circuits have {', '.join(map(label, db.manifest.cells))}"
-        )
+    wanted = _wanted_features(db, features)
     if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
         raise QueryError(f"k must be a whole number from 1, not {k!r}")
     to_sql(where, db.manifest)  # a mistake is said in the caller's words
+    if not db.count(where):
+        raise QueryError(f"there is no circuit for which {where!r} is true")
+    scale = scales(db, wanted)
+    wanted = {name: value for name, value in wanted.items() if name in scale}
+    if not wanted:
+        raise QueryError(
+            f"the circuits of {db.path} do not differ in any of the features to be compared"
+        )
     known = " and ".join(f"not isnull({name})" for name in wanted)
-    sds = {c.column: c.sd for c in CRITERIA}
     off = [
-        f"((CAST({quote_name(name)} AS DOUBLE) - ({value!r})) / {sds[name]!r})"
+        f"((CAST({quote_name(name)} AS DOUBLE) - ({value!r})) / {scale[name].sd!r})"
         for name, value in wanted.items()
     ]
     squares = " + ".join(f"{x} * {x}" for x in off)
@@ -54,13 +82,10 @@ def find_nearest(
         f"circuit_id, {distance}", f"({where}\n) and {known}",
         f"ORDER BY distance, circuit_id LIMIT {int(k)}",
     )  # fmt: skip
-    ids = np.empty(0, np.int64) if ranked is None else ranked["circuit_id"].to_numpy()
-    distances = np.empty(0) if ranked is None else ranked["distance"].to_numpy()
-    if not len(ids):
-        if not db.count(where):
-            raise QueryError(f"there is no circuit for which {where!r} is true")
+    if not ranked:
         among = "" if where == "True" else f" of those for which {where!r} is true"
         raise QueryError(f"no circuit{among} has all the features {', '.join(wanted)}")
+    ids, distances = ranked["circuit_id"].to_numpy(), ranked["distance"].to_numpy()
     parts = [
         db.query(f"circuit_id in {ids[i : i + _AT_ONCE].tolist()}")
         for i in range(0, len(ids), _AT_ONCE)
@@ -73,35 +98,38 @@ def find_nearest(
     return found.assign_attrs(compared=list(wanted))
 
 
-def wanted_features(features: "Mapping[str, Any] | xr.Dataset") -> dict[str, float]:
-    """Those of the fifteen features that have a value, in their order.
+def _wanted_features(
+    db: "Database", features: "Mapping[str, Any] | xr.Dataset"
+) -> dict[str, float]:
+    """Those of the features that have a value, in the order of the table.
 
     Raises:
-        QueryError: these are no names with values, a name is none of the fifteen, a value is
+        QueryError: these are no names with values, the circuits have no such feature, a value is
             no number or infinite, or there is none.
     """
     import xarray as xr
 
     if not hasattr(features, "items"):
         raise QueryError(f"features must be a dict or a Dataset, not {type(features).__name__}")
-    criteria = [c.column for c in CRITERIA]
+    usual = default_features(db.manifest.columns)
+    measured = [c.name for c in db.manifest.columns if c.measured]
     given: Mapping[Any, Any] = features
     if isinstance(features, xr.Dataset):
-        # what the analysis finds besides the fifteen is not compared
-        given = {n: features[n].values for n in criteria if n in features}
+        # what else the analysis finds is not compared
+        given = {n: features[n].values for n in usual if n in features}
     values: dict[str, float] = {}
     for name, value in given.items():
-        if name not in criteria:
+        if name not in measured:
             raise QueryError(
-                f"{name!r} is none of the fifteen features{nearest(str(name), criteria)}; "
-                f"they are {', '.join(criteria)}"
+                f"the circuits of {db.path} have no feature {name!r}"
+                f"{nearest(str(name), measured)}; they have {', '.join(usual)}"
             )
         number = _number(name, value)
         if not math.isnan(number):
             values[name] = number
     if not values:
         raise QueryError("there is no feature to compare: all are missing")
-    return {name: values[name] for name in criteria if name in values}
+    return {name: values[name] for name in measured if name in values}
 
 
 def _number(name: str, value: Any) -> float:

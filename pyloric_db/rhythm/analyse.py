@@ -11,7 +11,7 @@ from pyloric_db.protocol import Protocol
 from pyloric_db.rhythm.activity import activities, burst_cycles
 from pyloric_db.rhythm.bursts import find_bursts
 from pyloric_db.rhythm.classify import criteria_met, in_pyloric_order, periodic
-from pyloric_db.rhythm.features import between_cells, cell_features, period
+from pyloric_db.rhythm.features import cell_features, following, period
 from pyloric_db.rhythm.spikes import SpikeTrains
 from pyloric_db.vocabulary import ACTIVITIES, CELLS, CRITERIA, feature_columns
 
@@ -39,7 +39,8 @@ def analyse(
         null (`n_criteria_met` too), bool, or strings of `vocabulary.ACTIVITIES`. A period needs
         a bursting first cell with two cycles; a cell's duration and spikes per burst need that
         it bursts; a duty cycle needs both, and bursts no longer than the period; gaps, delays and
-        phases need `triphasic`.
+        phases of LP and PY need `triphasic`, the delay and the phases of another cell that just one
+        of its bursts starts in every cycle.
 
     Raises:
         ConfigError: `cells` does not fit the trains, names a cell twice, or has AB/PD, LP and PY
@@ -105,20 +106,22 @@ def _analyse_block(
         values[f"activity_{cell}"] = np.array(ACTIVITIES)[activity[:, i]]
     values["periodic"] = periodic(period_cv, protocol)
 
-    if set(CELLS) <= set(cells):
-        abpd, lp, py = (cells.index(cell) for cell in CELLS)
-        between = between_cells(bursts, activity, abpd, lp, py)
-        values["triphasic"] = between.triphasic
-        values["delay_abpd_lp_ms"] = between.delay_abpd_lp_ms
-        values["delay_abpd_py_ms"] = between.delay_abpd_py_ms
-        values["gap_abpd_lp_ms"] = between.gap_abpd_lp_ms
-        values["gap_lp_py_ms"] = between.gap_lp_py_ms
-        values["phase_gap_abpd_lp"] = between.gap_abpd_lp_ms / period_ms
-        values["phase_gap_lp_py"] = between.gap_lp_py_ms / period_ms
-        for cell in ("lp", "py"):
-            delay, duration = values[f"delay_abpd_{cell}_ms"], values[f"burst_duration_{cell}_ms"]
-            values[f"phase_start_{cell}"] = delay / period_ms
-            values[f"phase_end_{cell}"] = (delay + duration) / period_ms
+    delays: dict[str, NDArray[np.float64]] = {}
+    triphasic = set(CELLS) <= set(cells)
+    if triphasic:
+        three = following(bursts, activity, [cells.index(cell) for cell in CELLS[1:]])
+        values["triphasic"] = three.once
+        values["gap_abpd_lp_ms"], values["gap_lp_py_ms"] = three.gap_ms
+        values["phase_gap_abpd_lp"], values["phase_gap_lp_py"] = (
+            gap / period_ms for gap in three.gap_ms
+        )
+        delays = dict(zip(CELLS[1:], three.delay_ms, strict=True))
+    for i, cell in enumerate(cells[1:], start=1):
+        delay = delays[cell] if cell in delays else following(bursts, activity, [i]).delay_ms[0]
+        values[f"delay_{cells[0]}_{cell}_ms"] = delay
+        values[f"phase_start_{cell}"] = delay / period_ms
+        values[f"phase_end_{cell}"] = (delay + values[f"burst_duration_{cell}_ms"]) / period_ms
+    if triphasic:
         values["pyloric_like"] = values["periodic"] & values["triphasic"] & in_pyloric_order(values)
         # counted on the numbers as they are stored, so that anyone can count again
         stored = {c.column: values[c.column].astype(np.float32) for c in CRITERIA}

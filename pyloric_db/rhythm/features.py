@@ -5,7 +5,9 @@ spike and ends with its last; everything is counted from AB/PD burst start to th
 Duty cycles and phases are mean times over the mean period, as in their table.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,18 +40,18 @@ class CellFeatures:
 
 
 @dataclass(frozen=True)
-class BetweenCells:
-    """How AB/PD, LP and PY bursts follow one another; all (circuit,).
+class Following:
+    """How the bursts of some cells follow those of the first; all (circuit,).
 
-    `triphasic`: the three cells are bursting, and in every cycle exactly one LP burst and one PY
-    burst start. The times are means over the cycles, ms, NaN where not triphasic.
+    `once`: the first cell and all of these are bursting, and in every cycle exactly one burst of
+    each starts. Of each of them, in ms, means over the cycles, NaN where not `once`: `delay_ms`
+    from the start of the first cell's burst to the start of its own, `gap_ms` from the end of the
+    burst of the one before it (of the first cell, where there is none) to the start of its own.
     """
 
-    triphasic: Bools
-    delay_abpd_lp_ms: Floats
-    delay_abpd_py_ms: Floats
-    gap_abpd_lp_ms: Floats
-    gap_lp_py_ms: Floats
+    once: Bools
+    delay_ms: list[Floats]
+    gap_ms: list[Floats]
 
 
 def period(cycles: Cycles, activity: NDArray[np.int8]) -> tuple[Floats, Floats]:
@@ -79,22 +81,18 @@ def cell_features(bursts: Bursts, activity: NDArray[np.int8]) -> CellFeatures:
     return CellFeatures(mean(bursts.end_ms - bursts.start_ms), mean(bursts.n_spikes))
 
 
-def between_cells(
-    bursts: Bursts, activity: NDArray[np.int8], abpd: int, lp: int, py: int
-) -> BetweenCells:
-    """Order of the bursts of the three cells whose positions on the cell axis are given.
+def following(bursts: Bursts, activity: NDArray[np.int8], cells: Sequence[int]) -> Following:
+    """How the bursts of the cells at these places on the cell axis follow those of the first.
 
-    Only cycles between two AB/PD starts that the window shows count, and only after the begin
-    of the window is out of play: an LP or PY burst that was cut there has no known start, and the
-    cycles before it are left aside. An LP burst cut at the end of the window has no known
-    end, and its cycle does not enter the gap from LP to PY.
+    Only cycles between two starts of the first cell that the window shows count, and only after
+    the begin of the window is out of play: a burst of another that was cut there has no known
+    start, and the cycles before it are left aside. A burst that is cut at the end of the window
+    has no known end, and its cycle does not enter the gap that follows it.
     """
     n_cells = activity.shape[1]
-    candidate = (activity[:, [abpd, lp, py]] == BURSTING).all(axis=1)
-    pacemaker, second, third = (
-        _bursts_of_cell(bursts, cell, n_cells, candidate) for cell in (abpd, lp, py)
-    )
-    cut = np.maximum(_cut_start(second), _cut_start(third))
+    candidate = (activity[:, [0, *cells]] == BURSTING).all(axis=1)
+    pacemaker, *others = (_bursts_of_cell(bursts, cell, n_cells, candidate) for cell in (0, *cells))
+    cut = np.max([_cut_start(cell) for cell in others], axis=0)
     known = pacemaker.begun & (pacemaker.start_ms > np.repeat(cut, pacemaker.counts))
     pacemaker = _bursts_where(pacemaker, known)
     n_cycles = np.where(candidate, pacemaker.counts - 1, 0)
@@ -104,42 +102,39 @@ def between_cells(
     pacemaker = _bursts_where(pacemaker, np.repeat(candidate, pacemaker.counts))
     first = segment_reduce(np.minimum, pacemaker.start_ms, pacemaker.offsets, np.inf)
     last = segment_reduce(np.maximum, pacemaker.start_ms, pacemaker.offsets, -np.inf)
-    for cell in (second, third):
-        inside = _inside(cell, first, last)
-        in_cycles = segment_count(inside, cell.offsets)
+    for cell in others:
+        in_cycles = segment_count(_inside(cell, first, last), cell.offsets)
         candidate = candidate & (in_cycles == n_cycles)
     n_cycles = np.where(candidate, n_cycles, 0)
-    second, third = (
+    others = [
         _bursts_where(cell, _inside(cell, first, last) & np.repeat(candidate, cell.counts))
-        for cell in (second, third)
-    )
+        for cell in others
+    ]
     pacemaker = _bursts_where(pacemaker, np.repeat(candidate, pacemaker.counts))
-    closing = np.zeros(pacemaker.start_ms.size, dtype=bool)  # it ends the last cycle, begins none
-    closing[pacemaker.offsets[1:][candidate] - 1] = True
-    onset, end = pacemaker.start_ms[~closing], pacemaker.end_ms[~closing]
-    opening = np.zeros(closing.size, dtype=bool)
-    opening[pacemaker.offsets[:-1][candidate]] = True
+    opening, closing = np.zeros((2, pacemaker.start_ms.size), dtype=bool)
+    opening[pacemaker.offsets[:-1][candidate]] = True  # it begins the first cycle, ends none
+    closing[pacemaker.offsets[1:][candidate] - 1] = True  # it ends the last, begins none
     next_onset = pacemaker.start_ms[~opening]
+    pacemaker = _bursts_where(pacemaker, ~closing)
 
-    offsets = offsets_of(n_cycles)
-    aligned = np.ones(onset.size, dtype=bool)
-    for cell in (second, third):
-        aligned &= (cell.start_ms >= onset) & (cell.start_ms < next_onset)
-    misses = segment_count(~aligned, offsets)
-    triphasic = candidate & (misses == 0)
+    aligned = np.ones(next_onset.size, dtype=bool)
+    for cell in others:
+        aligned &= (cell.start_ms >= pacemaker.start_ms) & (cell.start_ms < next_onset)
+    once = candidate & (segment_count(~aligned, pacemaker.offsets) == 0)
 
-    def mean(values: Floats, used: Bools | None = None) -> Floats:
-        n = n_cycles if used is None else segment_count(used, offsets)
-        kept = values if used is None else np.where(used, values, 0.0)
-        total = segment_reduce(np.add, kept, offsets, 0.0)
-        return total / np.where(triphasic & (n > 0), n, np.nan)
+    def mean(values: Floats, used: Bools) -> Floats:
+        n = segment_count(used, pacemaker.offsets)
+        total = segment_reduce(np.add, np.where(used, values, 0.0), pacemaker.offsets, 0.0)
+        return total / np.where(once & (n > 0), n, np.nan)
 
-    return BetweenCells(
-        triphasic=triphasic,
-        delay_abpd_lp_ms=mean(second.start_ms - onset),
-        delay_abpd_py_ms=mean(third.start_ms - onset),
-        gap_abpd_lp_ms=mean(second.start_ms - end),
-        gap_lp_py_ms=mean(third.start_ms - second.end_ms, second.ended),
+    every = np.ones(next_onset.size, dtype=bool)
+    return Following(
+        once=once,
+        delay_ms=[mean(cell.start_ms - pacemaker.start_ms, every) for cell in others],
+        gap_ms=[
+            mean(cell.start_ms - before.end_ms, before.ended)
+            for before, cell in pairwise((pacemaker, *others))
+        ],
     )
 
 

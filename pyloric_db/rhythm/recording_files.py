@@ -2,9 +2,9 @@
 
 import csv
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -12,37 +12,46 @@ import xarray as xr
 from pyloric_db.errors import ConfigError, first_line
 from pyloric_db.vocabulary import CELL, CELLS, SPIKE, label
 
-#: How people write the names of the three cells; AB and PD are one cell in the model.
-NAMES = {"ab/pd": "abpd", "abpd": "abpd", "ab": "abpd", "pd": "abpd", "lp": "lp", "py": "py"}
+#: What else the pacemaker is called; AB and PD are one cell in the model of 2004.
+_OTHER_NAMES = {"ab/pd": "abpd", "ab": "abpd", "pd": "abpd"}
 MS_PER = {"s": 1000.0, "ms": 1.0}
 
 #: Columns of an NWB units table in which a neuron's name is looked for, in this order.
 _NWB_NAMES = ("neuron", "neuron_name", "unit_name", "cell_name", "cell_type", "name", "label")
 
-#: A spike: neuron as written, time as read, and where it stands for messages.
-_Spike = tuple[str, float, str]
+
+class _Neuron(NamedTuple):
+    """A neuron as a file names it, its times as read, and where each stands for messages."""
+
+    name: str
+    times: list[float]
+    places: list[str]
 
 
-def read_recording(path: str | Path, *, unit: str = "s") -> xr.DataArray:
-    """Spike times of AB/PD, LP and PY from a file, as `features_from_spikes` takes them.
+def read_recording(
+    path: str | Path, *, unit: str = "s", cells: Sequence[str] = CELLS
+) -> xr.DataArray:
+    """Spike times of a circuit's cells from a file, as `features_from_spikes` takes them.
 
     A CSV file has the columns `neuron` and `time`, one spike in each row, in the order of time
     for each neuron; spikes before the recording's 0 are negative. An NWB file (suffix `.nwb`) has
     them in its units table, whose column `neuron`, `neuron_name`, `unit_name`, `cell_name`,
-    `cell_type`, `name` or `label` names the neuron. The names are AB/PD (or AB, or PD), LP and PY,
-    in capitals or not; other neurons are left out.
+    `cell_type`, `name` or `label` names the neuron. The names are those of the cells, in capitals
+    or not, and for `abpd` AB/PD, AB or PD; other neurons are left out. A circuit of one cell
+    takes the only neuron of a file, whatever its name.
 
     Args:
         path: the file.
         unit: of the times in a CSV file, `s` or `ms`. NWB has seconds.
+        cells: names of the cells, as in `Manifest.cells` of a database.
 
     Returns:
-        spike times (cell, spike) in ms, cells in the order AB/PD, LP, PY, each row padded with
-        NaN; `attrs["left_out"]` lists the names of other neurons.
+        spike times (cell, spike) in ms, cells in their order, each row padded with NaN;
+        `attrs["left_out"]` lists the names of other neurons.
 
     Raises:
-        ConfigError: the file cannot be read, has not these columns, lacks one of the three
-            neurons, has two for one, or times that are no finite numbers or not ascending.
+        ConfigError: the file cannot be read, has not these columns, lacks one of the cells, has
+            two neurons for one, or times that are no finite numbers or not ascending.
     """
     path = Path(path)
     if unit not in MS_PER:
@@ -50,67 +59,84 @@ def read_recording(path: str | Path, *, unit: str = "s") -> xr.DataArray:
     if path.suffix.lower() == ".nwb":
         if unit != "s":
             raise ConfigError(f"the times of an NWB file are seconds, not {unit}")
-        spikes: Iterable[_Spike] = _nwb_spikes(path)
+        neurons = _nwb_neurons(path)
     else:
-        spikes = _csv_spikes(path)
-    times, left_out = _by_cell(path, spikes, unit)
-    padded = np.full((len(CELLS), max(map(len, times.values()))), np.nan)
-    for row, cell in zip(padded, CELLS, strict=True):
-        row[: len(times[cell])] = times[cell]
+        neurons = _csv_neurons(path)
+    times, left_out = _by_cell(path, neurons, unit, cells)
+    padded = np.full((len(cells), max(map(len, times))), np.nan)
+    for row, of_cell in zip(padded, times, strict=True):
+        row[: len(of_cell)] = of_cell
     attrs = {"units": "ms", "long_name": "spike time", "left_out": left_out}
     return xr.DataArray(
-        padded * MS_PER[unit], dims=(CELL, SPIKE), coords={CELL: list(CELLS)}, attrs=attrs
+        padded * MS_PER[unit], dims=(CELL, SPIKE), coords={CELL: list(cells)}, attrs=attrs
     )
 
 
 def _by_cell(
-    path: Path, spikes: Iterable[_Spike], unit: str
-) -> tuple[dict[str, list[float]], list[str]]:
-    times: dict[str, list[float]] = {cell: [] for cell in CELLS}
-    written: dict[str, str] = {}
-    left_out: dict[str, None] = {}
-    for neuron, time, place in spikes:
-        cell = NAMES.get(neuron.strip().lower())
+    path: Path, neurons: list[_Neuron], unit: str, cells: Sequence[str]
+) -> tuple[list[list[float]], list[str]]:
+    """Times of every cell, and the names of neurons that are none."""
+    cell_of = {name: cell for name, cell in _OTHER_NAMES.items() if cell in cells}
+    cell_of |= {cell.lower(): cell for cell in cells}
+    if len(cells) == len(neurons) == 1:
+        cell_of = {neurons[0].name.lower(): cells[0]}
+    found: dict[str, _Neuron] = {}
+    left_out = []
+    for neuron in neurons:
+        cell = cell_of.get(neuron.name.lower())
         if cell is None:
-            left_out[neuron.strip()] = None
-            continue
-        if written.setdefault(cell, neuron.strip()) != neuron.strip():
-            raise ConfigError(
-                f"{path} has spikes of {written[cell]} and of {neuron.strip()} ({place}), which "
-                "are one cell here: leave one out"
-            )
-        if not math.isfinite(time):
-            raise ConfigError(f"{path}, {place}: a time must be a finite number, not {time:g}")
-        if times[cell] and time <= times[cell][-1]:
-            raise ConfigError(
-                f"{path}, {place}: the times of {neuron.strip()} must ascend, but {time:g} {unit} "
-                f"comes after {times[cell][-1]:g} {unit}"
-            )
-        times[cell].append(time)
-    missing = [label(cell) for cell in CELLS if not times[cell]]
+            left_out.append(neuron.name)
+        elif neuron.times:
+            if cell in found:
+                raise ConfigError(
+                    f"{path} has spikes of {found[cell].name} and of {neuron.name} "
+                    f"({neuron.places[0]}), which are one cell here: leave one out"
+                )
+            _check_times(path, neuron, unit)
+            found[cell] = neuron
+    missing = [label(cell) for cell in cells if cell not in found]
     if missing:
         others = f" (other neurons: {', '.join(left_out)})" if left_out else ""
         raise ConfigError(
-            f"{path} has no spikes of {', '.join(missing)}{others}: a rhythm is measured on "
-            "AB/PD, LP and PY"
+            f"{path} has no spikes of {', '.join(missing)}{others}: the rhythm of "
+            f"{', '.join(map(label, cells))} is measured on all of them"
         )
-    return times, list(left_out)
+    return [found[cell].times for cell in cells], list(dict.fromkeys(left_out))
 
 
-def _csv_spikes(path: Path) -> Iterable[_Spike]:
+def _check_times(path: Path, neuron: _Neuron, unit: str) -> None:
+    before = -math.inf
+    for time, place in zip(neuron.times, neuron.places, strict=True):
+        if not math.isfinite(time):
+            raise ConfigError(f"{path}, {place}: a time must be a finite number, not {time:g}")
+        if time <= before:
+            raise ConfigError(
+                f"{path}, {place}: the times of {neuron.name} must ascend, but {time:g} {unit} "
+                f"comes after {before:g} {unit}"
+            )
+        before = time
+
+
+def _csv_neurons(path: Path) -> list[_Neuron]:
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as err:
         raise ConfigError(f"{path} cannot be read: {err.strerror}") from err
     except UnicodeDecodeError as err:
         raise ConfigError(f"{path} is not a CSV file: it is not text") from err
+    neurons: dict[str, _Neuron] = {}
     try:
-        yield from _rows(path, csv.reader(text.splitlines()))
+        for name, time, place in _rows(path, csv.reader(text.splitlines())):
+            neuron = neurons.setdefault(name, _Neuron(name, [], []))
+            neuron.times.append(time)
+            neuron.places.append(place)
     except csv.Error as err:
         raise ConfigError(f"{path} is not a CSV file: {err}") from err
+    return list(neurons.values())
 
 
-def _rows(path: Path, reader: Any) -> Iterable[_Spike]:
+def _rows(path: Path, reader: Any) -> Iterator[tuple[str, float, str]]:
+    """The neuron, the time and the place of every spike."""
     first: list[str] = next(reader, [])
     header = [name.strip().lower() for name in first]
     if not {"neuron", "time"} <= set(header):
@@ -134,10 +160,10 @@ def _rows(path: Path, reader: Any) -> Iterable[_Spike]:
             value = float(row[time])
         except ValueError:
             raise ConfigError(f"{path}, {place}: {row[time]!r} is not a time") from None
-        yield row[neuron], value, place
+        yield row[neuron].strip(), value, place
 
 
-def _nwb_spikes(path: Path) -> Iterable[_Spike]:
+def _nwb_neurons(path: Path) -> list[_Neuron]:
     try:
         import pynwb
     except ModuleNotFoundError:
@@ -157,16 +183,10 @@ def _nwb_spikes(path: Path) -> Iterable[_Spike]:
         raise ConfigError(
             f"{path} does not name its neurons: its units table needs a column {_NWB_NAMES[0]}"
         )
-    names = [name.strip() for name, _ in units]
-    for name in names:
-        if name.lower() in NAMES and names.count(name) > 1:
-            raise ConfigError(
-                f"{path} has {names.count(name)} units with the name {name}, which are one cell "
-                "here: leave all but one out"
-            )
-    for number, (neuron, times) in enumerate(units):
-        for time in times:
-            yield neuron, float(time), f"unit {number}"
+    return [
+        _Neuron(name.strip(), [float(time) for time in times], [f"unit {number}"] * len(times))
+        for number, (name, times) in enumerate(units)
+    ]
 
 
 def _units(file: Any) -> Sequence[tuple[str, Any]] | None:

@@ -72,7 +72,7 @@ def test_five_cells_have_a_colour_each_and_two_others_no_published_range(tmp_pat
         page = page_of(("a", "b"))
         of_each = ["activity_a", "duty_cycle_a", "activity_b", "duty_cycle_b"]
         assert [p.binned.name for p in page.panels[:6]] == ["rhythm", "period_ms", *of_each]
-        assert page.listed[-4:] == of_each and len(page.panels) == 8
+        assert page.listed[-5:] == [*of_each, "phase_start_b"] and len(page.panels) == 8
         assert not [p for p in page.panels if p.published.visible]
 
 

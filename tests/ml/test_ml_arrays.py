@@ -48,9 +48,10 @@ def test_groups_and_columns_in_one_list(db):
 def test_the_features_of_other_cells(tmp_path):
     synthetic.build(tmp_path / "db", synthetic.other_cells())
     arrays = database.open(tmp_path / "db").to_arrays(missing="mask")
-    of_each = [f"{name}_{c}{unit}" for name, unit in (("burst_duration", "_ms"), ("duty_cycle", ""))
-               for c in "ab"]  # fmt: skip
-    assert arrays.targets.names == ("period_ms", *of_each)
+    assert arrays.targets.names == (
+        "period_ms", "burst_duration_a_ms", "burst_duration_b_ms", "delay_a_b_ms",
+        "duty_cycle_a", "duty_cycle_b", "phase_start_b",
+    )  # fmt: skip
 
 
 def test_missing_values_by_policy(db):

@@ -128,10 +128,11 @@ def test_histograms_show_the_published_range_and_say_what_they_leave_out(db, tab
 def test_other_circuits_have_the_features_of_their_cells_and_no_published_range(other):
     figure = histograms_figure(other)
     titles = [ax.get_xlabel() for ax in figure.axes if ax.get_xlabel()]
-    of_each = ("burst duration (ms)", "burst duration over period")
     assert titles == [
         "A activity", "B activity", "period: A burst start to next start (ms)",
-        *(f"{c} {words}" for words in of_each for c in "AB"),
+        "A burst duration (ms)", "B burst duration (ms)", "A burst start to B burst start (ms)",
+        "A burst duration over period", "B burst duration over period",
+        "phase of B burst start in the A cycle",
     ]  # fmt: skip
     assert not [p for ax in figure.axes for p in ax.patches if p.get_hatch()]
     assert "lobsters" not in figure._suptitle.get_text()
@@ -347,10 +348,24 @@ def test_subsets_that_cannot_be_drawn(db, draw, where, message):
         draw(db, where)
 
 
-def test_circuits_of_other_cells_have_no_rhythm_diagram(other):
-    with pytest.raises(QueryError, match="no column .* needs AB/PD, LP and PY"):
-        rhythm_figure(other, "circuit_id >= 0")
-    assert len(histograms_figure(other, ["period_ms", "v_min_b_mV"]).axes) == 2
+def test_the_rhythm_diagram_of_circuits_of_other_cells(other):
+    table = synthetic.expected(other.manifest)
+    drawn = ("duty_cycle_a", "phase_start_b", "phase_end_b", "period_ms")
+    values = np.stack([table[n] for n in drawn])
+    values = values[:, np.isfinite(values).all(axis=0)].astype(np.float64)
+    duty, start, end, _ = np.median(values, axis=1)
+    (ax,) = rhythm_figure(other, "circuit_id >= 0").axes
+    assert bars(ax) == [pytest.approx((0, duty)), pytest.approx((start, end))]  # none published
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["A", "B"]
+    assert ax.get_xlabel().startswith("phase in the A cycle")
+
+
+def test_a_database_from_before_phases_has_no_rhythm_diagram(tmp_path):
+    manifest = synthetic.other_cells()
+    before = [c for c in manifest.columns if not c.name.startswith("phase_")]
+    synthetic.build(tmp_path / "db", replace(manifest, columns=tuple(before)))
+    with pytest.raises(QueryError, match="has no column phase_start_b, which a rhythm diagram"):
+        rhythm_figure(pyloric_db.open(tmp_path / "db"), "circuit_id >= 0")
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,15 @@ from pyloric_db.errors import ConfigError
 from pyloric_db.plot.canvas import check_suffix
 from pyloric_db.plot.match import plot_match
 from pyloric_db.protocol import Protocol
+from pyloric_db.query.nearest import Scale
 from pyloric_db.rhythm.recording_files import read_recording
 from pyloric_db.rhythm.recordings import features_from_spikes
 from pyloric_db.vocabulary import CRITERIA
 
 pytest.importorskip("matplotlib")
+
+
+SCALE = {c.column: Scale(c.mean, c.sd) for c in CRITERIA}
 
 
 @pytest.fixture
@@ -32,7 +36,7 @@ def match(tmp_path):
         circuit_id=("circuit", [77])
     )
     circuit.attrs["compared"] = ["period_ms", "duty_cycle_lp"]
-    return recording, features, circuit, simulation
+    return recording, features, circuit, simulation, SCALE
 
 
 def test_both_begin_with_an_abpd_burst_on_one_scale(match, tmp_path, monkeypatch):

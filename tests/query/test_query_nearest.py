@@ -5,7 +5,7 @@ import synthetic
 from pyloric_db.errors import QueryError
 from pyloric_db.query import database
 from pyloric_db.store.create import create
-from pyloric_db.vocabulary import CRITERIA, feature_columns, run_columns
+from pyloric_db.vocabulary import CRITERIA, default_features
 
 NAMES = [c.column for c in CRITERIA]
 MEANS = {c.column: c.mean for c in CRITERIA}
@@ -84,7 +84,7 @@ def test_more_circuits_than_one_expression_names(db, table, monkeypatch):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({"features": {"perid_ms": 3}}, "'perid_ms' is none of the fifteen.*'period_ms'"),
+        ({"features": {"perid_ms": 3}}, "have no feature 'perid_ms'; did you mean 'period_ms'"),
         ({"features": {}}, "all are missing"),
         ({"features": {NAMES[0]: np.nan}}, "all are missing"),
         ({"features": {NAMES[0]: np.inf}}, "must be finite"),
@@ -108,17 +108,52 @@ def test_bad_arguments(db, arguments, message):
         db.nearest(**{"features": {NAMES[0]: 1500.0}, **arguments})
 
 
-def test_circuits_without_such_features(tmp_path):
-    manifest = synthetic.make_manifest()
-    columns = (synthetic.ID, *feature_columns(("ab",)), *run_columns(("ab",)))
-    lonely = synthetic.make_manifest(axes=None, cells=("ab",), columns=columns)
-    create(tmp_path / "other", lonely)
-    with pytest.raises(
-        QueryError,
-        match="have no phase_start_py: the fifteen features are those of AB/PD, LP and PY, and "
-        "these circuits have AB$",
-    ):
-        database.open(tmp_path / "other").nearest({"phase_start_py": 0.7})
-    create(tmp_path / "empty", manifest)
+def test_other_features_are_compared_in_sds_of_the_database(db, table):
+    features = {"spikes_per_burst_lp": 900.0, NAMES[0]: MEANS[NAMES[0]]}
+    spikes = table["spikes_per_burst_lp"].astype(float)
+    sds = {"spikes_per_burst_lp": np.nanstd(spikes), NAMES[0]: CRITERIA[0].sd}
+    off = [(table[n].astype(float) - v) / sds[n] for n, v in features.items()]
+    distance = np.sqrt(np.mean(np.square(off), axis=0))
+    found = db.nearest(features, k=3)
+    assert found.circuit_id.values.tolist() == np.argsort(distance)[:3].tolist()
+    np.testing.assert_allclose(found.distance, np.sort(distance)[:3], rtol=1e-9)
+
+
+def test_other_circuits_are_compared_by_what_they_have(tmp_path):
+    manifest = synthetic.build(tmp_path / "other", synthetic.other_cells())
+    table = synthetic.expected(manifest)
+    other = database.open(tmp_path / "other")
+    usual = [n for n in default_features(manifest.columns) if "_b" in n]
+    row = int(np.flatnonzero(~np.isnan([table[n] for n in usual]).any(axis=0))[0])
+    rhythm = other.query(f"circuit_id == {row}")
+    assert other.nearest(rhythm[usual], k=1).circuit_id.item() == row
+    assert set(other.nearest(rhythm, k=1).attrs["compared"]) >= set(usual)
+    features = dict.fromkeys(("period_ms", "phase_start_b"), 1000.0)
+    off = [(table[n].astype(float) - 1000) / np.nanstd(table[n].astype(float)) for n in features]
+    distance = np.sqrt(np.mean(np.square(off), axis=0))
+    found = other.nearest(features, k=12)
+    np.testing.assert_allclose(found.distance, np.sort(distance[~np.isnan(distance)]), rtol=1e-9)
+    with pytest.raises(QueryError, match="have no feature 'phase_start_py'.*; they have period_ms"):
+        other.nearest({"phase_start_py": 0.7})
+
+
+def test_features_in_which_the_circuits_do_not_differ_are_not_compared(tmp_path, monkeypatch):
+    made = synthetic.shard_data
+
+    def alike(manifest, shard, ids=None):
+        ids, columns, states = made(manifest, shard, ids)
+        return ids, columns | {"duty_cycle_a": np.full(len(ids), np.float32(0.25))}, states
+
+    monkeypatch.setattr(synthetic, "shard_data", alike)
+    synthetic.build(tmp_path / "other", synthetic.other_cells())
+    other = database.open(tmp_path / "other")
+    found = other.nearest({"duty_cycle_a": 0.3, "period_ms": 1000.0}, k=1)
+    assert found.attrs["compared"] == ["period_ms"]
+    with pytest.raises(QueryError, match="do not differ in any of the features"):
+        other.nearest({"duty_cycle_a": 0.3})
+
+
+def test_a_database_without_circuits(tmp_path):
+    create(tmp_path / "empty", synthetic.make_manifest())
     with pytest.raises(QueryError, match="no circuit for which 'True' is true"):
         database.open(tmp_path / "empty").nearest({"phase_start_py": 0.7})

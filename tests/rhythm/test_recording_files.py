@@ -32,6 +32,24 @@ def test_milliseconds_other_columns_other_neurons_and_capitals(tmp_path):
     np.testing.assert_allclose(spikes, plain, atol=0.001)
 
 
+def test_cells_of_another_circuit_are_found_by_their_names(tmp_path):
+    file = write_csv(tmp_path / "prep.csv", pyloric_spikes())
+    of_two = read_recording(file, cells=("lp", "pd"))  # here PD is a cell of its own
+    assert of_two.cell.values.tolist() == ["lp", "pd"] and of_two.attrs["left_out"] == ["PY"]
+    whole = read_recording(file)
+    assert of_two.sel(cell="pd").max() == whole.sel(cell="abpd").max()
+    with pytest.raises(ConfigError, match="no spikes of IC .* the rhythm of PD, IC is measured"):
+        read_recording(file, cells=("pd", "ic"))
+
+
+def test_a_circuit_of_one_cell_takes_the_only_neuron_of_a_file(tmp_path):
+    rows = [(n, t) for n, t in pyloric_spikes() if n == "LP"]
+    only = read_recording(write_csv(tmp_path / "lp.csv", rows), cells=("cell",))
+    assert only.cell.values.tolist() == ["cell"] and only.shape[1] == len(rows)
+    with pytest.raises(ConfigError, match=r"no spikes of CELL \(other neurons: PD, LP, PY\)"):
+        read_recording(write_csv(tmp_path / "all.csv", pyloric_spikes()), cells=("cell",))
+
+
 GOOD = "".join(f"{n},{t}\n" for n, t in pyloric_spikes(3))
 
 
@@ -115,7 +133,9 @@ def test_nwb_files_without_what_is_needed(tmp_path):
     with pytest.raises(ConfigError, match="no spikes of LP, PY"):
         read_recording(write_nwb(tmp_path / "c.nwb", [r for r in rows if r[0] == "PD"]))
     later = [("LP ", t + 100) for n, t in rows if n == "LP"]
-    with pytest.raises(ConfigError, match="e.nwb has 2 units with the name LP, which are one cell"):
+    with pytest.raises(
+        ConfigError, match="e.nwb has spikes of LP and of LP .unit 3., which are one cell"
+    ):
         read_recording(write_nwb(tmp_path / "e.nwb", rows + later))
     (tmp_path / "d.nwb").write_text("not HDF5")
     with pytest.raises(ConfigError, match="cannot be read as NWB") as caught:

@@ -237,18 +237,35 @@ def test_windows_may_differ_between_circuits(pattern):
     assert outside["activity_abpd"].tolist() == ["bursting", "silent"]
 
 
-def test_other_circuits_have_no_columns_between_cells(pattern, rhythm_of):
-    got = rhythm_of(pattern().cells()[:2], cells=("ab", "lp"))
-    assert list(got) == [c.name for c in feature_columns(("ab", "lp"))]
-    assert got["period_ms"][0] == pytest.approx(1500)
+def test_in_other_circuits_every_cell_has_a_delay_and_phases(pattern, rhythm_of):
+    cells = ("ab", "x", "y")
+    got = rhythm_of(pattern().cells(), cells=cells)
+    assert list(got) == [c.name for c in feature_columns(cells)]
     assert "triphasic" not in got
+    expected = {"x": (800, 800 / 1500, 1190 / 1500), "y": (1130, 1130 / 1500, 1.1)}
+    for cell, (delay, start, end) in expected.items():
+        assert got[f"delay_ab_{cell}_ms"][0] == pytest.approx(delay, rel=1e-6)
+        assert got[f"phase_start_{cell}"][0] == pytest.approx(start, rel=1e-6)
+        assert got[f"phase_end_{cell}"][0] == pytest.approx(end, rel=1e-6)
+    # one that misses a burst has no phase, and takes the other's away only where both are asked
+    abpd, lp, py = pattern().cells()
+    lp = lp[(lp < 5000) | (lp > 6500)]
+    got = rhythm_of([abpd, lp, py], cells=cells)
+    assert np.isnan(got["phase_start_x"][0]) and np.isnan(got["delay_ab_x_ms"][0])
+    assert got["phase_start_y"][0] == pytest.approx(1130 / 1500)
+    assert np.isnan(rhythm_of([abpd, lp, py])["phase_start_py"][0])
 
 
 def test_three_cells_are_found_by_name(pattern, rhythm_of):
     abpd, lp, py = pattern().cells()
-    got = rhythm_of([abpd, [], py, lp], cells=("abpd", "ic", "py", "lp"))
+    cells = ("abpd", "ic", "py", "lp", "vd")
+    got = rhythm_of([abpd, [], py, lp, abpd + 30], cells=cells)
+    assert list(got) == [c.name for c in feature_columns(cells)]
     assert flags(got) == [True] * 4
     assert got["phase_start_lp"][0] == pytest.approx(800 / 1500)
+    assert np.isnan(got["phase_start_ic"][0])
+    assert got["delay_abpd_vd_ms"][0] == pytest.approx(30)
+    assert got["phase_end_vd"][0] == pytest.approx(600 / 1500)
 
 
 def test_no_circuits_give_empty_columns():
