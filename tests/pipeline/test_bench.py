@@ -34,7 +34,7 @@ def test_cells_of_a_prior_are_thermalised_in_its_shards(tiny):
     recipe = tiny({"parameters": {"prior": {"count": 8, "parameters": prior}}})
     found = measure(recipe=recipe)
     assert found.n_circuits == 8 and found.shard_circuits == 2
-    assert found.thermalise_s == 0 and found.stages["thermalising cells"] > 0.1
+    assert found.thermalise_s == 0 and found.stages["thermalising cells"] > 0
     assert sum(found.stages.values()) == pytest.approx(1)
 
 
