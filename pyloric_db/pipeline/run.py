@@ -156,7 +156,7 @@ def run_circuits(
         if ask.size:
             now = lanes.epochs[ask] * protocol.epoch_ms
             V_range = lanes.V_range(protocol.rest_ms, protocol.epoch_ms)[ask]
-            since = settled(lanes.trains.select(ask), V_range, now, protocol)
+            since = settled(lanes.trains.select(ask), circuit.cells, V_range, now, protocol)
             done[ask] = ~np.isnan(since)
             start_ms[ask] = since
         if done.any():

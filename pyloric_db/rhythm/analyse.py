@@ -11,7 +11,7 @@ from pyloric_db.protocol import Protocol
 from pyloric_db.rhythm.activity import activities, burst_cycles
 from pyloric_db.rhythm.bursts import find_bursts
 from pyloric_db.rhythm.classify import criteria_met, in_pyloric_order, periodic
-from pyloric_db.rhythm.features import cell_features, following, period
+from pyloric_db.rhythm.features import EARLY_PHASE, cell_features, following, period
 from pyloric_db.rhythm.spikes import SpikeTrains
 from pyloric_db.vocabulary import ACTIVITIES, CELLS, CRITERIA, feature_columns
 
@@ -40,7 +40,8 @@ def analyse(
         a bursting first cell with two cycles; a cell's duration and spikes per burst need that
         it bursts; a duty cycle needs both, and bursts no longer than the period; gaps, delays and
         phases of LP and PY need `triphasic`, the delay and the phases of another cell that just one
-        of its bursts starts in every cycle.
+        of its bursts starts in every cycle, or up to a tenth of a cycle before (they are negative
+        then).
 
     Raises:
         ConfigError: `cells` does not fit the trains, names a cell twice, or has AB/PD, LP and PY
@@ -116,8 +117,12 @@ def _analyse_block(
             gap / period_ms for gap in three.gap_ms
         )
         delays = dict(zip(CELLS[1:], three.delay_ms, strict=True))
+    early_ms = np.nan_to_num(EARLY_PHASE * period_ms)
     for i, cell in enumerate(cells[1:], start=1):
-        delay = delays[cell] if cell in delays else following(bursts, activity, [i]).delay_ms[0]
+        if cell in delays:
+            delay = delays[cell]
+        else:
+            delay = following(bursts, activity, [i], early_ms).delay_ms[0]
         values[f"delay_{cells[0]}_{cell}_ms"] = delay
         values[f"phase_start_{cell}"] = delay / period_ms
         values[f"phase_end_{cell}"] = (delay + values[f"burst_duration_{cell}_ms"]) / period_ms

@@ -6,7 +6,7 @@ Duty cycles and phases are mean times over the mean period, as in their table.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -23,6 +23,9 @@ from pyloric_db.rhythm.spikes import (
     segment_reduce,
 )
 
+#: A burst that starts up to so much of a cycle before the first cell's belongs to that cycle, so
+#: that the phases of cells in synchrony lie together around 0.
+EARLY_PHASE = 0.1
 #: Fewer cycles than this have no mean period and cannot show one burst each per cycle.
 MIN_CYCLES = 2
 
@@ -81,46 +84,54 @@ def cell_features(bursts: Bursts, activity: NDArray[np.int8]) -> CellFeatures:
     return CellFeatures(mean(bursts.end_ms - bursts.start_ms), mean(bursts.n_spikes))
 
 
-def following(bursts: Bursts, activity: NDArray[np.int8], cells: Sequence[int]) -> Following:
+def following(
+    bursts: Bursts,
+    activity: NDArray[np.int8],
+    cells: Sequence[int],
+    early_ms: Floats | float = 0.0,
+) -> Following:
     """How the bursts of the cells at these places on the cell axis follow those of the first.
 
     Only cycles between two starts of the first cell that the window shows count, and only after
     the begin of the window is out of play: a burst of another that was cut there has no known
     start, and the cycles before it are left aside. A burst that is cut at the end of the window
     has no known end, and its cycle does not enter the gap that follows it.
+
+    Args:
+        bursts: of all cells.
+        activity: (circuit, cell).
+        cells: places on the cell axis.
+        early_ms: how much before a burst of the first cell one of the same cycle may start,
+            scalar or (circuit,); its delay is negative then.
     """
     n_cells = activity.shape[1]
-    candidate = (activity[:, [0, *cells]] == BURSTING).all(axis=1)
-    pacemaker, *others = (_bursts_of_cell(bursts, cell, n_cells, candidate) for cell in (0, *cells))
-    cut = np.max([_cut_start(cell) for cell in others], axis=0)
-    known = pacemaker.begun & (pacemaker.start_ms > np.repeat(cut, pacemaker.counts))
-    pacemaker = _bursts_where(pacemaker, known)
-    n_cycles = np.where(candidate, pacemaker.counts - 1, 0)
-    candidate = n_cycles >= MIN_CYCLES
-
-    # from here on only candidates have bursts: one per cycle, so that the cells' arrays align
-    pacemaker = _bursts_where(pacemaker, np.repeat(candidate, pacemaker.counts))
+    bursting = (activity[:, [0, *cells]] == BURSTING).all(axis=1)
+    pacemaker, *others = (_bursts_of_cell(bursts, c, n_cells, bursting) for c in (0, *cells))
+    early = np.broadcast_to(early_ms, len(bursting))
+    others = [_later(cell, np.repeat(early, cell.counts)) for cell in others]
+    cut = np.repeat(np.max([_cut_start(cell) for cell in others], axis=0), pacemaker.counts)
+    pacemaker = _bursts_where(pacemaker, pacemaker.begun & (pacemaker.start_ms > cut))
+    n_cycles = pacemaker.counts - 1
     first = segment_reduce(np.minimum, pacemaker.start_ms, pacemaker.offsets, np.inf)
     last = segment_reduce(np.maximum, pacemaker.start_ms, pacemaker.offsets, -np.inf)
+    others = [_bursts_where(cell, _inside(cell, first, last)) for cell in others]
+    once = n_cycles >= MIN_CYCLES
     for cell in others:
-        in_cycles = segment_count(_inside(cell, first, last), cell.offsets)
-        candidate = candidate & (in_cycles == n_cycles)
-    n_cycles = np.where(candidate, n_cycles, 0)
-    others = [
-        _bursts_where(cell, _inside(cell, first, last) & np.repeat(candidate, cell.counts))
-        for cell in others
-    ]
-    pacemaker = _bursts_where(pacemaker, np.repeat(candidate, pacemaker.counts))
+        once &= cell.counts == n_cycles
+
+    # from here on only these have bursts: one per cycle, so that the cells' arrays align
+    pacemaker, *others = (
+        _bursts_where(cell, np.repeat(once, cell.counts)) for cell in (pacemaker, *others)
+    )
     opening, closing = np.zeros((2, pacemaker.start_ms.size), dtype=bool)
-    opening[pacemaker.offsets[:-1][candidate]] = True  # it begins the first cycle, ends none
-    closing[pacemaker.offsets[1:][candidate] - 1] = True  # it ends the last, begins none
+    opening[pacemaker.offsets[:-1][once]] = True  # it begins the first cycle, ends none
+    closing[pacemaker.offsets[1:][once] - 1] = True  # it ends the last, begins none
     next_onset = pacemaker.start_ms[~opening]
     pacemaker = _bursts_where(pacemaker, ~closing)
-
     aligned = np.ones(next_onset.size, dtype=bool)
     for cell in others:
         aligned &= (cell.start_ms >= pacemaker.start_ms) & (cell.start_ms < next_onset)
-    once = candidate & (segment_count(~aligned, pacemaker.offsets) == 0)
+    once &= segment_count(~aligned, pacemaker.offsets) == 0
 
     def mean(values: Floats, used: Bools) -> Floats:
         n = segment_count(used, pacemaker.offsets)
@@ -130,7 +141,7 @@ def following(bursts: Bursts, activity: NDArray[np.int8], cells: Sequence[int]) 
     every = np.ones(next_onset.size, dtype=bool)
     return Following(
         once=once,
-        delay_ms=[mean(cell.start_ms - pacemaker.start_ms, every) for cell in others],
+        delay_ms=[mean(cell.start_ms - pacemaker.start_ms, every) - early for cell in others],
         gap_ms=[
             mean(cell.start_ms - before.end_ms, before.ended)
             for before, cell in pairwise((pacemaker, *others))
@@ -162,6 +173,11 @@ def _picked(bursts: Bursts, kept: Bools, counts: Integers, tonic: Bools) -> Burs
         offsets_of(counts),
         tonic,
     )
+
+
+def _later(bursts: Bursts, by_ms: Floats) -> Bursts:
+    """The same bursts moved in time, each by so much."""
+    return replace(bursts, start_ms=bursts.start_ms + by_ms, end_ms=bursts.end_ms + by_ms)
 
 
 def _cut_start(bursts: Bursts) -> Floats:

@@ -1,14 +1,16 @@
 """When to stop: is a circuit's class decided, does a cell alone repeat?"""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pyloric_db.protocol import Protocol
-from pyloric_db.rhythm.activity import BURSTING, TONIC, activities, burst_cycles
+from pyloric_db.rhythm.activity import BURSTING, LONGEST_PATTERN, TONIC, activities, burst_cycles
 from pyloric_db.rhythm.bursts import find_bursts
 from pyloric_db.rhythm.spikes import Bools, Floats, Integers, SpikeTrains, segment_reduce
+from pyloric_db.vocabulary import CELLS
 
 #: A cell alone repeats when its last so many intervals agree to so much of their mean.
 STEADY_INTERVALS = 3
@@ -34,7 +36,11 @@ class Steady:
 
 
 def settled(
-    trains: SpikeTrains, V_range_mV: ArrayLike, now_ms: ArrayLike, protocol: Protocol
+    trains: SpikeTrains,
+    cells: Sequence[str],
+    V_range_mV: ArrayLike,
+    now_ms: ArrayLike,
+    protocol: Protocol,
 ) -> Floats:
     """From when on the class of each circuit is decided, ms (circuit,); NaN where it is not yet.
 
@@ -44,14 +50,20 @@ def settled(
     has not fired for `protocol.silent_ms`, or for `protocol.rest_ms` in which its voltage did
     not move by `protocol.rest_mV`; in the early window, not at all.
 
-    A circuit is decided when all its cells are steady. It is decided in the window after the
-    transient, too, once that is as long as `protocol.silent_ms`, when the first cell, whose
-    period is a feature, is steady and any cell is silent or tonic: no triphasic rhythm can
-    come of it, whatever the others do. A first cell that is silent must then have been so for
-    `protocol.silent_ms`: it may wait for the end of another's long burst.
+    A circuit is decided when all its cells are steady, and those that burst keep time with the
+    first if that bursts: the mean lengths of their cycles are alike, or one is two or three of the
+    other, to `protocol.settled_cv`. Else phases drift, and cells that pull at each other may yet
+    fall into another rhythm.
+
+    A circuit of AB/PD, LP and PY alone is decided in the window after the transient, too, once
+    that is as long as `protocol.silent_ms`, when the first cell, whose period is a feature, is
+    steady and any cell is silent or tonic: no triphasic rhythm can come of it, whatever the others
+    do. A first cell that is silent must then have been so for `protocol.silent_ms`: it may wait
+    for the end of another's long burst.
 
     Args:
         trains: spike times, ms, at least since the earlier window's begin.
+        cells: names of the cells.
         V_range_mV: (circuit, cell), highest minus lowest voltage in the last `protocol.rest_ms`.
         now_ms: the time that the simulation has reached, scalar or (circuit,).
         protocol: for the numbers named above, `max_burst_gap_ms` and `period_cv`.
@@ -59,6 +71,7 @@ def settled(
     found = np.full(trains.n_circuits, np.nan)
     now = np.broadcast_to(np.asarray(now_ms, float), trains.n_circuits)
     V_range = np.asarray(V_range_mV)
+    three = set(cells) == set(CELLS)
     begins = sorted({min(protocol.early_ms, protocol.transient_ms), protocol.transient_ms})
     for here, part in trains.blocks():
         for begin in begins:
@@ -66,15 +79,20 @@ def settled(
             if ask.size:
                 which = here.start + ask
                 some = part.select(ask)
-                decided = _settled_from(begin, some, V_range[which], now[which], protocol)
+                decided = _settled_from(begin, some, V_range[which], now[which], protocol, three)
                 found[which[decided]] = begin
     return found
 
 
 def _settled_from(
-    begin: float, trains: SpikeTrains, V_range: Floats, now: Floats, protocol: Protocol
+    begin: float,
+    trains: SpikeTrains,
+    V_range: Floats,
+    now: Floats,
+    protocol: Protocol,
+    three: bool,
 ) -> Bools:
-    """Circuits that are decided in the window from `begin` to now."""
+    """Circuits that are decided in the window from `begin` to now; whether of the three cells."""
     trains = trains.window(begin, now)
     shape = (trains.n_circuits, trains.n_cells)
     last_spike = segment_reduce(np.maximum, trains.times, trains.offsets, -np.inf).reshape(shape)
@@ -90,9 +108,14 @@ def _settled_from(
     cycles = burst_cycles(bursts)
     activity = activities(trains, bursts, cycles, now, protocol)
     repeats = (cycles.n >= protocol.settled_cycles) & (cycles.cv <= protocol.settled_cv)
-    steady = silent | (activity == TONIC) | ((activity == BURSTING) & repeats.reshape(shape))
-    decided = steady.all(axis=1)
-    if after_transient:
+    bursting = activity == BURSTING
+    steady = silent | (activity == TONIC) | (bursting & repeats.reshape(shape))
+    mean_ms = np.where(bursting, cycles.mean_ms.reshape(shape), np.nan)
+    ratio = np.maximum(mean_ms / mean_ms[:, :1], mean_ms[:, :1] / mean_ms)
+    whole = np.round(ratio)
+    in_time = (whole <= LONGEST_PATTERN) & (np.abs(ratio - whole) <= protocol.settled_cv * whole)
+    decided = (steady & (np.isnan(ratio) | in_time)).all(axis=1)
+    if after_transient and three:
         never = (silent | (activity == TONIC)).any(axis=1) & (now - begin >= protocol.silent_ms)
         decided |= never & steady[:, 0] & ~pausing[:, 0]
     return np.asarray(decided)

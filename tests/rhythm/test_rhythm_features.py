@@ -256,6 +256,23 @@ def test_in_other_circuits_every_cell_has_a_delay_and_phases(pattern, rhythm_of)
     assert np.isnan(rhythm_of([abpd, lp, py])["phase_start_py"][0])
 
 
+@pytest.mark.parametrize("early", [-100, -1, 0, 1, 100, 1300])
+def test_a_cell_in_synchrony_has_a_phase_around_zero(pattern, rhythm_of, early):
+    abpd = pattern().cells()[0]
+    wobble = np.repeat(np.resize([-2.0, 2.0], 40), 14)[: len(abpd)]  # of every other burst
+    got = rhythm_of([abpd, abpd + early + wobble], cells=("ab", "pd"))
+    assert got["activity_pd"][0] == "bursting"
+    assert got["delay_ab_pd_ms"][0] == pytest.approx(early, abs=1)
+    assert got["phase_start_pd"][0] == pytest.approx(early / 1500, abs=1e-3)
+    assert got["phase_end_pd"][0] == pytest.approx((early + 570) / 1500, abs=1e-3)
+
+
+def test_a_cell_that_starts_earlier_still_belongs_to_the_cycle_before(pattern, rhythm_of):
+    abpd = pattern().cells()[0]
+    got = rhythm_of([abpd, abpd - 160], cells=("ab", "pd"))
+    assert got["delay_ab_pd_ms"][0] == pytest.approx(1340)
+
+
 def test_three_cells_are_found_by_name(pattern, rhythm_of):
     abpd, lp, py = pattern().cells()
     cells = ("abpd", "ic", "py", "lp", "vd")

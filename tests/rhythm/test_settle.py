@@ -11,12 +11,32 @@ MOVING = (20.0, 20.0, 20.0)
 AT_REST = (5.0, 20.0, 20.0)
 
 
-def decide(cells, now=10_000.0, V_range=MOVING, **protocol):
+def decide(cells, now=10_000.0, V_range=MOVING, names=CELLS, **protocol):
     """From when on a circuit is decided, ms; None if it is not."""
     protocol = Protocol(**{"early_ms": 0.0, "transient_ms": 0.0, **protocol})
-    trains = SpikeTrains.from_lists([cells], CELLS)
-    (start,) = settled(trains, [V_range], now, protocol)
+    trains = SpikeTrains.from_lists([cells], names)
+    (start,) = settled(trains, names, [V_range], now, protocol)
     return None if np.isnan(start) else start
+
+
+def test_cells_that_burst_each_in_its_own_time_are_not_decided(pattern):
+    abpd, lp, py = pattern().cells()
+    slower, twice = (
+        pattern(period=1515.0).cells()[1],
+        pattern(period=750.0, lp=(200, 150)).cells()[1],
+    )
+    assert decide([abpd, lp, py]) == 0 and decide([abpd, slower, py]) is None
+    assert decide([abpd, slower, py], settled_cv=0.02) == 0
+    assert decide([abpd, twice, py]) == 0  # two bursts in every cycle are in time
+
+
+def test_a_silent_cell_decides_nothing_where_others_have_phases(pattern, wild):
+    abpd, lp, _ = pattern().cells()
+    assert decide([abpd, [], wild]) == 0  # no triphasic rhythm can come of it
+    assert decide([abpd, [], wild], names=("ab", "x", "y")) is None
+    five = {"names": ("abpd", "lp", "py", "ic"), "V_range": (*MOVING, 20.0)}
+    assert decide([abpd, lp, wild, []], **five) is None
+    assert decide([abpd, [], lp], names=("ab", "x", "y")) == 0
 
 
 @pytest.fixture
@@ -99,7 +119,7 @@ def test_the_window_is_the_earliest_in_which_all_cells_are_steady(pattern, wild)
 def test_circuits_differ_in_time():
     trains = SpikeTrains.from_lists([[[], [], []], [[], [], []]], CELLS)
     protocol = Protocol(early_ms=1000.0, transient_ms=3000.0)
-    got = settled(trains, np.full((2, 3), 20.0), [3500.0, 4500.0], protocol)
+    got = settled(trains, CELLS, np.full((2, 3), 20.0), [3500.0, 4500.0], protocol)
     np.testing.assert_array_equal(got, [np.nan, 1000.0])
 
 
