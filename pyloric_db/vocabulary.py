@@ -201,9 +201,9 @@ def feature_columns(cells: tuple[str, ...] = CELLS) -> tuple[Column, ...]:
 def default_features(columns: Sequence[Column]) -> list[str]:
     """Those of a table's columns that are meant where no feature is named.
 
-    The fifteen of the criteria, and the like of every other cell.
+    The fifteen of the criteria, and burst duration, duty cycle and phase of every other cell.
     """
-    of_each_cell = ("burst_duration_", "delay_", "duty_cycle_", "phase_start_")
+    of_each_cell = ("burst_duration_", "duty_cycle_", "phase_start_")
     return [c.name for c in columns if c.name in PUBLISHED or c.name.startswith(of_each_cell)]
 
 

@@ -129,7 +129,7 @@ def test_a_recording_is_measured_as_the_circuits_were(inside, rhythmic_db, tmp_p
     found = json.loads(inside("match", rhythmic_db, file, "--json", "-o", figure).stdout)
     assert found["recording"]["periodic"]
     monkeypatch.setattr(
-        "pyloric_db.rhythm.activity.why_no_period", lambda *a: asked.append(a[-1]) or "rests"
+        "pyloric_db.rhythm.reasons.why_no_period", lambda *a: asked.append(a[-1]) or "rests"
     )
     short = write_csv(tmp_path / "short.csv", pyloric_spikes(cycles=1))
     refused(inside("match", rhythmic_db, short), "AB/PD rests")
@@ -247,7 +247,10 @@ def test_what_a_circuit_of_other_cells_plays_finds_it_again(inside, client, tmp_
     shown = inside("match", tmp_path / "db", write_csv(tmp_path / "less.csv", silenced))
     assert "no phase: LP does not burst once in " in shown.stderr
     (lacking,) = (line for line in shown.stderr.splitlines() if line.startswith("not compared"))
-    assert "delay_ab_lp_ms" in lacking and "phase_start_lp" in lacking
+    assert "duty_cycle_lp" in lacking and "phase_start_lp" in lacking
+    alone = write_csv(tmp_path / "alone.csv", [(n, t) for n, t in rows if n == "ab"])
+    shown = inside("match", tmp_path / "db", alone)
+    assert "no phase: LP has no spikes" in shown.stderr and "3 of 6" in shown.stdout
     refused(inside("match", tmp_path / "db", write_csv(tmp_path / "pd.csv", pyloric_spikes())),
             "pd.csv has no spikes of AB (other neurons: PD, PY)")  # fmt: skip
 

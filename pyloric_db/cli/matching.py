@@ -1,9 +1,7 @@
 """The command that finds circuits for a recording."""
 
 import json
-from itertools import pairwise
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -22,7 +20,7 @@ from pyloric_db.cli.console import (
 )
 from pyloric_db.cli.simulating import simulate_on
 from pyloric_db.errors import ConfigError
-from pyloric_db.vocabulary import CONDUCTANCES, default_features, label
+from pyloric_db.vocabulary import CELLS, CONDUCTANCES, default_features, label
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -86,11 +84,13 @@ def match(
 
 def _check_intervals(recording: Path, spikes: "xr.DataArray", unit: str) -> None:
     """ConfigError where a neuron would spike faster or slower than neurons do: in a wrong unit."""
+    import numpy as np
+
     for cell, times in zip(spikes["cell"].values, spikes.values, strict=True):
-        intervals = [b - a for a, b in pairwise(times) if b == b]  # NaN pads the row
-        if not intervals:
+        intervals = np.diff(times[~np.isnan(times)])
+        if not intervals.size:
             continue
-        between = median(intervals)
+        between = np.median(intervals)
         if between < _SHORTEST_MS:
             found, other = f"{between:.3g} ms", "s"
             limit = f"below the {_SHORTEST_MS:g} ms that a neuron needs"
@@ -114,15 +114,11 @@ def _check_period(
     protocol: "Protocol",
 ) -> None:
     """ConfigError where the first cell has no period, with what it does instead."""
-    import numpy as np
-
-    from pyloric_db.rhythm.activity import why_no_period
+    from pyloric_db.rhythm.reasons import why_no_period
 
     if float(features["period_ms"].values[0]) > 0:
         return
-    first, last = np.nanmin(spikes.values), np.nextafter(np.nanmax(spikes.values), np.inf)
-    times = spikes.values[0]
-    why = why_no_period(times[~np.isnan(times)], first, last, protocol)
+    why = why_no_period(spikes, protocol)
     raise ConfigError(
         f"the rhythm of {recording} has no period: {label(str(spikes['cell'].values[0]))} {why} "
         f"(times were read as {unit})"
@@ -213,22 +209,18 @@ def _print(
         say(f"neurons left out: {', '.join(spikes.attrs['left_out'])}", err)
     missing = [n for n in usual if _value(features, n, 0) is None]
     if any(n.startswith("phase_start_") for n in missing):
-        what = "not triphasic" if opened.manifest.has_labels else "no phase"
-        for text in _missed_bursts(spikes, opened.protocol):
-            say(f"{what}: {text}", err)
-    if missing:
-        say(f"not compared, the recording does not have them: {', '.join(missing)}", err)
+        from pyloric_db.rhythm.reasons import why_no_phase
 
-
-def _missed_bursts(spikes: "xr.DataArray", protocol: "Protocol") -> list[str]:
-    """Which neurons miss or add bursts, and where first."""
-    from pyloric_db.rhythm.activity import why_not_triphasic
-
-    times = [row[row == row] for row in spikes.values]  # NaN pads the rows
-    first, last = min(t[0] for t in times), max(t[-1] for t in times)
-    why = why_not_triphasic(times, float(first), float(last) + 1e-6, protocol)
-    cells = [label(str(c)) for c in spikes["cell"].values[1:]]
-    return [f"{cell} {text}" for cell, text in zip(cells, why, strict=True) if text]
+        for cell, why in why_no_phase(spikes, opened.protocol).items():
+            pyloric = opened.manifest.has_labels and cell in CELLS
+            say(f"{'not triphasic' if pyloric else 'no phase'}: {label(cell)} {why}", err)
+    alike = [n for n in usual if n not in (*missing, *found.attrs["compared"])]
+    for which, why in (
+        (missing, "the recording does not have them"),
+        (alike, "all circuits have the same"),
+    ):
+        if which:
+            say(f"not compared, {why}: {', '.join(which)}", err)
 
 
 def _draw(

@@ -24,7 +24,7 @@ from pyloric_db.model.constants import TRANSMITTERS, Constants
 from pyloric_db.pipeline.toml_files import packaged_texts, read_toml, sentence
 from pyloric_db.protocol import Protocol
 from pyloric_db.store.parameters import gbar_column, synapse_column
-from pyloric_db.vocabulary import CELLS, CHANNELS
+from pyloric_db.vocabulary import CELLS, CHANNELS, CONDUCTANCES
 
 PRESETS = {"prinz2004": PRINZ2004}
 
@@ -32,6 +32,10 @@ PRESETS = {"prinz2004": PRINZ2004}
 MOST_CONDUCTANCE = 1e30
 Conductance = Annotated[float, Field(ge=0, le=MOST_CONDUCTANCE, allow_inf_nan=False)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+
+
+#: Columns of answers, and labels, beside which a cell of that name could not be told.
+_TAKEN = ("selected", "all", "distance", "pyloric", "pyloric_like", "triphasic")
 
 
 class _Table(BaseModel):
@@ -71,10 +75,10 @@ class CircuitSpec(_Table):
                 "a preset comes with its synapses: for others give [[circuit.cells]] in its place"
             )
         for cell in self.cells:
-            if iskeyword(cell.name) or cell.name in ("selected", "all"):
+            if iskeyword(cell.name) or cell.name in _TAKEN or cell.name.startswith(CONDUCTANCES):
                 raise ValueError(
-                    f"a cell must not be called {cell.name!r}, which is a word of queries or "
-                    "statistics"
+                    f"a cell must not be called {cell.name!r}, which is a word of queries, "
+                    "statistics or labels"
                 )
         return self
 

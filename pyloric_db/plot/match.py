@@ -11,6 +11,7 @@ from pyloric_db.plot.traces import draw_bursts
 from pyloric_db.protocol import Protocol
 from pyloric_db.query.nearest import Scale
 from pyloric_db.rhythm.bursts import Bursts, find_bursts
+from pyloric_db.rhythm.reasons import recorded_bursts
 from pyloric_db.rhythm.spikes import SpikeTrains
 from pyloric_db.vocabulary import COLOURS, label, published
 
@@ -73,16 +74,12 @@ def plot_match(
     right[0].set_title(f"circuit {number}, {distance:.2f} SD away\n({compared})", fontsize=11)
     for ax in (left[-1], right[-1]):
         ax.set_xlabel("time (s)")
-    of = "published" if published(cells) else "database's"
+    lobsters = set(scale) & set(published(cells))
+    of = "database's" if not lobsters else "published"
+    if lobsters and lobsters != set(scale):
+        of = "published or database's"
     _features(figure.add_subplot(grid[:, 2]), features, circuit, scale, of)
     save(figure, path)
-
-
-def _bursts(padded: Any, stop_ms: float, protocol: Protocol) -> Bursts:
-    """Bursts of the cells whose spike times (cell, spike) these are; some may be before 0."""
-    names = [str(i) for i in range(len(padded))]
-    trains = SpikeTrains.from_padded(np.asarray(padded, float)[None], names)
-    return find_bursts(trains, trains.times.min(initial=0.0), stop_ms, protocol)
 
 
 def _onset(bursts: Bursts, stop_ms: float, span_ms: float) -> float:
@@ -101,8 +98,7 @@ def _recording(
     axes: list[Any], recording: "xr.DataArray", span_ms: float, protocol: Protocol
 ) -> None:
     times = recording.values
-    stop = float(np.nextafter(np.nanmax(times), np.inf))
-    bursts = _bursts(times, stop, protocol)
+    bursts, stop = recorded_bursts(recording, protocol)
     onset = _onset(bursts, stop, span_ms)
     for i, ax in enumerate(axes):
         shown = (times[i] - onset) / 1000
@@ -116,7 +112,10 @@ def _recording(
 def _model(axes: list[Any], simulation: "xr.Dataset", span_ms: float, protocol: Protocol) -> None:
     chosen = simulation.isel(circuit=0)
     time = chosen["time"].values
-    bursts = _bursts(chosen["spike_time_ms"].values, float(time[-1]), protocol)
+    trains = SpikeTrains.from_padded(
+        simulation["spike_time_ms"].values[:1], [str(c) for c in chosen["cell"].values]
+    )
+    bursts = find_bursts(trains, 0.0, float(time[-1]), protocol)
     onset = _onset(bursts, float(time[-1]), span_ms)
     for i, ax in enumerate(axes):
         ax.plot(

@@ -6,7 +6,6 @@ from pyloric_db.errors import QueryError
 from pyloric_db.plot.canvas import new_figure
 from pyloric_db.plot.tallies import condition, count, number, rows
 from pyloric_db.query.database import Database
-from pyloric_db.query.expression import quote_name
 from pyloric_db.vocabulary import COLOURS, Criterion, label, published
 
 if TYPE_CHECKING:
@@ -29,70 +28,77 @@ def rhythm_figure(db: Database, where: str = "pyloric") -> "Figure":
     """Bursts of one circuit or of a set as bars over the phase of the first cell's cycle.
 
     Bars go from the median start to the median end, with whiskers over the middle 90% of
-    circuits, that of the start above that of the end. Below those of AB/PD, LP and PY, hatched, the
-    published bar from mean start to mean start + duty cycle, with whiskers of ± 2 SD at the ends
-    whose spread was published (Prinz, Bucher & Marder 2004, Nat Neurosci 7:1345, table 1).
+    circuits, that of the start above that of the end; each cell's are of the circuits that have its
+    phases. Below those of AB/PD, LP and PY, hatched, the published bar from mean start to mean
+    start + duty cycle, with whiskers of ± 2 SD at the ends whose spread was published (Prinz,
+    Bucher & Marder 2004, Nat Neurosci 7:1345, table 1).
 
     Raises:
-        QueryError: the expression is not valid, or finds no circuit with all the phases.
+        QueryError: the expression is not valid, or finds no circuit in which the first cell bursts.
         ConfigError: matplotlib is missing.
     """
     first_cell, *others = cells = db.manifest.cells
     lobsters = published(cells)
     ends = {first_cell: f"duty_cycle_{first_cell}"} | {c: f"phase_end_{c}" for c in others}
     starts = {cell: f"phase_start_{cell}" for cell in others}
-    drawn = [*starts.values(), *ends.values(), "period_ms"]
+    drawn = ["period_ms", *starts.values(), *ends.values()]
     if missing := [name for name in drawn if name not in db.manifest.by_name]:
         raise QueryError(f"{db.path} has no column {missing[0]}, which a rhythm diagram needs")
     chosen = count(db, where)
-    whole, first, spreads = _spreads(db, where, drawn)
-    if not whole:
+    first, counts, spreads = _spreads(db, where, drawn)
+    if not counts[ends[first_cell]]:
         raise QueryError(
-            f"none of the {chosen:,} circuits of {where!r} bursts in all its cells in every cycle"
+            f"in none of the {chosen:,} circuits of {where!r} does {label(first_cell)} burst with "
+            "a period"
         )
     figure = new_figure(figsize=(8, 1.5 + 0.7 * len(cells)))
     ax = figure.subplots()
+    names = []
     for row, cell in enumerate(cells):
-        start = spreads[starts[cell]] if cell in starts else Spread(0, 0, 0)
         duty = lobsters.get(f"duty_cycle_{cell}")
-        at = row - 0.17 if duty else row
-        _measured(ax, at, start, spreads[ends[cell]], COLOURS[row % len(COLOURS)])
+        n = counts[ends[cell]]
+        if n:
+            start = spreads[starts[cell]] if cell in starts else Spread(0, 0, 0)
+            at = row - 0.17 if duty else row
+            _measured(ax, at, start, spreads[ends[cell]], COLOURS[row % len(COLOURS)])
         if duty:
             _published(ax, row + 0.2, duty, lobsters.get(starts.get(cell, "")))
-    ax.set_yticks(range(len(cells)), [label(c) for c in cells], fontsize=12)
+        names.append(label(cell) if n == chosen else f"{label(cell)}\n{n:,} of {chosen:,}")
+    ax.set_yticks(range(len(cells)), names, fontsize=10)
     ax.set_ylim(len(cells) - 0.45, -0.55)
-    ax.set_xlim(0, max(1.05, ax.get_xlim()[1]))
+    low, high = ax.get_xlim()
+    ax.set_xlim(min(0, low), max(1.05, high))
     ax.axvline(1, color="0.6", linewidth=0.8, linestyle=":", zorder=0)
     ax.set_xlabel(f"phase in the {label(first_cell)} cycle (from burst start to burst start)")
     ax.spines[["top", "right", "left"]].set_visible(False)
     ax.tick_params(axis="y", length=0)
-    _legend(ax, whole, bool(lobsters))
+    _legend(figure, chosen, bool(lobsters))
     period = spreads["period_ms"]
     title = f"circuit {first}: period {period.median:.0f} ms"
     if chosen > 1:
-        of = f" of {chosen:,}" if whole < chosen else ""  # the others lack phases
         title = (
-            f"{where}: {whole:,}{of} circuits\nperiod {period.median:.0f} ms (median; 90% from "
+            f"{where}: {chosen:,} circuits\nperiod {period.median:.0f} ms (median; 90% from "
             f"{period.low:.0f} to {period.high:.0f} ms)"
         )
     ax.set_title(title, fontsize=11)
     return figure
 
 
-def _spreads(db: Database, where: str, drawn: list[str]) -> tuple[int, int, dict[str, Spread]]:
-    """How many circuits of an expression have all columns drawn, the first, and their spreads."""
-    quantiles = [
-        f"quantile_cont({number(db.manifest.column(n))}, [0.05, 0.5, 0.95])" for n in drawn
-    ]
-    known = " AND ".join(f"{quote_name(n)} IS NOT NULL" for n in drawn)
-    ((whole, first, *spreads),) = rows(
+def _spreads(
+    db: Database, where: str, drawn: list[str]
+) -> tuple[int, dict[str, int], dict[str, Spread]]:
+    """The first circuit of an expression, how many have each column drawn, and its spread."""
+    columns = [number(db.manifest.column(name)) for name in drawn]
+    asked = [f"count({x}), quantile_cont({x}, [0.05, 0.5, 0.95])" for x in columns]
+    ((first, *found),) = rows(
         db,
-        f"SELECT count(*), min(circuit_id), {', '.join(quantiles)} FROM circuits "
-        f"WHERE ({condition(db, where)}) AND {known}",
+        f"SELECT min(circuit_id), {', '.join(asked)} FROM circuits WHERE {condition(db, where)}",
     )
-    if not whole:
-        return 0, 0, {}
-    return whole, first, {n: Spread(*s) for n, s in zip(drawn, spreads, strict=True)}
+    counts, spreads = (
+        dict(zip(drawn, found[::2], strict=True)),
+        zip(drawn, found[1::2], strict=True),
+    )
+    return first, counts, {name: Spread(*s) for name, s in spreads if s is not None}
 
 
 def _measured(ax: "Axes", y: float, start: Spread, end: Spread, colour: str) -> None:
@@ -114,7 +120,7 @@ def _published(ax: "Axes", y: float, duty: Criterion, start: Criterion | None) -
     ax.plot([known.low, known.high], [y, y], color="0.35", linewidth=1.4, marker="|", zorder=3)
 
 
-def _legend(ax: "Axes", n: int, lobsters: bool) -> None:
+def _legend(figure: "Figure", n: int, lobsters: bool) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
@@ -128,7 +134,4 @@ def _legend(ax: "Axes", n: int, lobsters: bool) -> None:
             Patch(facecolor="white", edgecolor="0.35", hatch="////", label="lobsters (2004): mean"),
             Line2D([], [], color="0.35", marker="|", label="± 2 SD of lobsters"),
         ]
-    ax.legend(
-        handles=handles, loc="upper left", bbox_to_anchor=(0, -0.2), ncols=4, fontsize=8,
-        frameon=False,
-    )  # fmt: skip
+    figure.legend(handles=handles, loc="outside lower left", ncols=4, fontsize=8, frameon=False)

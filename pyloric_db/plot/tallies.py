@@ -205,4 +205,4 @@ def _tally(
 
 def rows(db: Database, text: str) -> list[tuple[Any, ...]]:
     """The rows of a small result."""
-    return [tuple(row.values()) for row in db.sql(text).to_pylist()]
+    return list(zip(*(column.to_pylist() for column in db.sql(text).columns), strict=True))

@@ -1,22 +1,19 @@
 """The circuits whose rhythm is nearest to a given one, in units of the features' SDs."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from pyloric_db.errors import QueryError, nearest
-from pyloric_db.query.expression import quote_name, to_sql
+from pyloric_db.query.expression import quote_name
 from pyloric_db.vocabulary import CIRCUIT, default_features, published
 
 if TYPE_CHECKING:
     import xarray as xr
 
     from pyloric_db.query.database import Database
-
-#: Rows that are fetched by one expression, which may not be too long for ids of 19 digits.
-_AT_ONCE = 400
 
 DISTANCE = {
     "units": "SD",
@@ -31,24 +28,24 @@ class Scale(NamedTuple):
     sd: float
 
 
-def scales(db: "Database", names: Iterable[str]) -> dict[str, Scale]:
+def scales(db: "Database", names: Sequence[str]) -> dict[str, Scale]:
     """Mean and SD of features: the published ones, or of a feature without them the database's.
 
-    Without those that have no value or only one in the whole database, by which no circuit is
+    Without those that have none or only one value in the whole database, by which no circuit is
     nearer than another.
     """
     criteria = published(db.manifest.cells)
-    found = {
-        name: Scale(criteria[name].mean, criteria[name].sd) for name in names if name in criteria
-    }
+    found = {n: Scale(criteria[n].mean, criteria[n].sd) for n in names if n in criteria}
     own = [name for name in names if name not in criteria]
     if own:
         as_double = [f"CAST({quote_name(name)} AS DOUBLE)" for name in own]
         table = db._ask(", ".join(f"[avg({x}), stddev_pop({x})]" for x in as_double), "True")
         for name, column in zip(own, table.columns if table else [], strict=False):
             mean, sd = column[0].as_py()
-            if sd:
-                found[name] = Scale(mean, sd)
+            if (
+                sd
+            ):  # threads add up in any order: the same distances every time without the last bits
+                found[name] = Scale(float(f"{mean:.9g}"), float(f"{sd:.9g}"))
     return found
 
 
@@ -56,45 +53,35 @@ def find_nearest(
     db: "Database", features: "Mapping[str, Any] | xr.Dataset", k: int, where: str
 ) -> "xr.Dataset":
     """See `Database.nearest`."""
-    import xarray as xr
-
     wanted = _wanted_features(db, features)
     if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
         raise QueryError(f"k must be a whole number from 1, not {k!r}")
-    to_sql(where, db.manifest)  # a mistake is said in the caller's words
     if not db.count(where):
         raise QueryError(f"there is no circuit for which {where!r} is true")
-    scale = scales(db, wanted)
+    scale = scales(db, list(wanted))
     wanted = {name: value for name, value in wanted.items() if name in scale}
     if not wanted:
         raise QueryError(
             f"the circuits of {db.path} do not differ in any of the features to be compared"
         )
-    known = " and ".join(f"not isnull({name})" for name in wanted)
     off = [
         f"((CAST({quote_name(name)} AS DOUBLE) - ({value!r})) / {scale[name].sd!r})"
         for name, value in wanted.items()
     ]
     squares = " + ".join(f"{x} * {x}" for x in off)
-    distance = f"sqrt(({squares}) / {len(wanted)}) AS distance"
-    # the line break ends a comment that `where` may end with
+    names = list(db.manifest.by_name)
     ranked = db._ask(
-        f"circuit_id, {distance}", f"({where}\n) and {known}",
-        f"ORDER BY distance, circuit_id LIMIT {int(k)}",
-    )  # fmt: skip
-    if not ranked:
+        f"{', '.join(map(quote_name, names))}, sqrt(({squares}) / {len(wanted)}) AS distance",
+        where,
+        f"ORDER BY distance NULLS LAST, circuit_id LIMIT {min(int(k), 2**62)}",
+    )
+    assert ranked is not None  # there are circuits
+    ranked = ranked.filter(ranked["distance"].is_valid())  # a circuit may lack a feature
+    if not len(ranked):
         among = "" if where == "True" else f" of those for which {where!r} is true"
         raise QueryError(f"no circuit{among} has all the features {', '.join(wanted)}")
-    ids, distances = ranked["circuit_id"].to_numpy(), ranked["distance"].to_numpy()
-    parts = [
-        db.query(f"circuit_id in {ids[i : i + _AT_ONCE].tolist()}")
-        for i in range(0, len(ids), _AT_ONCE)
-    ]
-    rows = xr.concat(parts, CIRCUIT, data_vars="all") if len(parts) > 1 else parts[0]
-    order = np.argsort(rows.circuit_id.values)
-    places = order[np.searchsorted(rows.circuit_id.values, ids, sorter=order)]
-    found: xr.Dataset = rows.isel({CIRCUIT: places})
-    found = found.assign(distance=(CIRCUIT, distances, DISTANCE))
+    found = db._dataset(names, ranked)
+    found = found.assign(distance=(CIRCUIT, ranked["distance"].to_numpy(), DISTANCE))
     return found.assign_attrs(compared=list(wanted))
 
 

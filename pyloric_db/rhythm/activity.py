@@ -1,14 +1,12 @@
 """What each cell does: silent, tonic, bursting or irregular, and how well its bursts repeat."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pyloric_db.protocol import Protocol
-from pyloric_db.rhythm.bursts import STOPPED_INTERVALS, Bursts, find_bursts
+from pyloric_db.rhythm.bursts import STOPPED_INTERVALS, Bursts
 from pyloric_db.rhythm.spikes import (
     Bools,
     Floats,
@@ -98,7 +96,7 @@ def activities(
     bursting = (
         (counts >= 2)
         & ((most_spikes >= 2) | (counts >= 3))
-        & _recurs(bursts, cycles, protocol)
+        & recurs(bursts, cycles, protocol)
         & ~_stopped(bursts, stop)
     )
     codes = np.full(counts.size, IRREGULAR, dtype=np.int8)
@@ -108,7 +106,7 @@ def activities(
     return codes.reshape(trains.n_circuits, trains.n_cells)
 
 
-def _recurs(bursts: Bursts, cycles: Cycles, protocol: Protocol) -> Bools:
+def recurs(bursts: Bursts, cycles: Cycles, protocol: Protocol) -> Bools:
     """Segments whose intervals between burst starts repeat, or are too few to tell."""
     recurs = (cycles.n < 2) | (cycles.cv <= BURSTING_CV)
     for pattern in range(2, LONGEST_PATTERN + 1):
@@ -123,74 +121,12 @@ def _stopped(bursts: Bursts, stop_ms: Floats) -> Bools:
     filled = bursts.counts > 0
     pause = np.zeros(filled.size)
     pause[filled] = stop_ms[filled] - bursts.start_ms[bursts.offsets[1:][filled] - 1]
-    return np.asarray(pause > STOPPED_INTERVALS * _longest_interval(bursts))
+    return np.asarray(pause > STOPPED_INTERVALS * longest_interval(bursts))
 
 
-def _longest_interval(bursts: Bursts) -> Floats:
+def longest_interval(bursts: Bursts) -> Floats:
     """Longest interval between burst starts (segment,), ms; -inf with fewer than two bursts."""
     gaps = np.empty(bursts.start_ms.size)
     gaps[:-1] = np.diff(bursts.start_ms)
     gaps[bursts.offsets[1:][bursts.counts > 0] - 1] = -np.inf
     return segment_reduce(np.maximum, gaps, bursts.offsets, -np.inf)
-
-
-def why_no_period(times_ms: Floats, start_ms: float, stop_ms: float, protocol: Protocol) -> str:
-    """What a cell without a period does instead, to be read after its name.
-
-    Args:
-        times_ms: its spikes in the window, ms, ascending; at least one.
-        start_ms: begin of the window.
-        stop_ms: end of the window.
-        protocol: that of the analysis.
-    """
-    trains = SpikeTrains.from_lists([[times_ms]], ("cell",))
-    bursts = find_bursts(trains, start_ms, stop_ms, protocol)
-    cycles = burst_cycles(bursts)
-    if bursts.tonic[0]:
-        return "fires regularly, without bursts"
-    if cycles.n[0] < 2:
-        return "has fewer than two whole cycles of bursts"
-    if not _recurs(bursts, cycles, protocol)[0]:
-        return (
-            f"bursts irregularly: its cycles vary by {cycles.cv[0]:.0%} (SD over mean), "
-            f"more than {BURSTING_CV:.0%}"
-        )
-    last, longest = bursts.start_ms[-1], _longest_interval(bursts)[0]
-    return (
-        f"begins its last burst {(stop_ms - last) / 1000:.3g} s before the recording's last spike, "
-        f"twice its longest cycle of {longest / 1000:.3g} s or more: to measure what is before, "
-        f"leave out all spikes after {(last + longest) / 1000:.2f} s"
-    )
-
-
-def why_not_triphasic(
-    times_ms: Sequence[Floats], start_ms: float, stop_ms: float, protocol: Protocol
-) -> list[str]:
-    """Which cells do not burst just once in each cycle of the first, to be read after its name.
-
-    Args:
-        times_ms: spikes of each cell in the window, ms, ascending.
-        start_ms: begin of the window.
-        stop_ms: end of the window.
-        protocol: that of the analysis.
-
-    Returns:
-        for each cell but the first what is odd, and where first; empty where nothing is.
-    """
-    trains = SpikeTrains.from_lists([times_ms], [str(i) for i in range(len(times_ms))])
-    bursts = find_bursts(trains, start_ms, stop_ms, protocol)
-    starts = [bursts.start_ms[a:b] for a, b in pairwise(bursts.offsets)]
-    cycles = starts[0]
-    found = []
-    for own in starts[1:]:
-        per_cycle = np.histogram(own, cycles)[0] if len(cycles) > 1 else np.zeros(0, int)
-        odd = np.flatnonzero(per_cycle != 1)
-        if not odd.size:
-            found.append("")
-            continue
-        how = "not at all" if per_cycle[odd[0]] == 0 else f"{per_cycle[odd[0]]} times"
-        found.append(
-            f"does not burst once in {odd.size} of {per_cycle.size} cycles: "
-            f"{how} in the one that begins at {cycles[odd[0]] / 1000:.2f} s"
-        )
-    return found

@@ -106,7 +106,7 @@ def following(
     """
     n_cells = activity.shape[1]
     bursting = (activity[:, [0, *cells]] == BURSTING).all(axis=1)
-    pacemaker, *others = (_bursts_of_cell(bursts, c, n_cells, bursting) for c in (0, *cells))
+    pacemaker, *others = (bursts_of_cell(bursts, c, n_cells, bursting) for c in (0, *cells))
     early = np.broadcast_to(early_ms, len(bursting))
     others = [_later(cell, np.repeat(early, cell.counts)) for cell in others]
     cut = np.repeat(np.max([_cut_start(cell) for cell in others], axis=0), pacemaker.counts)
@@ -153,7 +153,7 @@ def _bursts_where(bursts: Bursts, kept: Bools) -> Bursts:
     return _picked(bursts, kept, segment_count(kept, bursts.offsets), bursts.tonic)
 
 
-def _bursts_of_cell(bursts: Bursts, cell: int, n_cells: int, circuits: Bools) -> Bursts:
+def bursts_of_cell(bursts: Bursts, cell: int, n_cells: int, circuits: Bools) -> Bursts:
     """Bursts of one cell, one segment per circuit; other circuits than these have none."""
     wanted = np.zeros((circuits.size, n_cells), dtype=bool)
     wanted[:, cell] = circuits

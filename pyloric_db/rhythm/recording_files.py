@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from pyloric_db.errors import ConfigError, first_line
+from pyloric_db.rhythm.recordings import cell_names
 from pyloric_db.vocabulary import CELL, CELLS, SPIKE, label
 
 #: What else the pacemaker is called; AB and PD are one cell in the model of 2004.
@@ -38,7 +39,8 @@ def read_recording(
     them in its units table, whose column `neuron`, `neuron_name`, `unit_name`, `cell_name`,
     `cell_type`, `name` or `label` names the neuron. The names are those of the cells, in capitals
     or not, and for `abpd` AB/PD, AB or PD; other neurons are left out. A circuit of one cell
-    takes the only neuron of a file, whatever its name.
+    takes the only neuron of a file, whatever its name. The first cell must be there, and AB/PD, LP
+    and PY in a circuit of these; other cells may have no spikes.
 
     Args:
         path: the file.
@@ -50,10 +52,10 @@ def read_recording(
         `attrs["left_out"]` lists the names of other neurons.
 
     Raises:
-        ConfigError: the file cannot be read, has not these columns, lacks one of the cells, has
-            two neurons for one, or times that are no finite numbers or not ascending.
+        ConfigError: the file cannot be read, has not these columns, lacks such a cell, has two
+            neurons for one, or times that are no finite numbers or not ascending.
     """
-    path = Path(path)
+    path, cells = Path(path), cell_names(cells)
     if unit not in MS_PER:
         raise ConfigError(f"the unit of a recording must be s or ms, not {unit!r}")
     if path.suffix.lower() == ".nwb":
@@ -94,14 +96,16 @@ def _by_cell(
                 )
             _check_times(path, neuron, unit)
             found[cell] = neuron
-    missing = [label(cell) for cell in cells if cell not in found]
+    needed = CELLS if set(CELLS) <= set(cells) else cells[:1]
+    missing = [label(cell) for cell in needed if cell not in found]
     if missing:
         others = f" (other neurons: {', '.join(left_out)})" if left_out else ""
         raise ConfigError(
-            f"{path} has no spikes of {', '.join(missing)}{others}: the rhythm of "
-            f"{', '.join(map(label, cells))} is measured on all of them"
+            f"{path} has no spikes of {', '.join(missing)}{others}: a rhythm is measured on "
+            f"{', '.join(map(label, needed))}"
         )
-    return [found[cell].times for cell in cells], list(dict.fromkeys(left_out))
+    times = [found[cell].times if cell in found else [] for cell in cells]
+    return times, list(dict.fromkeys(left_out))
 
 
 def _check_times(path: Path, neuron: _Neuron, unit: str) -> None:
@@ -173,29 +177,29 @@ def _nwb_neurons(path: Path) -> list[_Neuron]:
     try:
         with pynwb.NWBHDF5IO(path, mode="r") as io:
             units = _units(io.read())
-    except ConfigError:
-        raise
     except Exception as err:  # h5py and pynwb raise whatever they like on foreign files
         raise ConfigError(f"{path} cannot be read as NWB: {first_line(err)}") from err
-    if units is None:
-        raise ConfigError(f"{path} has no units table with spike times")
     if not units:
+        raise ConfigError(f"{path} has no units table with spike times")
+    if len(units) > 1 and any(name is None for name, _ in units):
         raise ConfigError(
             f"{path} does not name its neurons: its units table needs a column {_NWB_NAMES[0]}"
         )
     return [
-        _Neuron(name.strip(), [float(time) for time in times], [f"unit {number}"] * len(times))
+        _Neuron(
+            (name or "unit 0").strip(),
+            [float(time) for time in times],
+            [f"unit {number}"] * len(times),
+        )
         for number, (name, times) in enumerate(units)
     ]
 
 
-def _units(file: Any) -> Sequence[tuple[str, Any]] | None:
-    """Name and spike times (s) of every unit; None without any, nothing without names."""
+def _units(file: Any) -> list[tuple[str | None, Any]]:
+    """Name, where the table has some, and spike times (s) of every unit."""
     table = file.units
     if table is None or "spike_times" not in table.colnames:
-        return None
-    known = [name for name in _NWB_NAMES if name in table.colnames]
-    if not known:
         return []
-    names = table[known[0]][:]
-    return [(str(name), np.asarray(table["spike_times"][i])) for i, name in enumerate(names)]
+    known = [name for name in _NWB_NAMES if name in table.colnames]
+    names = map(str, table[known[0]][:]) if known else [None] * len(table)
+    return [(name, np.asarray(table["spike_times"][i])) for i, name in enumerate(names)]

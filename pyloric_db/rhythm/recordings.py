@@ -49,10 +49,7 @@ def features_from_spikes(
 
     Source: Prinz, Bucher & Marder 2004, Nat Neurosci 7:1345; see `rhythm.bursts`.
     """
-    listed = isinstance(cells, Iterable) and not isinstance(cells, str)
-    names = tuple(cells) if listed else ()
-    if not names or not all(isinstance(name, str) for name in names):
-        raise ConfigError(f"cells must be names of one or more cells, not {cells!r}")
+    names = cell_names(cells)
     if not isinstance(protocol, Protocol):
         raise ConfigError(f"protocol must be a Protocol, not {protocol!r}")
     if isinstance(spike_times_ms, Mapping):
@@ -66,7 +63,7 @@ def features_from_spikes(
     if trains.n_circuits == 0:
         raise ConfigError("spike times must hold at least one circuit, not none")
 
-    start, stop, known = _extent(trains) if window_ms is None else (*_window(window_ms), True)
+    start, stop, known = extent(trains) if window_ms is None else (*_window(window_ms), True)
     columns = analyse(trains, names, start, stop, protocol)
     for cell in names:
         rate = f"spike_rate_{cell}_Hz"
@@ -78,6 +75,19 @@ def features_from_spikes(
         },
         of_circuits,
     )
+
+
+def cell_names(cells: Sequence[str]) -> tuple[str, ...]:
+    """A user's names of cells.
+
+    Raises:
+        ConfigError: they are no names, or none.
+    """
+    listed = isinstance(cells, Iterable) and not isinstance(cells, str)
+    names = tuple(cells) if listed else ()
+    if not names or not all(isinstance(name, str) for name in names):
+        raise ConfigError(f"cells must be names of one or more cells, not {cells!r}")
+    return names
 
 
 def _with_dims(array: xr.DataArray, cells: tuple[str, ...]) -> xr.DataArray:
@@ -138,7 +148,7 @@ def _window(window_ms: tuple[float, float]) -> tuple[float, float]:
     return start, stop
 
 
-def _extent(trains: SpikeTrains) -> tuple[Floats, Floats, Any]:
+def extent(trains: SpikeTrains) -> tuple[Floats, Floats, Any]:
     """First and just past the last spike (circuit,), and whether they are two."""
     offsets = trains.offsets[:: trains.n_cells]
     first = segment_reduce(np.minimum, trains.times, offsets, 0.0)

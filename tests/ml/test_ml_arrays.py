@@ -49,8 +49,8 @@ def test_the_features_of_other_cells(tmp_path):
     synthetic.build(tmp_path / "db", synthetic.other_cells())
     arrays = database.open(tmp_path / "db").to_arrays(missing="mask")
     assert arrays.targets.names == (
-        "period_ms", "burst_duration_a_ms", "burst_duration_b_ms", "delay_a_b_ms",
-        "duty_cycle_a", "duty_cycle_b", "phase_start_b",
+        "period_ms", "burst_duration_a_ms", "burst_duration_b_ms", "duty_cycle_a",
+        "duty_cycle_b", "phase_start_b",
     )  # fmt: skip
 
 

@@ -130,7 +130,7 @@ def test_other_circuits_have_the_features_of_their_cells_and_no_published_range(
     titles = [ax.get_xlabel() for ax in figure.axes if ax.get_xlabel()]
     assert titles == [
         "A activity", "B activity", "period: A burst start to next start (ms)",
-        "A burst duration (ms)", "B burst duration (ms)", "A burst start to B burst start (ms)",
+        "A burst duration (ms)", "B burst duration (ms)",
         "A burst duration over period", "B burst duration over period",
         "phase of B burst start in the A cycle",
     ]  # fmt: skip
@@ -299,31 +299,40 @@ def bars(ax):
 
 def test_the_rhythm_diagram_shows_medians_beside_published_means(db, table):
     (ax,) = rhythm_figure(db, "circuit_id >= 0").axes
-    values = np.stack([table[n] for n in RHYTHM])
-    values = values[:, np.isfinite(values).all(axis=0)].astype(np.float64)
-    abpd, lp0, lp1, py0, py1, period = np.median(values, axis=1)
+    values = [table[n][np.isfinite(table[n])].astype(np.float64) for n in RHYTHM]
+    abpd, lp0, lp1, py0, py1, period = map(np.median, values)
     measured, published = bars(ax)[::2], bars(ax)[1::2]
     assert measured == [
         pytest.approx((0, abpd)), pytest.approx((lp0, lp1)), pytest.approx((py0, py1)),
     ]  # fmt: skip
     assert published == [(0, 0.385), (0.533, pytest.approx(0.797)), (0.758, pytest.approx(1.106))]
-    assert [t.get_text() for t in ax.get_yticklabels()] == ["AB/PD", "LP", "PY"]
     whiskers = [tuple(line.get_xdata()) for line in ax.lines if line.get_color() == "black"]
-    ends = np.quantile(values[:5], (0.05, 0.95), axis=1).T
-    assert whiskers == [pytest.approx(tuple(e)) for e in ends]
+    assert whiskers == [pytest.approx(tuple(np.quantile(v, (0.05, 0.95)))) for v in values[:5]]
     heights = [line.get_ydata()[0] for line in ax.lines if line.get_color() == "black"]
     assert len(set(heights)) == 5  # also those of one cell's start and end
+    assert ax.get_title().startswith("circuit_id >= 0: 48 circuits\n")
     assert f"\nperiod {period:.0f} ms (median; 90% from " in ax.get_title()
 
 
-def test_the_rhythm_diagram_says_how_many_circuits_lack_a_phase(db, table):
-    whole = np.isfinite(np.stack([table[n] for n in RHYTHM])).all(axis=0)
+def test_the_rhythm_diagram_says_of_how_many_circuits_each_cell_is(db, table):
+    ends = ("duty_cycle_abpd", "phase_end_lp", "phase_end_py")
     (ax,) = rhythm_figure(db, "circuit_id >= 0").axes
-    assert ax.get_title().startswith(f"circuit_id >= 0: {whole.sum()} of 48 circuits\n")
-    assert 1 < whole.sum() < 48
-    where = f"circuit_id in {np.flatnonzero(whole).tolist()}"
-    (ax,) = rhythm_figure(db, where).axes
-    assert ax.get_title().startswith(f"{where}: {whole.sum()} circuits\n")
+    n = [np.isfinite(table[name]).sum() for name in ends]
+    assert [t.get_text() for t in ax.get_yticklabels()] == [
+        f"{cell}\n{n} of 48" for cell, n in zip(("AB/PD", "LP", "PY"), n, strict=True)
+    ]
+    whole = np.isfinite(np.stack([table[n] for n in RHYTHM])).all(axis=0)
+    (ax,) = rhythm_figure(db, f"circuit_id in {np.flatnonzero(whole).tolist()}").axes
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["AB/PD", "LP", "PY"]
+
+
+def test_a_cell_without_phases_has_no_bar(db, table):
+    lacking = np.isnan(table["phase_end_lp"]) & np.isfinite(table["duty_cycle_abpd"])
+    there = ("period_ms", "phase_start_py", "phase_end_py")
+    lacking &= np.isfinite([table[n] for n in there]).all(axis=0)
+    (ax,) = rhythm_figure(db, f"circuit_id == {np.flatnonzero(lacking)[0]}").axes
+    assert ax.get_yticklabels()[1].get_text() == "LP\n0 of 1"
+    assert len(bars(ax)) == 5  # three published
 
 
 def test_the_rhythm_diagram_of_one_circuit(db, table):
@@ -350,13 +359,13 @@ def test_subsets_that_cannot_be_drawn(db, draw, where, message):
 
 def test_the_rhythm_diagram_of_circuits_of_other_cells(other):
     table = synthetic.expected(other.manifest)
-    drawn = ("duty_cycle_a", "phase_start_b", "phase_end_b", "period_ms")
-    values = np.stack([table[n] for n in drawn])
-    values = values[:, np.isfinite(values).all(axis=0)].astype(np.float64)
-    duty, start, end, _ = np.median(values, axis=1)
+    duty, start, end = (
+        np.nanmedian(table[n].astype(float))
+        for n in ("duty_cycle_a", "phase_start_b", "phase_end_b")
+    )
     (ax,) = rhythm_figure(other, "circuit_id >= 0").axes
     assert bars(ax) == [pytest.approx((0, duty)), pytest.approx((start, end))]  # none published
-    assert [t.get_text() for t in ax.get_yticklabels()] == ["A", "B"]
+    assert [t.get_text()[0] for t in ax.get_yticklabels()] == ["A", "B"]
     assert ax.get_xlabel().startswith("phase in the A cycle")
 
 

@@ -67,18 +67,16 @@ def test_where_and_k(db, table):
     assert found.circuit_id.values.tolist() == ids.tolist()
 
 
-def test_the_longest_ids_fit_into_an_expression(db):
-    import pyloric_db.query.nearest as module
+def test_any_number_of_circuits_may_be_asked_for(db, table):
+    ids, _ = ranked(table, {NAMES[0]: 1000.0})
+    found = db.nearest({NAMES[0]: 1000.0}, k=2**70)
+    assert found.circuit_id.values.tolist() == ids.tolist()
 
-    assert db.count(f"circuit_id in {[2**62] * module._AT_ONCE}") == 0
 
-
-def test_more_circuits_than_one_expression_names(db, table, monkeypatch):
-    import pyloric_db.query.nearest as module
-
-    whole = db.nearest({NAMES[0]: 1000.0}, k=20)
-    monkeypatch.setattr(module, "_AT_ONCE", 3)
-    assert db.nearest({NAMES[0]: 1000.0}, k=20).identical(whole)
+def test_a_condition_may_be_as_long_as_in_a_query(db):
+    where = "lp == 2" + " or lp == 2" * 900
+    assert db.nearest({NAMES[0]: 1000.0}, k=9, where=where).sizes["circuit"] == 9
+    assert len(where) > 9_900
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,6 @@
 import numpy as np
 import pytest
 
-from pyloric_db.protocol import Protocol
-from pyloric_db.rhythm.activity import why_no_period, why_not_triphasic
-
 BURST = np.array([0.0, 15.0, 40.0, 80.0])
 
 
@@ -56,52 +53,3 @@ def test_all_four_in_one_circuit(rhythm_of):
         "irregular",
     ]
     assert [got[f"spike_rate_{c}_Hz"][0] for c in "abcd"] == pytest.approx([0, 10.0, 4.0, 0.4])
-
-
-FEW = "has fewer than two whole cycles of bursts"
-REASONS = {
-    "one spike": FEW,
-    "two spikes": FEW,
-    "one burst": FEW,
-    "two bursts": FEW,
-    "tonic that stopped": FEW,
-    "regular at 10 Hz": "fires regularly, without bursts",
-    "regular at 2.5 Hz": "fires regularly, without bursts",
-    "Poisson spikes": "bursts irregularly: its cycles vary by 38% (SD over mean), more than 25%",
-    "bursts that stopped": "begins its last burst 6.3 s before the recording's last spike, twice "
-    "its longest cycle of 0.7 s or more: to measure what is before, leave out all spikes after "
-    "4.40 s",
-}
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_whoever_has_no_period_has_a_reason(case, rhythm_of):
-    times, _ = CASES[case]
-    times = np.asarray(times)
-    times = times[times < 10_000]
-    if case == "no spike" or rhythm_of([times], cells=("cell",))["period_ms"][0] > 0:
-        assert case not in REASONS
-    else:
-        assert why_no_period(times, 0.0, 10_000.0, Protocol()) == REASONS[case]
-
-
-def test_a_missed_burst_is_named_with_its_time():
-    starts = 1000.0 * np.arange(11)
-    abpd, lp, py = (
-        [np.arange(s + begin, s + begin + 200, 20.0) for s in starts] for begin in (0, 400, 700)
-    )
-    missed = [*lp[:4], *lp[5:]]
-    twice = [*py[:2], *py[3:6], *py[7:]]
-
-    def why(second, third):
-        times = [np.concatenate(bursts) for bursts in (abpd, second, third)]
-        return why_not_triphasic(times, 0.0, 11_000.0, Protocol())
-
-    assert why(lp, py) == ["", ""]
-    assert why(sorted([*lp, *(b + 500 for b in lp)], key=lambda b: b[0]), py)[0].startswith(
-        "does not burst once in 10 of 10 cycles: 2 times in the one that begins at 0.00 s"
-    )
-    assert why(missed, twice) == [
-        "does not burst once in 1 of 10 cycles: not at all in the one that begins at 4.00 s",
-        "does not burst once in 2 of 10 cycles: not at all in the one that begins at 2.00 s",
-    ]

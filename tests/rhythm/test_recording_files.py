@@ -38,8 +38,14 @@ def test_cells_of_another_circuit_are_found_by_their_names(tmp_path):
     assert of_two.cell.values.tolist() == ["lp", "pd"] and of_two.attrs["left_out"] == ["PY"]
     whole = read_recording(file)
     assert of_two.sel(cell="pd").max() == whole.sel(cell="abpd").max()
-    with pytest.raises(ConfigError, match="no spikes of IC .* the rhythm of PD, IC is measured"):
-        read_recording(file, cells=("pd", "ic"))
+    with pytest.raises(ConfigError, match="no spikes of IC .* a rhythm is measured on IC$"):
+        read_recording(file, cells=("ic", "pd"))
+    # others than the first need not be there
+    assert read_recording(file, cells=("pd", "ic")).sel(cell="ic").isnull().all()
+    five = read_recording(file, cells=("abpd", "ic", "lp", "py", "vd"))
+    assert five.isnull().all("spike").values.tolist() == [False, True, False, False, True]
+    with pytest.raises(ConfigError, match="cells must be names .* not 'lp'"):
+        read_recording(file, cells="lp")
 
 
 def test_a_circuit_of_one_cell_takes_the_only_neuron_of_a_file(tmp_path):
@@ -121,6 +127,13 @@ def test_an_nwb_file_gives_the_same(tmp_path):
     for column in ("neuron", "cell_type"):
         from_nwb = read_recording(write_nwb(tmp_path / f"{column}.nwb", rows, column))
         np.testing.assert_allclose(from_nwb, from_csv, atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_single_unit_of_an_nwb_file_needs_no_name(tmp_path):
+    rows = [(n, t) for n, t in pyloric_spikes() if n == "LP"]
+    only = read_recording(write_nwb(tmp_path / "lp.nwb", rows, None), cells=("cell",))
+    assert only.shape == (1, len(rows))
 
 
 @pytest.mark.filterwarnings("ignore")

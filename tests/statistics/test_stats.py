@@ -226,7 +226,7 @@ def test_there_is_no_correlation_of_one_circuit(tied, inside, pristine):
 
 def test_the_features_of_other_cells(tmp_path):
     five = ("abpd", "lp", "py", "ic", "vd")
-    for cells, n in ((("a", "b"), 7), (five, 23)):
+    for cells, n in ((("a", "b"), 6), (five, 21)):
         synthetic.build(tmp_path / cells[0], synthetic.other_cells(cells))
         found = database.open(tmp_path / cells[0]).stats("circuit_id >= 0")
         features = found.sensitivity["feature"].values.tolist()
