@@ -15,6 +15,7 @@ from pathlib import Path
 import checks
 from batches import Pool
 from cells import cells_of_2003
+from others import other_circuits
 from prior import prior_of_2020
 from report import Section, table
 from warm import other_temperatures
@@ -88,6 +89,7 @@ def main() -> int:
         sections.append(cells_of_2003(at))
         sections.append(prior_of_2020(at))
         sections.append(other_temperatures(at))
+        sections.append(other_circuits(at))
     failed = [f for s in sections for f in s.figures if f.passed is False]
     met = sum(f.passed is True for s in sections for f in s.figures)
     command = " ".join(["python", os.path.relpath(sys.argv[0], HERE.parent), *sys.argv[1:]])
