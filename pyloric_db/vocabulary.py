@@ -122,6 +122,11 @@ CRITERIA = (
 PUBLISHED = {c.column: c for c in CRITERIA}
 
 
+def has_pyloric_cells(cells: Iterable[str]) -> bool:
+    """Whether AB/PD, LP and PY are among these cells."""
+    return set(CELLS) <= set(cells)
+
+
 def label(cell: str) -> str:
     """A cell's name as people print it: `abpd` is AB/PD; others in capitals."""
     return CELL_LABELS.get(cell, cell.upper())
@@ -145,39 +150,46 @@ def feature_columns(cells: tuple[str, ...] = CELLS) -> tuple[Column, ...]:
     circuits that have AB/PD, LP and PY.
     """
     first = label(cells[0])
-    columns = [Column("period_ms", "float32", "ms", f"{first} burst start to next start", True)]
-    columns += [
-        Column(f"burst_duration_{c}_ms", "float32", "ms", f"{label(c)} burst duration", True)
-        for c in cells
-    ]
-    triphasic = set(CELLS) <= set(cells)
-    others = [c for c in cells[1:] if not (triphasic and c in CELLS)]
-    duties = [f"duty_cycle_{c}" for c in cells]
-    if triphasic:
-        columns += [Column(c.column, "float32", "ms", c.long_name, True) for c in CRITERIA[4:8]]
-    columns += [
-        Column(
-            f"delay_{cells[0]}_{c}_ms", "float32", "ms",
-            f"{first} burst start to {label(c)} burst start", True,
-        )
-        for c in others
-    ]  # fmt: skip
-    columns += [
-        Column(n, "float32", "1", f"{label(c)} burst duration over period", True)
-        for n, c in zip(duties, cells, strict=True)
-    ]
-    if triphasic:
-        columns += [Column(c.column, "float32", c.unit, c.long_name, True) for c in CRITERIA[11:]]
-        columns += [
+    triphasic = has_pyloric_cells(cells)
+    # LP and PY come before others
+    followers = sorted(cells[1:], key=lambda c: CELLS.index(c) if triphasic and c in CELLS else 3)
+
+    def of(names: Sequence[str]) -> list[Column]:
+        """Those of the published features that are about LP and PY together."""
+        return [
+            Column(n, "float32", PUBLISHED[n].unit, PUBLISHED[n].long_name, True)
+            for n in names
+            if triphasic
+        ]
+
+    columns = [
+        Column("period_ms", "float32", "ms", f"{first} burst start to next start", True),
+        *(
+            Column(f"burst_duration_{c}_ms", "float32", "ms", f"{label(c)} burst duration", True)
+            for c in cells
+        ),
+        *of(("gap_abpd_lp_ms", "gap_lp_py_ms")),
+        *(
+            Column(f"delay_{cells[0]}_{c}_ms", "float32", "ms",
+                   f"{first} burst start to {label(c)} burst start", True)
+            for c in followers
+        ),
+        *(
+            Column(f"duty_cycle_{c}", "float32", "1",
+                   f"{label(c)} burst duration over period", True)
+            for c in cells
+        ),
+        *of(("phase_gap_abpd_lp", "phase_gap_lp_py")),
+        *(
+            Column(f"phase_start_{c}", "float32", "1",
+                   f"phase of {label(c)} burst start in the {first} cycle", True)
+            for c in followers
+        ),
+        *(
             Column(f"phase_end_{c}", "float32", "1", f"phase of {label(c)} burst end", True)
-            for c in ("lp", "py")
-        ]
-    for c in others:
-        start = f"phase of {label(c)} burst start in the {first} cycle"
-        columns += [
-            Column(f"phase_start_{c}", "float32", "1", start, True),
-            Column(f"phase_end_{c}", "float32", "1", f"phase of {label(c)} burst end", True),
-        ]
+            for c in followers
+        ),
+    ]  # fmt: skip
     columns.append(
         Column("period_cv", "float32", "1", "coefficient of variation of the period", True)
     )
@@ -209,6 +221,8 @@ def default_features(columns: Sequence[Column]) -> list[str]:
 
 #: The labels of a circuit that has AB/PD, LP and PY.
 LABELS = ("pyloric_like", "pyloric")
+#: What a circuit's rhythm is called, the strictest first. Circuits of other cells have the last.
+RHYTHMS = ("pyloric", "pyloric_like", "periodic")
 
 
 def glance(columns: Sequence[Column], cells: Sequence[str]) -> list[str]:
@@ -228,7 +242,7 @@ def glance(columns: Sequence[Column], cells: Sequence[str]) -> list[str]:
 
 def published(cells: Sequence[str]) -> dict[str, Criterion]:
     """The criteria by column, for circuits with these cells: none unless they are pyloric ones."""
-    return PUBLISHED if set(CELLS) <= set(cells) else {}
+    return PUBLISHED if has_pyloric_cells(cells) else {}
 
 
 def run_columns(cells: tuple[str, ...] = CELLS) -> tuple[Column, ...]:

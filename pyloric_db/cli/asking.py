@@ -25,7 +25,7 @@ from pyloric_db.cli.console import (
 )
 from pyloric_db.cli.simulating import simulate_on
 from pyloric_db.errors import ConfigError, QueryError
-from pyloric_db.vocabulary import glance
+from pyloric_db.vocabulary import LABELS, RHYTHMS, glance
 from pyloric_db.whole import written_whole
 
 if TYPE_CHECKING:
@@ -179,17 +179,8 @@ def show(db: DB, circuit_id: Annotated[str | None, _ID] = None, as_json: Json = 
                 {
                     "circuit_id": number,
                     **values,
-                    "gbar_mS_per_cm2": {
-                        str(c): {
-                            str(k): float(parameters.gbar.sel(cell=c, channel=k))
-                            for k in parameters.channel.values
-                        }
-                        for c in parameters.cell.values
-                    },
-                    "gsyn_nS": {
-                        str(s): float(parameters.gsyn.sel(synapse=s))
-                        for s in parameters.synapse.values
-                    },
+                    "gbar_mS_per_cm2": parameters.gbar.to_pandas().T.to_dict(),
+                    "gsyn_nS": parameters.gsyn.to_series().to_dict(),
                 },
                 indent=2,
             )
@@ -282,8 +273,8 @@ def _title(number: int, row: Any) -> str:
     if float(row["period_ms"].values) > 0:
         words.append(f"period {float(row['period_ms'].values):.0f} ms")
     if "pyloric" in row:
-        labels = ("pyloric", "pyloric_like")
-        words.append(next((n.replace("_", "-") for n in labels if row[n].values), "not pyloric"))
+        labels = (n.replace("_", "-") for n in RHYTHMS if n in LABELS and row[n].values)
+        words.append(next(labels, "not pyloric"))
     return ", ".join(words)
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.filesize import decimal
-from rich.progress import DownloadColumn, MofNCompleteColumn
+from rich.progress import DownloadColumn
 
 from pyloric_db.cli.console import (
     DB,
@@ -173,7 +173,7 @@ def build(
     profile = load_profile(cluster or "local")
     began = time.monotonic()
     with _interruptible(has_jobs=profile.kind == "slurm"):
-        with progress_bar("circuits", MofNCompleteColumn()) as progress:
+        with progress_bar("circuits") as progress:
             db = build_database(
                 recipe,
                 out_dir,
@@ -297,7 +297,7 @@ def status(db: DB, as_json: Json = False) -> None:
 
     from pyloric_db.store.verify import status as status_of
 
-    with progress_bar("rows", MofNCompleteColumn()) as progress:
+    with progress_bar("rows") as progress:
         found = status_of(db, progress)
     if as_json:
         print(json.dumps({**asdict(found), "complete": found.complete}, indent=2))

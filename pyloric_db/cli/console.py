@@ -16,6 +16,7 @@ import typer
 from rich.console import Console
 from rich.progress import (
     BarColumn,
+    MofNCompleteColumn,
     Progress,
     ProgressColumn,
     Task,
@@ -197,14 +198,17 @@ class Report(Protocol):
 
 
 @contextmanager
-def progress_bar(unit: str, count: ProgressColumn) -> Iterator[Report]:
-    """A progress bar with rate and time left; a line now and then where there is no terminal."""
+def progress_bar(unit: str, count: ProgressColumn | None = None) -> Iterator[Report]:
+    """A progress bar with rate and time left; a line now and then where there is no terminal.
+
+    `count` shows how many are done, as numbers of the unit where it is not given.
+    """
     if not err.is_terminal:
         yield _lines(unit)
         return
     columns = (
-        TextColumn("{task.description}"), BarColumn(), count, _Rate(), TimeElapsedColumn(),
-        TextColumn("left"), TimeRemainingColumn(),
+        TextColumn("{task.description}"), BarColumn(), count or MofNCompleteColumn(), _Rate(),
+        TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
     )  # fmt: skip
     with Progress(*columns, console=err, transient=True) as bar:
         tasks = {unit: bar.add_task(unit, total=None)}

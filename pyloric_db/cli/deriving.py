@@ -5,7 +5,6 @@ import time
 from typing import Annotated
 
 import typer
-from rich.progress import MofNCompleteColumn
 
 from pyloric_db.cli.console import DB, Json, progress_bar, say
 
@@ -22,7 +21,7 @@ def merge(
     from pyloric_db.pipeline.merge import merge as merge_databases
 
     began = time.monotonic()
-    with progress_bar("circuits", MofNCompleteColumn()) as progress:
+    with progress_bar("circuits") as progress:
         db = merge_databases(sources, out_dir, progress=progress)
     seconds = time.monotonic() - began
     if as_json:
@@ -42,7 +41,7 @@ def index(db: DB) -> None:
 
     pyloric_db.open(db)  # says what is wrong with the directory
     began = time.monotonic()
-    with progress_bar("circuits", MofNCompleteColumn()) as progress:
+    with progress_bar("circuits") as progress:
         file = make_index(db, progress)
     say(f"{file.path} is ready ({file.size / 1e6:,.1f} MB, {time.monotonic() - began:.0f} s)")
 

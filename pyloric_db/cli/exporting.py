@@ -39,7 +39,7 @@ def export(
         str,
         typer.Option(
             help="Columns, separated by commas; features stands for the fifteen, or what of them "
-            "other circuits have, and for burst duration and duty cycle of other cells."
+            "other circuits have, and for burst duration, duty cycle and phase of other cells."
         ),
     ] = "features",
     as_json: Json = False,

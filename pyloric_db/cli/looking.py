@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import MofNCompleteColumn
 
 import pyloric_db
 from pyloric_db.cli.console import (
@@ -130,7 +129,7 @@ def report(
     opened = pyloric_db.open(db)
     check_output(output, db)
     set_up_jax()  # a circuit is simulated for its traces
-    with ends_at_once(), progress_bar("figures", MofNCompleteColumn()) as progress:
+    with ends_at_once(), progress_bar("figures") as progress:
         write_report(opened, output, progress)
     say(f"wrote {output}")
 
@@ -148,7 +147,7 @@ def explore(
     def simulate(circuit: int) -> "xr.Dataset":
         return simulate_on(opened, [circuit], 3000.0)
 
-    with progress_bar("columns", MofNCompleteColumn()) as progress:
+    with progress_bar("columns") as progress:
         server = make_server(opened, simulate, port=port, progress=progress)
     with suppress(KeyboardInterrupt):
         say(f"{server.address} shows {opened.manifest.name}; Ctrl-C ends it")

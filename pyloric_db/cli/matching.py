@@ -20,7 +20,7 @@ from pyloric_db.cli.console import (
 )
 from pyloric_db.cli.simulating import simulate_on
 from pyloric_db.errors import ConfigError
-from pyloric_db.vocabulary import CELLS, CONDUCTANCES, default_features, label
+from pyloric_db.vocabulary import CELLS, CONDUCTANCES, RHYTHMS, default_features, label
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pyloric_db.query.database import Database
 
 #: Labels, of which the later say why the first is not given.
-_LABELS = ("pyloric", "pyloric_like", "periodic", "triphasic")
+_LABELS = (*RHYTHMS, "triphasic")
 
 #: Median intervals between spikes of a neuron beyond which the unit must be wrong.
 _SHORTEST_MS, _LONGEST_MS = 0.5, 10_000.0

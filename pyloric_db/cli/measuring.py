@@ -4,8 +4,6 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from rich.progress import MofNCompleteColumn
-
 from pyloric_db.cli.building import RecipeName
 from pyloric_db.cli.console import Json, out, progress_bar, say, table_of
 
@@ -18,7 +16,7 @@ def bench(recipe: RecipeName = "prinz2004", as_json: Json = False) -> None:
     on several, and how long all of them would take."""
     from pyloric_db.pipeline.bench import measure
 
-    with progress_bar("measurements", MofNCompleteColumn()) as progress:
+    with progress_bar("measurements") as progress:
         found = measure(progress, recipe=recipe)
     if as_json:
         print(json.dumps(asdict(found), indent=2))

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from pyloric_db.errors import QueryError, nearest
 from pyloric_db.query.database import Database
 from pyloric_db.store.parameters import index_column
-from pyloric_db.vocabulary import LABELS, Column, glance, label, value_names
+from pyloric_db.vocabulary import LABELS, RHYTHMS, Column, glance, label, value_names
 
 Edges = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.unsignedinteger[Any]]
@@ -117,14 +117,13 @@ class Bins:
 
 def _rhythm(present: set[str], read: Callable[[str], npt.NDArray[Any]]) -> Binned:
     """Each circuit's strictest label; a failed run has none and is no silent circuit."""
-    labels = [n for n in ("pyloric", "pyloric_like", "periodic") if n in present]
+    labels = [n for n in RHYTHMS if n in present]
     status = read("status")
     codes = np.full(len(status), len(labels), np.uint8)
     for place in range(len(labels) - 1, -1, -1):
         codes[read(labels[place])] = place
     codes[status != "ok"] = len(labels) + 1
-    words = {"pyloric": "pyloric", "pyloric_like": "pyloric-like", "periodic": "periodic"}
-    names = (*(words[n] for n in labels), "other", "failed")
+    names = (*(n.replace("_", "-") for n in labels), "other", "failed")
     title = "rhythm: the strictest label of each circuit"
     return _counted(RHYTHM, title, codes, _around(len(names)), names)
 

@@ -93,7 +93,7 @@ def to_arrays(
             the circuits, also where the grid is one of numbered cells. Flags are 0 and 1.
             What is named twice is there once.
         targets: as `inputs`, or `"features"`: the fifteen, or as many as the circuits have, and
-            burst duration and duty cycle of other cells than AB/PD, LP and PY.
+            burst duration, duty cycle and phase of other cells than AB/PD, LP and PY.
         where: only circuits for which this expression is true.
         missing: what becomes of missing values. `"drop"` leaves out circuits that lack one,
             `"mask"` puts 0 in their places, `"fill"` the mean of the column over the circuits

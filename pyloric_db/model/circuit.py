@@ -9,6 +9,7 @@ from functools import cached_property
 
 from pyloric_db.errors import ConfigError, nearest
 from pyloric_db.model.constants import Constants
+from pyloric_db.vocabulary import CELLS, SYNAPSES
 
 
 @dataclass(frozen=True)
@@ -124,20 +125,12 @@ SINGLE_CELL = Circuit(cells=("cell",))
 #: tightly that they are one compartment, which releases both glutamate (AB) and
 #: acetylcholine (PD).
 PRINZ2004 = Circuit(
-    cells=("abpd", "lp", "py"),
+    cells=CELLS,
     sources=(
         Source("ab", "abpd", "glutamate"),
         Source("pd", "abpd", "acetylcholine"),
         Source("lp", "lp", "glutamate"),
         Source("py", "py", "glutamate"),
     ),
-    synapses=(
-        Synapse("ab", "lp"),
-        Synapse("pd", "lp"),
-        Synapse("ab", "py"),
-        Synapse("pd", "py"),
-        Synapse("lp", "abpd"),
-        Synapse("lp", "py"),
-        Synapse("py", "lp"),
-    ),
+    synapses=tuple(Synapse(*name.split("_")) for name in SYNAPSES),
 )

@@ -26,14 +26,14 @@ import pyarrow.parquet as pq
 
 from pyloric_db.errors import ConfigError
 from pyloric_db.integrate.engine import Batch, Engine
-from pyloric_db.pipeline.build import circuit_of, grid_cells
+from pyloric_db.pipeline.build import grid_cells
 from pyloric_db.pipeline.draw import netcodes, parameters, select
 from pyloric_db.pipeline.expect import duration
 from pyloric_db.pipeline.jax_settings import set_up_jax
 from pyloric_db.pipeline.kept_memory import keep_memory
 from pyloric_db.pipeline.machine import cores, machine, versions
 from pyloric_db.pipeline.plan import DESKTOP_SHARDS, LEAST_SHARDS, SMALL_SHARD, make_plan
-from pyloric_db.pipeline.recipe import Recipe, load_recipe
+from pyloric_db.pipeline.recipe import Recipe, circuit_of, load_recipe
 from pyloric_db.pipeline.run import protocol_engine, run_circuits
 from pyloric_db.pipeline.states import cold_states
 from pyloric_db.pipeline.task import build_shard, store_cells, stored_cells

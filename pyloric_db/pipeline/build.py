@@ -1,6 +1,5 @@
 """Build a database: hand out shards, keep the ledger, go on where an earlier build stopped."""
 
-import json
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -10,20 +9,16 @@ import numpy as np
 
 from pyloric_db.errors import (
     ClusterError,
-    ConfigError,
     DatabaseError,
     PyloricDBWarning,
     ShardError,
 )
-from pyloric_db.model.circuit import Circuit
-from pyloric_db.model.constants import Constants
 from pyloric_db.pipeline.coordinate import ATTEMPTS, PROGRESS_TOPIC, Coordinator
 from pyloric_db.pipeline.plan import Plan, check_versions, make_plan, versions
 from pyloric_db.pipeline.ranges import Ranges
-from pyloric_db.pipeline.recipe import CircuitSpec, ConstantsSpec
 from pyloric_db.query.database import Database
 from pyloric_db.query.database import open as open_database
-from pyloric_db.query.index import WORTHWHILE, has_flags, make_index
+from pyloric_db.query.index import WORTHWHILE, make_index
 from pyloric_db.store.cells import cells_intact
 from pyloric_db.store.create import check_target, create
 from pyloric_db.store.derived import derived_files
@@ -54,33 +49,6 @@ if TYPE_CHECKING:
 NAMED_SHARDS = 10
 
 Progress = Callable[[int, int], None]
-
-
-def circuit_of(database: Database | Manifest) -> Circuit:
-    """The topology of a database's circuits, as `simulate` and `classify` take it.
-
-    Raises:
-        DatabaseError: its recipe does not describe one.
-    """
-    manifest = database.manifest if isinstance(database, Database) else database
-    try:
-        return CircuitSpec.model_validate_json(json.dumps(manifest.recipe["circuit"])).circuit()
-    except (KeyError, ValueError) as err:
-        raise DatabaseError(f"the recipe in {manifest.name} describes no circuit") from err
-
-
-def constants_of(database: Database | Manifest) -> Constants:
-    """The constants of a database's circuits, as `simulate` and `classify` take them.
-
-    Raises:
-        DatabaseError: its recipe has some that are not valid.
-    """
-    manifest = database.manifest if isinstance(database, Database) else database
-    try:
-        given = json.dumps(manifest.recipe.get("constants", {}))
-        return ConstantsSpec.model_validate_json(given).constants()
-    except (ConfigError, ValueError) as err:
-        raise DatabaseError(f"the recipe in {manifest.name} has no valid constants") from err
 
 
 def build(
@@ -178,7 +146,7 @@ def build(
 
 def finished_database(files: Files, manifest: Manifest) -> Database:
     """Opens a database that is complete; a large one, or one that has it, gets its index first."""
-    if has_flags(manifest) and (manifest.n_circuits >= WORTHWHILE or derived_files(files)):
+    if manifest.has_labels and (manifest.n_circuits >= WORTHWHILE or derived_files(files)):
         make_index(files)
     return open_database(files)
 

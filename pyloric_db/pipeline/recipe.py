@@ -1,11 +1,11 @@
 """Recipes: a TOML file that says which circuits a database holds and how they are run."""
 
 import hashlib
-import re
+import json
 from dataclasses import fields
 from keyword import iskeyword
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pydantic import (
     BaseModel,
@@ -17,14 +17,19 @@ from pydantic import (
     model_validator,
 )
 
-from pyloric_db.errors import ConfigError, nearest
+from pyloric_db.errors import ConfigError, DatabaseError, nearest
 from pyloric_db.model.cells import PUBLISHED_CELLS, cell_gbar
 from pyloric_db.model.circuit import PRINZ2004, Circuit, GapJunction, Source, Synapse
 from pyloric_db.model.constants import TRANSMITTERS, Constants
 from pyloric_db.pipeline.toml_files import packaged_texts, read_toml, sentence
 from pyloric_db.protocol import Protocol
+from pyloric_db.rhythm.analyse import check_pacemaker
 from pyloric_db.store.parameters import gbar_column, synapse_column
-from pyloric_db.vocabulary import CELLS, CHANNELS, CONDUCTANCES
+from pyloric_db.vocabulary import CHANNELS, CONDUCTANCES
+
+if TYPE_CHECKING:
+    from pyloric_db.query.database import Database
+    from pyloric_db.store.manifest import Manifest
 
 PRESETS = {"prinz2004": PRINZ2004}
 
@@ -247,11 +252,7 @@ class Recipe(_Table):
     @model_validator(mode="after")
     def _consistent(self) -> "Recipe":
         circuit = self.circuit.circuit()
-        if set(CELLS) <= set(circuit.cells) and circuit.cells[0] != CELLS[0]:
-            raise ValueError(
-                f"{CELLS[0]} must be the first cell, because its bursts delimit the cycles, "
-                f"not {circuit.cells[0]}"
-            )
+        check_pacemaker(circuit.cells)
         protocol = self.run_protocol()
         steps = protocol.epoch_ms / protocol.dt_ms
         if abs(steps - round(steps)) > 1e-6 * steps:
@@ -329,6 +330,33 @@ def cell_vector(value: CellValue) -> tuple[str, tuple[float, ...]]:
     return ", ".join(f"{c} {g:g}" for c, g in zip(CHANNELS, gbar, strict=True) if g), gbar
 
 
+def circuit_of(database: "Database | Manifest") -> Circuit:
+    """The topology of a database's circuits, as `simulate` and `classify` take it.
+
+    Raises:
+        DatabaseError: its recipe does not describe one.
+    """
+    manifest: Manifest = getattr(database, "manifest", database)
+    try:
+        return CircuitSpec.model_validate_json(json.dumps(manifest.recipe["circuit"])).circuit()
+    except (KeyError, ValueError) as err:
+        raise DatabaseError(f"the recipe in {manifest.name} describes no circuit") from err
+
+
+def constants_of(database: "Database | Manifest") -> Constants:
+    """The constants of a database's circuits, as `simulate` and `classify` take them.
+
+    Raises:
+        DatabaseError: its recipe has some that are not valid.
+    """
+    manifest: Manifest = getattr(database, "manifest", database)
+    try:
+        given = json.dumps(manifest.recipe.get("constants", {}))
+        return ConstantsSpec.model_validate_json(given).constants()
+    except (ConfigError, ValueError) as err:
+        raise DatabaseError(f"the recipe in {manifest.name} has no valid constants") from err
+
+
 def packaged_recipes() -> dict[str, str]:
     """Names and texts of the recipes that come with the package."""
     return packaged_texts("pipelines")
@@ -383,16 +411,15 @@ def _validated(content: dict[str, Any], where: str) -> Recipe:
 
 def _keys_at(place: list[str]) -> list[str]:
     """Keys allowed in the table at this place of a recipe."""
-    model: Any = Recipe
+    model: type[BaseModel] = Recipe
     for part in place:
-        if part.isdigit():
-            continue
-        annotation = str(model.model_fields[part].annotation) if part in model.model_fields else ""
-        model = next((m for m in _TABLES if re.search(rf"\b{m.__name__}\b", annotation)), model)
+        if part in model.model_fields:
+            model = _table_in(model.model_fields[part].annotation) or model
     return list(model.model_fields)
 
 
-_TABLES = (
-    CircuitSpec, CellSpec, SynapseSpec, GapJunctionSpec, ParametersSpec, PriorSpec, TableSpec,
-    SampleSpec, StoreSpec, Distribution, ConstantsSpec,
-)  # fmt: skip
+def _table_in(annotation: Any) -> type[BaseModel] | None:
+    """The table that an annotation is of, or that a list in it holds."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next(filter(None, map(_table_in, get_args(annotation))), None)

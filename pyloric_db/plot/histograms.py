@@ -44,7 +44,7 @@ def histograms_figure(
 
     Args:
         columns: names; if not said, the fifteen of the criteria or as many as the circuits have,
-            and burst duration and duty cycle of other cells; without labels also activities.
+            and burst duration, duty cycle and phase of other cells; without labels also activities.
         where: an expression that says the subset.
 
     Raises:

@@ -22,9 +22,9 @@ from pyloric_db.store.lock import build_lock
 from pyloric_db.store.manifest import Manifest, read_manifest
 from pyloric_db.store.sealed import Row
 from pyloric_db.store.table import part_name
+from pyloric_db.vocabulary import LABELS
 
 TABLE = "pyloric_like"
-_FLAGS = ("pyloric_like", "pyloric")
 
 #: Rows read at least where one is wanted. Smaller groups cost more to find than they save.
 _ROW_GROUP = 16_384
@@ -36,14 +36,14 @@ Progress = Callable[[int, int], None]
 
 def find_index(files: Files, manifest: Manifest, shards: Mapping[int, Row]) -> str | None:
     """The table's file if it is there, intact and of these shards."""
-    if not has_flags(manifest):
+    if not manifest.has_labels:
         return None
     return find_derived(files, TABLE, fingerprint(manifest, shards))
 
 
 def in_index(narrowing: Narrowing) -> bool:
     """Whether every circuit that a condition finds is in the table."""
-    return not narrowing.flags.isdisjoint(_FLAGS)
+    return not narrowing.flags.isdisjoint(LABELS)
 
 
 def make_index(path: Where, progress: Progress | None = None) -> FileSum:
@@ -65,7 +65,7 @@ def make_index(path: Where, progress: Progress | None = None) -> FileSum:
     """
     files = files_at(path)
     manifest, shards = read_manifest(files), Ledger(files).read().shards
-    if not has_flags(manifest):
+    if not manifest.has_labels:
         raise QueryError(f"the circuits of {manifest.name} have no label pyloric_like to index")
     if not shards:
         raise QueryError(f"{files} has no finished circuits yet")
@@ -85,11 +85,6 @@ def make_index(path: Where, progress: Progress | None = None) -> FileSum:
         return files.sum(name)
 
 
-def has_flags(manifest: Manifest) -> bool:
-    """Whether the circuits have the labels that the table is made by."""
-    return {*_FLAGS, "period_ms"} <= set(manifest.by_name)
-
-
 def _sorted_rows(files: Files, parts: Sequence[str], progress: Callable[[float], Any]) -> bytes:
     """The table as a Parquet file."""
     import duckdb
@@ -97,7 +92,7 @@ def _sorted_rows(files: Files, parts: Sequence[str], progress: Callable[[float],
     with tempfile.TemporaryDirectory(prefix="pyloric-db-") as folder:
         target = Path(folder) / "table.parquet"
         copy = (
-            f"COPY (SELECT * FROM {rows_of(files, parts)} WHERE {' OR '.join(_FLAGS)} "
+            f"COPY (SELECT * FROM {rows_of(files, parts)} WHERE {' OR '.join(LABELS)} "
             f"ORDER BY pyloric, period_ms, circuit_id) TO {quote_text(str(target))} "
             f"(FORMAT parquet, PARQUET_VERSION v2, COMPRESSION zstd, ROW_GROUP_SIZE {_ROW_GROUP})"
         )

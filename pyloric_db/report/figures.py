@@ -13,7 +13,7 @@ from pyloric_db.plot.rhythm import rhythm_figure
 from pyloric_db.plot.stacking import stack_figure
 from pyloric_db.plot.traces import BEYOND_MS, traces_figure
 from pyloric_db.query.database import Database
-from pyloric_db.vocabulary import published
+from pyloric_db.vocabulary import RHYTHMS, published
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -75,8 +75,7 @@ def pictures(db: Database) -> Iterator[Picture]:
 
 def _best_label(db: Database) -> str:
     """The strictest label that some circuit has: a report should have something to show."""
-    present = db.manifest.by_name
-    candidates = [n for n in ("pyloric", "pyloric_like", "periodic") if n in present]
+    candidates = [n for n in RHYTHMS if n in db.manifest.by_name]
     return next((name for name in candidates if db.count(name)), candidates[0])
 
 

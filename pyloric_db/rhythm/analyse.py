@@ -13,7 +13,7 @@ from pyloric_db.rhythm.bursts import find_bursts
 from pyloric_db.rhythm.classify import criteria_met, in_pyloric_order, periodic
 from pyloric_db.rhythm.features import EARLY_PHASE, cell_features, following, period
 from pyloric_db.rhythm.spikes import SpikeTrains
-from pyloric_db.vocabulary import ACTIVITIES, CELLS, CRITERIA, feature_columns
+from pyloric_db.vocabulary import ACTIVITIES, CELLS, CRITERIA, feature_columns, has_pyloric_cells
 
 
 def analyse(
@@ -50,7 +50,14 @@ def analyse(
     Source: Prinz, Bucher & Marder 2004, Nat Neurosci 7:1345; see `bursts` for differences.
     """
     names = tuple(cells)
-    _check_cells(names, trains)
+    if len(names) != trains.n_cells:
+        raise ConfigError(
+            f"expected one name for each of the {trains.n_cells} cells, not {len(names)} "
+            f"({', '.join(names)})"
+        )
+    if len(set(names)) != len(names):
+        raise ConfigError(f"cell names must differ, not {', '.join(names)}")
+    check_pacemaker(names)
     n = trains.n_circuits
     start = np.broadcast_to(np.asarray(start_ms, dtype=np.float64), n)
     stop = np.broadcast_to(np.asarray(stop_ms, dtype=np.float64), n)
@@ -67,15 +74,9 @@ def analyse(
     return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
 
 
-def _check_cells(cells: tuple[str, ...], trains: SpikeTrains) -> None:
-    if len(cells) != trains.n_cells:
-        raise ConfigError(
-            f"expected one name for each of the {trains.n_cells} cells, not {len(cells)} "
-            f"({', '.join(cells)})"
-        )
-    if len(set(cells)) != len(cells):
-        raise ConfigError(f"cell names must differ, not {', '.join(cells)}")
-    if set(CELLS) <= set(cells) and cells[0] != CELLS[0]:
+def check_pacemaker(cells: Sequence[str]) -> None:
+    """ConfigError where AB/PD, LP and PY are among the cells, but AB/PD is not the first."""
+    if has_pyloric_cells(cells) and cells[0] != CELLS[0]:
         raise ConfigError(
             f"{CELLS[0]} must be the first cell, because its bursts delimit the cycles, "
             f"not {cells[0]}"
@@ -108,7 +109,7 @@ def _analyse_block(
     values["periodic"] = periodic(period_cv, protocol)
 
     delays: dict[str, NDArray[np.float64]] = {}
-    triphasic = set(CELLS) <= set(cells)
+    triphasic = has_pyloric_cells(cells)
     if triphasic:
         three = following(bursts, activity, [cells.index(cell) for cell in CELLS[1:]])
         values["triphasic"] = three.once

@@ -9,7 +9,7 @@ from pyloric_db.rhythm.bursts import Bursts, find_bursts
 from pyloric_db.rhythm.features import EARLY_PHASE, bursts_of_cell
 from pyloric_db.rhythm.recordings import extent
 from pyloric_db.rhythm.spikes import SpikeTrains
-from pyloric_db.vocabulary import CELL, CELLS
+from pyloric_db.vocabulary import CELL, CELLS, has_pyloric_cells
 
 
 def recorded_bursts(spikes: xr.DataArray, protocol: Protocol) -> tuple[Bursts, float]:
@@ -62,7 +62,7 @@ def why_no_phase(spikes: xr.DataArray, protocol: Protocol) -> dict[str, str]:
         if not own.start_ms.size:
             found[cell] = "fires regularly, without bursts" if own.tonic[0] else "has no spikes"
             continue
-        together = set(CELLS) <= set(cells) and cell in CELLS
+        together = has_pyloric_cells(cells) and cell in CELLS
         early = 0.0 if together else early_ms
         cut = max(
             (

@@ -11,7 +11,7 @@ import xarray as xr
 
 from pyloric_db.errors import ConfigError, first_line
 from pyloric_db.rhythm.recordings import cell_names
-from pyloric_db.vocabulary import CELL, CELLS, SPIKE, label
+from pyloric_db.vocabulary import CELL, CELLS, SPIKE, has_pyloric_cells, label
 
 #: What else the pacemaker is called; AB and PD are one cell in the model of 2004.
 _OTHER_NAMES = {"ab/pd": "abpd", "ab": "abpd", "pd": "abpd"}
@@ -96,7 +96,7 @@ def _by_cell(
                 )
             _check_times(path, neuron, unit)
             found[cell] = neuron
-    needed = CELLS if set(CELLS) <= set(cells) else cells[:1]
+    needed = CELLS if has_pyloric_cells(cells) else cells[:1]
     missing = [label(cell) for cell in needed if cell not in found]
     if missing:
         others = f" (other neurons: {', '.join(left_out)})" if left_out else ""

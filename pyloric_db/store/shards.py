@@ -13,7 +13,7 @@ from pyloric_db.store.manifest import Manifest
 from pyloric_db.store.receipt import Receipt
 from pyloric_db.store.table import encode_part, part_name
 from pyloric_db.store.template import CIRCUIT_ID, read_metadata, shard_key, state_shape
-from pyloric_db.vocabulary import STATE_VARIABLES
+from pyloric_db.vocabulary import LABELS, STATE_VARIABLES
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -153,7 +153,7 @@ def _counts(table: Mapping[str, Array]) -> dict[str, int]:
     if "status" in table:
         statuses, numbers = np.unique(table["status"].astype(str), return_counts=True)
         counts = {str(s): int(n) for s, n in zip(statuses, numbers, strict=True)}
-    for name in ("pyloric_like", "pyloric"):
+    for name in LABELS:
         if name in table:
             counts[name] = int(np.count_nonzero(table[name]))
     return counts
