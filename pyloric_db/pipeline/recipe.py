@@ -336,7 +336,7 @@ def circuit_of(database: "Database | Manifest") -> Circuit:
     Raises:
         DatabaseError: its recipe does not describe one.
     """
-    manifest: Manifest = getattr(database, "manifest", database)
+    manifest: Any = getattr(database, "manifest", database)
     try:
         return CircuitSpec.model_validate_json(json.dumps(manifest.recipe["circuit"])).circuit()
     except (KeyError, ValueError) as err:
@@ -349,7 +349,7 @@ def constants_of(database: "Database | Manifest") -> Constants:
     Raises:
         DatabaseError: its recipe has some that are not valid.
     """
-    manifest: Manifest = getattr(database, "manifest", database)
+    manifest: Any = getattr(database, "manifest", database)
     try:
         given = json.dumps(manifest.recipe.get("constants", {}))
         return ConstantsSpec.model_validate_json(given).constants()
