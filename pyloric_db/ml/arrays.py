@@ -177,7 +177,7 @@ def without_missing(arrays: Arrays) -> Arrays:
     if not whole.any():
         raise QueryError(
             f"each of the {len(whole):,} circuits lacks a value: use missing='mask' or 'fill', "
-            "or ask for circuits that have a rhythm, such as 'pyloric_like'"
+            "or ask for circuits that have them all"
         )
     return arrays.take(whole)
 

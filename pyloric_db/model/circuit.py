@@ -81,7 +81,9 @@ class Circuit:
         ):
             for name in names:
                 if names.count(name) > 1:
-                    raise ConfigError(f"{kind} {name!r} is listed twice in the circuit")
+                    raise ConfigError(
+                        f"{kind} {name!r} is listed twice in the circuit, or two have this name"
+                    )
         transmitters = [t.name for t in Constants().transmitters]
         known_sources = [s.name for s in self.sources]
         for source in self.sources:

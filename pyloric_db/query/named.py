@@ -10,9 +10,11 @@ def find_circuit(db: Database, name: str) -> int:
     Raises:
         QueryError: it is neither, or there is no such circuit.
     """
+    has_netcodes = "netcode" in db.manifest.by_name
     if not (name.isascii() and name.isdigit()):
-        raise QueryError(f"{name!r} is no circuit id: give a whole number or a netcode")
-    if len(name) == 10 and "netcode" in db.manifest.by_name:
+        allowed = "a whole number or a netcode" if has_netcodes else "a whole number"
+        raise QueryError(f"{name!r} is no circuit id: give {allowed}")
+    if len(name) == 10 and has_netcodes:
         found = db.query(f"netcode == '{name}'", columns=["netcode"])["circuit_id"].values
         if len(found):
             return int(found[0])
