@@ -120,3 +120,34 @@ def test_rows_as_arrays(inside, path, tmp_path, file_format, suffix):
     assert done.returncode == 0, done.stderr
     assert load_rows(alone).identical(database.open(path).query("pyloric", columns=[]))
     refused(inside("query", path, "pyloric", "--format", file_format), "needs a file")
+
+
+def test_an_unfinished_database_is_said_to_be_so(inside, path, tmp_path):
+    synthetic.build(tmp_path / "part", shards=[0])
+    note = f"{tmp_path / 'part'} is not complete: asked are the 20 of 48 circuits that are finished"
+    for command in (
+        ["query", "DB", "period_ms > 0"],
+        ["show", "DB", "3", "--json"],
+        ["stats", "DB", "--where", "circuit_id >= 0"],
+        ["plot", "DB", "marginals", "--where", "circuit_id >= 0", "-o", tmp_path / "x.png"],
+        ["export", "DB", "--missing", "mask", "-o", tmp_path / "out"],
+    ):
+        done = inside(*(tmp_path / "part" if word == "DB" else word for word in command))
+        assert done.returncode == 0 and note in done.stderr, command
+    readme = (tmp_path / "out/README.md").read_text()
+    assert "It was not complete: 20 of its 48 circuits were finished" in readme
+    assert "not complete" not in inside("query", path, "period_ms > 0").stderr
+
+
+def test_rows_come_in_pieces(inside, path, monkeypatch):
+    """JSON and CSV are the same whatever the size of the pieces."""
+    for style in ("json", "csv"):
+        whole = inside("query", path, "circuit_id < 40", "--format", style).stdout
+        with monkeypatch.context() as patch:
+            patch.setattr("pyloric_db.cli.asking._AT_ONCE", 7)
+            patch.setattr("pyloric_db.query.save._ROWS_AT_ONCE", 7)
+            assert inside("query", path, "circuit_id < 40", "--format", style).stdout == whole
+    rows = json.loads(inside("query", path, "circuit_id < 40", "--format", "json").stdout)
+    assert [row["circuit_id"] for row in rows] == list(range(40))
+    assert inside("query", path, "circuit_id < 0", "--format", "json").stdout == "[]\n"
+    assert inside("query", path, "circuit_id < 0", "--format", "csv").stdout.count("\n") == 1

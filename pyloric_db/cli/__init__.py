@@ -18,8 +18,11 @@ from pyloric_db.cli import (
     measuring,
     statistics,
 )
-from pyloric_db.cli.console import complain, warnings_as_sentences
+from pyloric_db.cli.console import complain, end_interrupted, warnings_as_sentences
 from pyloric_db.errors import PyloricDBError, ShardError
+
+#: What typer ends with after Ctrl-C.
+INTERRUPTED = 130
 
 app = typer.Typer(
     help="Databases of pyloric circuit models, built and asked.",
@@ -53,6 +56,13 @@ def main() -> None:
     try:
         with warnings_as_sentences():
             app()
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            end_interrupted()
+        raise
+    except MemoryError:
+        complain("there is not enough memory: ask for fewer circuits or columns")
+        sys.exit(2)
     except ShardError as error:
         complain(str(error))
         sys.exit(1)

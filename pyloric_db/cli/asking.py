@@ -3,7 +3,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 from rich.console import Console
@@ -17,6 +17,7 @@ from pyloric_db.cli.console import (
     ends_at_once,
     err,
     names_in,
+    open_to_ask,
     out,
     print_rows,
     say,
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 #: Rows of a table on the screen, unless a limit is given.
 _ON_SCREEN = 20
+#: Rows that are Python's objects at a time.
+_AT_ONCE = 1000
 
 
 def query(
@@ -62,7 +65,7 @@ def query(
     order = None if order_by is None else names_in(order_by, "--order-by")
     # a table on the screen is cut short; one row more says whether it was
     cut = chosen == "table" and limit is None and output is None
-    opened = pyloric_db.open(db)
+    opened = open_to_ask(db)
     if output is not None:
         check_output(output, db)
     with ends_at_once(), err.status("looking through the circuits"):
@@ -87,9 +90,7 @@ def query(
                 err,
             )
     else:
-        with err.status("writing"):
-            text = _formatted(opened, found, shown, chosen)
-        sys.stdout.write(text)
+        _write_text(opened, found, shown, chosen, sys.stdout)
     if cut:
         say(f"the first {_ON_SCREEN}; --limit N shows more, --format csv all", err)
 
@@ -129,21 +130,29 @@ def _write(
         if file_format == "table":
             print_rows(found, order, Console(file=file, width=WIDEST))
         else:
-            file.write(_formatted(opened, found, order, file_format))
+            _write_text(opened, found, order, file_format, file)
 
 
-def _formatted(opened: "Database", found: Any, order: list[str], file_format: str) -> str:
-    """The rows as JSON or CSV."""
+def _write_text(
+    opened: "Database", found: Any, order: list[str], file_format: str, file: TextIO
+) -> None:
+    """The rows as JSON or CSV, some at a time: as Python's objects they would fill the memory."""
     import pyarrow as pa
 
-    from pyloric_db.query.save import arrow_table, csv_bytes
+    from pyloric_db.query.save import arrow_table, csv_pieces
 
     table = arrow_table(found, order)
     if file_format != "json":
-        return csv_bytes(table).decode()
+        file.writelines(csv_pieces(table))
+        return
     whole = _whole_numbers(opened)
     fields = [f.with_type(pa.int64()) if f.name in whole else f for f in table.schema]
-    return json.dumps(table.cast(pa.schema(fields)).to_pylist(), indent=2) + "\n"
+    before = "[\n  "
+    for batch in table.cast(pa.schema(fields)).to_batches(max_chunksize=_AT_ONCE):
+        for row in batch.to_pylist():
+            file.write(before + json.dumps(row, indent=2).replace("\n", "\n  "))
+            before = ",\n  "
+    file.write("\n]\n" if table.num_rows else "[]\n")
 
 
 def _whole_numbers(opened: "Database") -> set[str]:
@@ -155,7 +164,7 @@ def _circuit(db: str, name: str) -> tuple["Database", int]:
     """A database and the id of one of its circuits."""
     from pyloric_db.query.named import find_circuit
 
-    opened = pyloric_db.open(db)
+    opened = open_to_ask(db)
     return opened, find_circuit(opened, name)
 
 

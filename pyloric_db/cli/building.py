@@ -302,7 +302,7 @@ def status(db: DB, as_json: Json = False) -> None:
     if as_json:
         print(json.dumps({**asdict(found), "complete": found.complete}, indent=2))
         return
-    state = "complete" if found.complete else "not complete: `pyloric-db build` goes on"
+    state = "complete" if found.complete else "not complete: `pyloric-db build` again does the rest"
     say(
         f"{found.name}: {found.circuits_done:,} of {found.n_circuits:,} circuits, "
         f"{found.shards_done:,} of {found.n_shards:,} shards, "

@@ -27,6 +27,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+import pyloric_db
 from pyloric_db.errors import ConfigError, PyloricDBWarning
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
 #: Width where there is no screen: more than any table needs.
 WIDEST = 10_000
+#: Lines that are printed together.
+_LINES_AT_ONCE = 1000
 #: The time left is said once this share is done at a rate that was measured, or after so many s.
 LEFT_SHARE = 0.05
 LEFT_S = 60.0
@@ -143,6 +146,17 @@ def table_of(*columns: str) -> Table:
     return table
 
 
+def open_to_ask(path: str) -> "Database":
+    """Opens a database, and says it where a build has not finished it: what is there may be one
+    corner of a grid."""
+    opened = pyloric_db.open(path)
+    if not opened.complete:
+        total = opened.manifest.n_circuits
+        say(f"{path} is not complete: asked are the {len(opened):,} of {total:,} circuits "
+            "that are finished", err, style="yellow")  # fmt: skip
+    return opened
+
+
 def say_other_model(manifest: "Manifest") -> None:
     """What a database is of, where it is not the published model."""
     if manifest.other_model:
@@ -167,19 +181,24 @@ def print_rows(found: Any, names: list[str], console: Console = out) -> list[str
     """
     columns = [[name, *map(cell_text, found[name].values)] for name in names]
     # two spaces stand between columns
-    ends = list(accumulate(2 + max(map(len, column)) for column in columns))
-    n = max(1, sum(end <= console.width + 2 for end in ends))
-    table = table_of(*names[:n])
-    for row in list(zip(*columns[:n], strict=True))[1:]:
-        table.add_row(*row)
-    console.print(table)
+    widths = [max(map(len, column)) for column in columns]
+    n = max(1, sum(end <= console.width + 2 for end in accumulate(2 + w for w in widths)))
+    # rich would measure every value again
+    aligned = [[c.rjust(w) for c in column] for column, w in zip(columns[:n], widths, strict=False)]
+    aligned[0] = [cell.ljust(widths[0]) for cell in columns[0]]
+    head, *lines = ("  ".join(row).rstrip() for row in zip(*aligned, strict=True))
+    say(head, console, style="bold")
+    for begin in range(0, len(lines), _LINES_AT_ONCE):
+        say("\n".join(lines[begin : begin + _LINES_AT_ONCE]), console)
     return names[n:]
 
 
 def cell_text(value: Any) -> str:
     """A value as it stands in a table; nothing for NaN."""
     if hasattr(value, "dtype") and value.dtype.kind == "f":
-        return "" if value != value else f"{value:.4g}"
+        if value != value:
+            return ""
+        return f"{value:.0f}" if 1e4 <= abs(value) < 1e15 else f"{value:.4g}"  # 13000, not 1.3e+04
     return str(value)
 
 

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-import pyloric_db
-from pyloric_db.cli.console import DB, Json, check_output, err, say, split_names
+from pyloric_db.cli.console import DB, Json, check_output, err, open_to_ask, say, split_names
 
 if TYPE_CHECKING:
     from pyloric_db.ml.arrays import Missing
@@ -50,7 +49,7 @@ def export(
     """
     from pyloric_db.ml.export import export as export_arrays
 
-    opened = pyloric_db.open(db)
+    opened = open_to_ask(db)
     check_output(output, db)
     with err.status("reading and writing"):
         counts = export_arrays(

@@ -17,6 +17,7 @@ from pyloric_db.cli.console import (
     ends_at_once,
     err,
     names_in,
+    open_to_ask,
     progress_bar,
     say,
 )
@@ -80,7 +81,7 @@ def plot(
 
     target = output or Path(f"{kind}.png")
     check_suffix(target)
-    opened = pyloric_db.open(db)
+    opened = open_to_ask(db)
     check_output(target, db)
     names = None if columns is None else names_in(columns, "--columns")
     with err.status("counting and drawing"):

@@ -14,6 +14,7 @@ from pyloric_db.cli.console import (
     check_output,
     ends_at_once,
     err,
+    open_to_ask,
     out,
     say,
     table_of,
@@ -59,7 +60,7 @@ def match(
     and PY), and prints the circuits that are nearest in units of the features' standard deviations:
     the published ones, or where there are none those of the database.
     """
-    opened = pyloric_db.open(db)
+    opened = open_to_ask(db)
     cells = opened.manifest.cells
     if output is not None:
         from pyloric_db.plot.canvas import check_suffix

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-import pyloric_db
-from pyloric_db.cli.console import DB, Json, condition, err, out, say, table_of
+from pyloric_db.cli.console import DB, Json, condition, err, open_to_ask, out, say, table_of
 
 if TYPE_CHECKING:
     from pyloric_db.statistics.stats import Statistics
@@ -30,7 +29,7 @@ def stats(
     Combinations of cells and of synapses, marginals and correlations of the parameters,
     connectedness on the grid, and what each parameter tells about each feature.
     """
-    opened = pyloric_db.open(db)
+    opened = open_to_ask(db)
     with err.status("counting"):
         chosen = condition(where, opened)
         found = opened.stats(chosen)
@@ -106,8 +105,8 @@ def _components(found: "Statistics") -> None:
     say(f"{len(sizes):,} connected {components} under single steps, {extents}")
     if not found.whole_grid:
         say(
-            "the database does not hold the whole grid: these are components of the sample, "
-            "far more and smaller than those of the region itself"
+            "the database does not hold the whole grid: these are components of what it "
+            "holds, more and smaller than those of the region itself"
         )
     say("")
 

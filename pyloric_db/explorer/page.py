@@ -370,7 +370,7 @@ class Page:
 
 def _heading(db: Database) -> str:
     name, words = escape(db.manifest.name), escape(str(db.manifest.recipe.get("description", "")))
-    state = "" if db.complete else " The build is not complete."
+    state = "" if db.complete else "<br>The build is not complete."
     return f"<h2 style='margin:0'>{name}</h2>{words}{state}"
 
 

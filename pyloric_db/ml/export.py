@@ -204,6 +204,12 @@ def _readme(
                 f"| `{column.name}` | {role[:-1]} | {column.unit} | {column.long_name} | {mean} "
                 f"| {sd} | {lacking:,} |"
             )
+    unfinished = (
+        ""
+        if db.complete
+        else f" It was not complete: {len(db):,} of its {db.manifest.n_circuits:,} circuits were "
+        "finished, and the rest of its grid may be unlike them."
+    )
     asked_for = f" for which `{where}` is true" if where != EVERYTHING else ""
     arrays = (
         "\nEach file holds `inputs` and `targets` (circuit, column) float32, `inputs_names`, "
@@ -215,7 +221,7 @@ def _readme(
     return f"""# Training data from the database {db.manifest.name}
 
 {total:,} of the {asked:,} circuits{asked_for}, exported by pyloric-db from the
-database with recipe hash `{db.manifest.recipe_hash}`.
+database with recipe hash `{db.manifest.recipe_hash}`.{unfinished}
 `{SOURCE_FILE}` is what that says of itself: the recipe, with the prior or grid that the circuits
 were drawn from, the protocol, and all versions.
 

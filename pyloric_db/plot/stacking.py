@@ -218,17 +218,21 @@ def _draw_image(
     ax.set_facecolor("white")
     ax.patch.set(hatch="////", edgecolor="0.75")
     flag = column.kind == "bool"
+    shown = image[np.isfinite(image)]
+    # a few circuits of long periods would leave one tone for all others
+    low, high = np.quantile(shown, (0.01, 0.99)) if shown.size and not flag else (0, None)
     drawn = ax.imshow(
         np.ma.masked_invalid(image),
         cmap=colours,
         aspect="auto",
         interpolation="nearest",
-        vmin=0 if flag else None,
+        vmin=low,
+        vmax=high,
     )
     ax.set_xticks([])
     ax.set_yticks([])
     figure.colorbar(
-        drawn, cax=scale,
+        drawn, cax=scale, extend="neither" if flag else "both",
         label=f"share of circuits: {column.long_name}" if flag else column.title,
     )  # fmt: skip
 

@@ -40,6 +40,10 @@ class Columns:
             self._loaded[name] = values
         return self._loaded[name]
 
+    def is_loaded(self, name: str) -> bool:
+        """Whether a column has been read whole."""
+        return name in self._loaded
+
     def take(self, names: Sequence[str], part: Array, place: Array) -> dict[str, Array]:
         """Values of some rows: row `place` of part number `part`, both (n,).
 

@@ -49,6 +49,9 @@ if TYPE_CHECKING:
 
     from pyloric_db.query.engine import Engine
 
+#: A range of rows that is in one of so many parts, or fewer, is read without the rest.
+_FEW_PARTS = 4
+
 
 def open(path: Where) -> "Database":
     """Opens a database; one that is still being built serves its finished shards.
@@ -187,11 +190,21 @@ class Database:
                 dtype_of(c),
                 partial(self._table.load, c.name),
                 attributes(c),
+                partial(self._some_rows, c.name),
             )
             for c in self.manifest.columns
         }
         coords = {"circuit_id": variables.pop("circuit_id")}
         return xr.Dataset(variables, coords, {"name": self.manifest.name})
+
+    def _some_rows(self, name: str, rows: range) -> "npt.NDArray[Any] | None":
+        """A column's values in a range of rows, if that is in few parts and the column unread."""
+        ends, _ = self._rows.in_parts([rows[0], rows[-1]] if rows else [])
+        spanned = np.ptp(ends) + 1 if rows else 0
+        if self._table.is_loaded(name) or spanned * _FEW_PARTS > len(self._table.parts):
+            return None
+        wanted = np.arange(rows.start, rows.stop, rows.step)
+        return self._table.take([name], *self._rows.in_parts(wanted))[name]
 
     def cube(self, columns: str | Sequence[str] | None = None) -> "xr.Dataset":
         """The circuits as a hypercube: one dim for each axis of the grid, with its values.

@@ -97,7 +97,11 @@ class Engine:
             )
         try:
             return connection.sql(text).to_arrow_table()
+        except self._duckdb.InterruptException as err:
+            raise KeyboardInterrupt from err
         except (self._duckdb.Error, ValueError, RuntimeError) as err:
+            if first_line(err).endswith("Query interrupted"):  # as DuckDB ends a query on Ctrl-C
+                raise KeyboardInterrupt from err
             # what is wrong inside a Parquet file comes as an error of no class of its own
             if type(err) is self._duckdb.Error or self._name_in(err):
                 raise self._unreadable(err) from err

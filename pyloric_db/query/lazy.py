@@ -12,13 +12,24 @@ from xarray.core import indexing
 Array = npt.NDArray[Any]
 
 
-class LoadedArray(BackendArray):
-    """An array of known shape and dtype whose values `load` brings."""
+#: The values of a range of rows of one axis, or None where it is better to load all.
+TakeRange = Callable[[range], Array | None]
 
-    def __init__(self, shape: tuple[int, ...], dtype: npt.DTypeLike, load: Callable[[], Array]):
+
+class LoadedArray(BackendArray):
+    """An array of known shape and dtype whose values `load` brings; a range of rows, `take`."""
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        dtype: npt.DTypeLike,
+        load: Callable[[], Array],
+        take: TakeRange | None = None,
+    ):
         self.shape = shape
         self.dtype = np.dtype(dtype)
         self._load = load
+        self._take = take
 
     def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
         return indexing.explicit_indexing_adapter(
@@ -27,6 +38,11 @@ class LoadedArray(BackendArray):
 
     def _outer(self, key: tuple[int | slice | Array, ...]) -> Any:
         """Each part of `key` indexes one axis, independently of the others."""
+        if self._take is not None and isinstance(key[0], int | slice):
+            rows = range(*_as_slice(key[0]).indices(self.shape[0]))
+            some = self._take(rows)
+            if some is not None:
+                return some if _keeps(key[0]) else some[0]
         values = self._load()
         # slices and numbers first: they copy nothing
         values = values[tuple(_as_slice(k) for k in key)]
@@ -54,7 +70,8 @@ def lazy_variable(
     dtype: npt.DTypeLike,
     load: Callable[[], Array],
     attrs: dict[str, str],
+    take: TakeRange | None = None,
 ) -> xr.Variable:
-    """An xarray variable that calls `load` when its values are needed."""
-    array = LoadedArray(shape, dtype, load)
+    """An xarray variable that calls `load` when its values are needed, `take` for some rows."""
+    array = LoadedArray(shape, dtype, load, take)
     return xr.Variable(dims, indexing.LazilyIndexedArray(array), attrs)

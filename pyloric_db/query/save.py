@@ -7,7 +7,7 @@ no place for them: they stand in `FILE-metadata.json` beside it, as the W3C reco
 
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 #: Formats, and the suffix that says them.
 SUFFIXES = {"parquet": ".parquet", "csv": ".csv", "netcdf": ".nc", "zarr": ".zarr"}
+
+#: Rows that are text at a time.
+_ROWS_AT_ONCE = 10_000
 
 _ORDER = "columns"
 _CONTEXT = "http://www.w3.org/ns/csvw"
@@ -60,7 +63,8 @@ def save_rows(rows: "xr.Dataset", path: str | Path, file_format: str | None = No
 
             pq.write_table(arrow_table(rows), work, compression="zstd")
         elif chosen == "csv":
-            work.write_bytes(csv_bytes(arrow_table(rows)))
+            with work.open("w") as opened:
+                opened.writelines(csv_pieces(arrow_table(rows)))
             if work != path:  # which is no pipe or terminal
                 file = path.resolve()
                 text = json.dumps(_csv_metadata(rows, file.name), indent=2) + "\n"
@@ -141,15 +145,17 @@ def arrow_table(rows: "xr.Dataset", names: Sequence[str] | None = None) -> "pa.T
     return pa.table(arrays, schema=pa.schema(fields, metadata=metadata))
 
 
-def csv_bytes(table: "pa.Table") -> bytes:
-    """A table as CSV: a header, then a line for each row; null is empty."""
+def csv_pieces(table: "pa.Table") -> Iterator[str]:
+    """A table as CSV: a header, then a line for each row, some at a time; null is empty."""
     import io
 
     import pyarrow.csv
 
-    sink = io.BytesIO()
-    pyarrow.csv.write_csv(table, sink)
-    return sink.getvalue()
+    for begin in range(0, max(1, table.num_rows), _ROWS_AT_ONCE):
+        sink = io.BytesIO()
+        options = pyarrow.csv.WriteOptions(include_header=begin == 0)
+        pyarrow.csv.write_csv(table.slice(begin, _ROWS_AT_ONCE), sink, options)
+        yield sink.getvalue().decode()
 
 
 def _arrow(values: Any) -> Any:

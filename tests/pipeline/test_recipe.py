@@ -135,6 +135,14 @@ BAD = {
         {"circuit": {"cells": [{"name": "selected"}]}},
         r"circuit: a cell must not be called 'selected'",
     ),
+    "a cell called as a label": (
+        {"circuit": {"cells": [{"name": "pyloric"}]}},
+        r"circuit: a cell must not be called 'pyloric', which is a word of .* labels",
+    ),
+    "a cell called as conductances": (
+        {"circuit": {"cells": [{"name": "gsyn_x"}]}},
+        r"circuit: a cell must not be called 'gsyn_x'",
+    ),
     "unknown key of the circuit": (
         {"circuit.presett": "prinz2004"},
         r"unknown key circuit\.presett; did you mean 'preset'",

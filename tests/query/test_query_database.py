@@ -400,3 +400,41 @@ def test_names_of_columns_are_one_text_or_several(db):
     ):
         with pytest.raises(QueryError, match="columns are given by their names, not as [05]"):
             ask()
+
+
+def test_a_few_rows_are_read_from_their_parts_alone(tmp_path, monkeypatch):
+    manifest = synthetic.build(tmp_path / "db", synthetic.make_manifest(shard_circuits=5))
+    table = synthetic.expected(manifest)
+    db = database.open(tmp_path / "db")
+    read = []
+    whole = type(db._table)._table
+    monkeypatch.setattr(
+        type(db._table),
+        "_table",
+        lambda self, part, names: read.append(part) or whole(self, part, names),
+    )
+    period = db.circuits.period_ms
+    for rows in (slice(7, 12), slice(12, 7, -2), slice(-3, None), 33, slice(5, 5)):
+        np.testing.assert_array_equal(period.isel(circuit=rows), table["period_ms"][rows])
+    assert len(read) == 2 + 2 + 1 + 1 and len(set(read)) < 8
+    np.testing.assert_array_equal(period.isel(circuit=slice(3, 40)), table["period_ms"][3:40])
+    read.clear()
+    assert period.isel(circuit=slice(7, 12)).values.size == 5
+    assert not read  # all of them have been read since
+
+
+def test_an_interrupted_question_is_no_error_of_the_database(pristine):
+    """Ctrl-C while DuckDB answers: KeyboardInterrupt, in Python and so in notebooks."""
+    code = f"""
+import _thread, threading
+import pyloric_db
+db = pyloric_db.open({str(pristine[0])!r})
+db.count("True")
+threading.Timer(0.5, _thread.interrupt_main).start()
+try:
+    db.sql("select sum(a.range * b.range) from range(10000000) a, range(10000000) b, circuits")
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "interrupted\n", done.stderr
