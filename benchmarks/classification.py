@@ -69,7 +69,9 @@ def main() -> None:
         blocks = [trains.block(i, i + n) for i in range(0, DISTINCT, n)]
         start, stop = np.full(n, 3_000.0), np.full(n, 13_000.0)
         analysing = partial(analyse, cells=PRINZ2004.cells, start_ms=start, stop_ms=stop)
-        asking = partial(settled, V_range_mV=np.full((n, 3), np.inf), now_ms=stop)
+        asking = partial(
+            settled, cells=PRINZ2004.cells, V_range_mV=np.full((n, 3), np.inf), now_ms=stop
+        )
         seconds = [million(ask, blocks) for ask in (analysing, asking)]
         rows.append([f"{n:,}", *(f"{s:.1f} s" for s in seconds)])
         print(rows[-1], file=sys.stderr, flush=True)
