@@ -6,7 +6,7 @@ Duty cycles and phases are mean times over the mean period, as in their table.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -108,12 +108,16 @@ def following(
     bursting = (activity[:, [0, *cells]] == BURSTING).all(axis=1)
     pacemaker, *others = (bursts_of_cell(bursts, c, n_cells, bursting) for c in (0, *cells))
     early = np.broadcast_to(early_ms, len(bursting))
-    others = [_later(cell, np.repeat(early, cell.counts)) for cell in others]
+
+    def opens_ms(first: Bursts) -> Floats:
+        """From when on a burst belongs to the cycle that each of the first cell's bursts begins."""
+        return first.start_ms - np.repeat(early, first.counts)
+
     cut = np.repeat(np.max([_cut_start(cell) for cell in others], axis=0), pacemaker.counts)
-    pacemaker = _bursts_where(pacemaker, pacemaker.begun & (pacemaker.start_ms > cut))
+    pacemaker = _bursts_where(pacemaker, pacemaker.begun & (opens_ms(pacemaker) > cut))
     n_cycles = pacemaker.counts - 1
-    first = segment_reduce(np.minimum, pacemaker.start_ms, pacemaker.offsets, np.inf)
-    last = segment_reduce(np.maximum, pacemaker.start_ms, pacemaker.offsets, -np.inf)
+    first = segment_reduce(np.minimum, opens_ms(pacemaker), pacemaker.offsets, np.inf)
+    last = segment_reduce(np.maximum, opens_ms(pacemaker), pacemaker.offsets, -np.inf)
     others = [_bursts_where(cell, _inside(cell, first, last)) for cell in others]
     once = n_cycles >= MIN_CYCLES
     for cell in others:
@@ -126,11 +130,11 @@ def following(
     opening, closing = np.zeros((2, pacemaker.start_ms.size), dtype=bool)
     opening[pacemaker.offsets[:-1][once]] = True  # it begins the first cycle, ends none
     closing[pacemaker.offsets[1:][once] - 1] = True  # it ends the last, begins none
-    next_onset = pacemaker.start_ms[~opening]
+    next_opens = opens_ms(pacemaker)[~opening]
     pacemaker = _bursts_where(pacemaker, ~closing)
-    aligned = np.ones(next_onset.size, dtype=bool)
+    aligned = np.ones(next_opens.size, dtype=bool)
     for cell in others:
-        aligned &= (cell.start_ms >= pacemaker.start_ms) & (cell.start_ms < next_onset)
+        aligned &= (cell.start_ms >= opens_ms(pacemaker)) & (cell.start_ms < next_opens)
     once &= segment_count(~aligned, pacemaker.offsets) == 0
 
     def mean(values: Floats, used: Bools) -> Floats:
@@ -138,10 +142,10 @@ def following(
         total = segment_reduce(np.add, np.where(used, values, 0.0), pacemaker.offsets, 0.0)
         return total / np.where(once & (n > 0), n, np.nan)
 
-    every = np.ones(next_onset.size, dtype=bool)
+    every = np.ones(next_opens.size, dtype=bool)
     return Following(
         once=once,
-        delay_ms=[mean(cell.start_ms - pacemaker.start_ms, every) - early for cell in others],
+        delay_ms=[mean(cell.start_ms - pacemaker.start_ms, every) for cell in others],
         gap_ms=[
             mean(cell.start_ms - before.end_ms, before.ended)
             for before, cell in pairwise((pacemaker, *others))
@@ -173,11 +177,6 @@ def _picked(bursts: Bursts, kept: Bools, counts: Integers, tonic: Bools) -> Burs
         offsets_of(counts),
         tonic,
     )
-
-
-def _later(bursts: Bursts, by_ms: Floats) -> Bursts:
-    """The same bursts moved in time, each by so much."""
-    return replace(bursts, start_ms=bursts.start_ms + by_ms, end_ms=bursts.end_ms + by_ms)
 
 
 def _cut_start(bursts: Bursts) -> Floats:
