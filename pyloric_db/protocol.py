@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, fields
 from numbers import Real
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from pyloric_db.errors import ConfigError
 
@@ -39,13 +39,16 @@ class Protocol:
     spike_threshold_mV: float = 0.0
     max_burst_gap_ms: float = 500.0  # cap of the adaptive inter-burst threshold
     period_cv: float = 0.05  # spread of the period of a periodic rhythm
-    thermal_phase: float = 0.5  # where in its cycle a thermalised cell's state is taken
+    #: where in its cycle a thermalised cell's state is taken; one for all, or one for each cell
+    thermal_phase: float | tuple[float, ...] = 0.5
     thermal_max_ms: float = 120_000.0
 
     def __post_init__(self) -> None:
         for f in fields(self):
             value = getattr(self, f.name)
-            if f.type is float:
+            if f.name == "thermal_phase":
+                object.__setattr__(self, f.name, _phases(value))
+            elif f.type is float:
                 if isinstance(value, bool) or not isinstance(value, Real):
                     raise ConfigError(f"protocol {f.name} must be a number, not {value!r}")
                 if not math.isfinite(value):
@@ -88,11 +91,6 @@ class Protocol:
                 raise ConfigError(
                     f"protocol {name} must not be negative, not {getattr(self, name):g}"
                 )
-        if not 0 <= self.thermal_phase < 1:
-            raise ConfigError(
-                "protocol thermal_phase must be from 0 up to (not with) 1, "
-                f"not {self.thermal_phase:g}"
-            )
         for name in ("transient_ms", "min_ms", "max_ms"):
             epochs = getattr(self, name) / self.epoch_ms
             if abs(epochs - round(epochs)) > 1e-9:
@@ -110,3 +108,23 @@ class Protocol:
                 "protocol times must satisfy transient_ms < max_ms, not "
                 f"{self.transient_ms:g} and {self.max_ms:g}"
             )
+
+    def check_cells(self, n_cells: int) -> None:
+        """ConfigError where `thermal_phase` has a number per cell, but not so many."""
+        if isinstance(self.thermal_phase, tuple) and len(self.thermal_phase) != n_cells:
+            raise ConfigError(
+                f"protocol thermal_phase must be one number, or one for each of the {n_cells} "
+                f"cells, not {len(self.thermal_phase)}"
+            )
+
+
+def _phases(value: Any) -> float | tuple[float, ...]:
+    """A user's phase, or phases of cells."""
+    phases = value if isinstance(value, list | tuple) else [value]
+    for phase in phases:
+        if isinstance(phase, bool) or not isinstance(phase, Real) or not 0 <= float(phase) < 1:
+            raise ConfigError(
+                f"protocol thermal_phase must be from 0 up to (not with) 1, not {phase!r}"
+            )
+    found = tuple(float(phase) for phase in phases)
+    return found if isinstance(value, list | tuple) else found[0]

@@ -485,6 +485,7 @@ def thermal_phases(at: Setting, figure: Path | None) -> Section:
         grid_circuits(sample["circuit_id"][at.spread(n)]) for n in (at.n_per_phase, at.n_circuits)
     )
     default = Protocol().thermal_phase
+    assert isinstance(default, float)
     rows, points = [], []
     for phase in sorted({*PHASES, default}):
         protocol = replace(Protocol(), thermal_phase=phase)

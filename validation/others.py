@@ -11,7 +11,7 @@ from pyloric_db.pipeline.draw import parameters, select
 from pyloric_db.pipeline.recipe import load_recipe
 from pyloric_db.pipeline.run import run_circuits
 from pyloric_db.pipeline.simulate import thermal_cells
-from pyloric_db.pipeline.thermalise import initial_states
+from pyloric_db.pipeline.thermalise import thermal_start
 
 CIRCUITS = Path(__file__).parent / "circuits"
 #: Phases that differ by more are another rhythm's.
@@ -23,8 +23,8 @@ def other_circuits(at: Setting) -> Section:
     section = Section(
         "Circuits of other cells",
         "The default protocol against 13 s for all, from thermalised cells. `half-centre` is a "
-        "grid of two cells that inhibit each other (some of them alike, which stay in exact "
-        "synchrony), `seven-cells` are draws of AB, two PDs coupled to it by gap "
+        "grid of two cells that inhibit each other, from different phases of their cycles, "
+        "`seven-cells` are draws of AB, two PDs coupled to it by gap "
         "junctions, LP and three PYs (validation/circuits). Phases are those of all cells but the "
         f"first, in circuits where both runs give one; alike is within {SAME_PHASE}.",
     )
@@ -34,7 +34,7 @@ def other_circuits(at: Setting) -> Section:
         circuit, adaptive = recipe.circuit.circuit(), recipe.run_protocol()
         n = min(at.n_circuits, select(recipe).count)
         _, gbar, gsyn = parameters(recipe, np.arange(n))
-        start = initial_states(gbar, thermal_cells(gbar, adaptive), circuit)
+        start = thermal_start(gbar, circuit, adaptive, thermal_cells)
         found = []
         for what, protocol in (
             ("adaptive", adaptive),

@@ -208,7 +208,8 @@ def _set_aside(files: Files, manifest: Manifest, shards: list[int]) -> ShardErro
 def grid_cells(plan: Plan) -> np.ndarray | None:
     """The cells (cell, channel) of a grid over named cells, None where shards have their own."""
     axes = plan.manifest.axes
-    if plan.protocol.initial == "cold" or axes is None:
+    in_phases = isinstance(plan.protocol.thermal_phase, tuple)
+    if plan.protocol.initial == "cold" or axes is None or in_phases:
         return None
     cell_axes = [a for a in axes if a.kind == "cell"]
     if {a.name for a in cell_axes} != set(plan.manifest.cells):

@@ -232,7 +232,7 @@ class Recipe(_Table):
     circuit: CircuitSpec
     parameters: ParametersSpec
     sample: SampleSpec | None = None
-    protocol: dict[str, float | str] = {}
+    protocol: dict[str, float | str | Annotated[tuple[float, ...], Field(strict=False)]] = {}
     constants: ConstantsSpec | None = None
     store: StoreSpec = StoreSpec()
 
@@ -254,6 +254,7 @@ class Recipe(_Table):
         circuit = self.circuit.circuit()
         check_pacemaker(circuit.cells)
         protocol = self.run_protocol()
+        protocol.check_cells(len(circuit.cells))
         steps = protocol.epoch_ms / protocol.dt_ms
         if abs(steps - round(steps)) > 1e-6 * steps:
             raise ValueError(

@@ -26,7 +26,7 @@ from pyloric_db.pipeline.states import (
     states_dataset,
     states_from,
 )
-from pyloric_db.pipeline.thermalise import ThermalCells, distinct_cells, initial_states, thermalise
+from pyloric_db.pipeline.thermalise import ThermalCells, distinct_cells, thermal_start, thermalise
 from pyloric_db.protocol import Protocol
 from pyloric_db.vocabulary import (
     CELL,
@@ -198,8 +198,9 @@ def _initial(
         if initial == "cold":
             return cold_states(len(gbar), circuit)
         if initial == "thermal":
-            cells = thermal_cells(gbar, protocol, constants)
-            return initial_states(gbar, cells, circuit)
+            return thermal_start(
+                gbar, circuit, protocol, lambda own, phase: thermal_cells(own, phase, constants)
+            )
         raise ConfigError(
             f"initial must be 'cold', 'thermal' or a Dataset of states, not {initial!r}"
             f"{nearest(initial, ('cold', 'thermal'))}"

@@ -13,7 +13,8 @@ from pyloric_db.pipeline.last_periods import LastPeriods
 from pyloric_db.pipeline.recipe import Recipe
 from pyloric_db.pipeline.run import protocol_engine, run_circuits
 from pyloric_db.pipeline.states import cold_states
-from pyloric_db.pipeline.thermalise import ThermalCells, distinct_cells, initial_states, thermalise
+from pyloric_db.pipeline.thermalise import ThermalCells, distinct_cells, thermal_start, thermalise
+from pyloric_db.protocol import Protocol
 from pyloric_db.store.cells import read_cells, write_cells
 from pyloric_db.store.events import has_events
 from pyloric_db.store.files import CELLS_FILE, files_at
@@ -95,10 +96,12 @@ def build_shard(
     if protocol.initial == "cold":
         initial = cold_states(len(ids), circuit)
     else:
-        cells = stored_cells(path)
-        if cells is None:
-            cells = thermalise(distinct_cells(gbar)[0], protocol, constants)
-        initial = initial_states(gbar, cells, circuit)
+        stored = stored_cells(path)
+
+        def cells_of(gbar: np.ndarray, protocol: Protocol) -> ThermalCells:
+            return stored or thermalise(distinct_cells(gbar)[0], protocol, constants)
+
+        initial = thermal_start(gbar, circuit, protocol, cells_of)
     keep = LastPeriods(circuit.cells, protocol) if has_events(manifest) else None
     engine = protocol_engine(circuit, protocol, constants)
     kernel_before = engine.seconds

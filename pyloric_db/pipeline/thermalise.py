@@ -5,7 +5,8 @@ when the synapses were switched on. So the state is taken at a defined phase: of
 cycle counted from burst start, or of the inter-spike interval of a tonic cell.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -110,6 +111,7 @@ def _thermalise_batch(
         cells.activity[index[failed]] = ""
         cells.period_ms[index[failed]] = np.nan
         cycle = found.onset_ms - found.previous_onset_ms
+        assert isinstance(protocol.thermal_phase, float)  # `thermal_start` asks for each phase
         in_cycle = found.previous_onset_ms + protocol.thermal_phase * cycle
         target[where] = np.where(found.repeats, in_cycle, now)[done]
         keep = np.flatnonzero(~done)
@@ -146,6 +148,37 @@ def initial_states(gbar: np.ndarray, cells: ThermalCells, circuit: Circuit) -> S
     distinct, inverse = distinct_cells(gbar)
     at = np.array([rows[g.tobytes()] for g in distinct])[inverse].reshape(gbar.shape[:2])
     states = {name: values[at] for name, values in cells.states.items()}
+    states["s"] = np.zeros((len(gbar), len(circuit.sources)))
+    return states
+
+
+def thermal_start(
+    gbar: np.ndarray,
+    circuit: Circuit,
+    protocol: Protocol,
+    cells_of: Callable[[np.ndarray, Protocol], ThermalCells],
+) -> States:
+    """Thermal start of circuits, each cell in the phase that the protocol gives it; s = 0.
+
+    Args:
+        gbar: (circuit, cell, channel).
+        circuit: the topology.
+        protocol: for `thermal_phase`.
+        cells_of: thermalises the cells of a gbar in the one phase of a protocol.
+
+    Raises:
+        ConfigError: there are phases of another number of cells.
+    """
+    protocol.check_cells(len(circuit.cells))
+    phases = protocol.thermal_phase
+    if isinstance(phases, float):
+        return initial_states(gbar, cells_of(gbar, protocol), circuit)
+    each = []
+    for i, phase in enumerate(phases):
+        own = gbar[:, [i]]
+        cells = cells_of(own, replace(protocol, thermal_phase=phase))
+        each.append(initial_states(own, cells, SINGLE_CELL))
+    states = {name: np.concatenate([e[name] for e in each], axis=1) for name in each[0]}
     states["s"] = np.zeros((len(gbar), len(circuit.sources)))
     return states
 

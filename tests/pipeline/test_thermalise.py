@@ -8,11 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+import pyloric_db as pyl
+from pyloric_db.errors import ConfigError
 from pyloric_db.model.cells import PUBLISHED_CELLS, cell_gbar, prinz2003_gbar
 from pyloric_db.model.circuit import PRINZ2004, SINGLE_CELL
 from pyloric_db.pipeline.simulate import simulate, thermal_cells
 from pyloric_db.pipeline.states import states_dataset
-from pyloric_db.pipeline.thermalise import distinct_cells, initial_states, thermalise
+from pyloric_db.pipeline.thermalise import (
+    distinct_cells,
+    initial_states,
+    thermal_start,
+    thermalise,
+)
 from pyloric_db.protocol import Protocol
 from pyloric_db.vocabulary import CHANNELS
 
@@ -173,3 +180,65 @@ def test_cells_are_computed_once(monkeypatch):
     again = thermal_cells(TABLE[[[0, 5, 12]]], protocol)
     assert len(seen) == len(set(seen)) == 5
     assert len(first.gbar) == 4 and len(again.gbar) == 3
+
+
+def test_each_cell_may_start_in_its_own_phase():
+    """As if thermalised alone in that phase; the same everywhere is one phase for all."""
+    gbar = TABLE[[[0, 5, 10], [0, 5, 11]]]
+    apart = Protocol(thermal_phase=(0.5, 0.25, 0.0))
+    states = thermal_start(gbar, PRINZ2004, apart, thermal_cells)
+    for i, phase in enumerate(apart.thermal_phase):
+        alone = thermal_cells(gbar[:, [i]], Protocol(thermal_phase=phase))
+        expected = initial_states(gbar[:, [i]], alone, SINGLE_CELL)
+        for name in ("V", "Ca", "m", "h"):
+            np.testing.assert_array_equal(states[name][:, [i]], expected[name])
+    one = thermal_start(gbar, PRINZ2004, Protocol(thermal_phase=0.25), thermal_cells)
+    three = thermal_start(gbar, PRINZ2004, Protocol(thermal_phase=[0.25] * 3), thermal_cells)
+    for name, values in one.items():
+        np.testing.assert_array_equal(values, three[name])
+    with pytest.raises(ConfigError, match="one for each of the 3 cells, not 2"):
+        thermal_start(gbar, PRINZ2004, Protocol(thermal_phase=(0.5, 0.25)), thermal_cells)
+
+
+@pytest.mark.parametrize("phase", [1, -0.1, True, "0.5", [0.5, 1.0], [None], np.nan])
+def test_phases_that_are_none(phase):
+    with pytest.raises(ConfigError, match="thermal_phase must be from 0 up to .not with. 1, not"):
+        Protocol(thermal_phase=phase)
+
+
+HALF_CENTRE = {
+    "name": "half-centre",
+    "circuit": {
+        "cells": [{"name": "left"}, {"name": "right"}],
+        "synapses": [
+            {"pre": pre, "post": post, "transmitter": "glutamate"}
+            for pre, post in (("left", "right"), ("right", "left"))
+        ],
+    },
+    "parameters": {
+        "grid": {
+            "left": ["AB/PD 1"],
+            "right": ["AB/PD 1"],
+            "gsyn_left_right_nS": [10, 30],
+            "gsyn_right_left_nS": [10, 30],
+        }
+    },
+}
+
+
+def test_equal_cells_alternate_only_where_they_begin_apart(client, tmp_path):
+    together = pyl.build(HALF_CENTRE, tmp_path / "together", cluster=client)
+    apart = {**HALF_CENTRE, "protocol": {"thermal_phase": [0.5, 0]}}
+    db = pyl.build(apart, tmp_path / "apart", cluster=client)
+    equal = "gsyn_left_right_nS == gsyn_right_left_nS"
+    assert (together.query(equal).phase_start_right == 0).all()
+    np.testing.assert_allclose(db.query(equal).phase_start_right, 0.5, atol=0.02)
+    assert db.protocol.thermal_phase == (0.5, 0.0)
+    found = db.parameters(db.circuits.circuit_id)
+    again = pyl.classify(found.gbar, found.gsyn, circuit=pyl.circuit_of(db), protocol=db.protocol)
+    for name in ("period_ms", "phase_start_right", "t_simulated_ms"):
+        np.testing.assert_array_equal(again[name], db.circuits[name])
+    assert pyl.build(apart, tmp_path / "apart", cluster=client).complete  # it is the same recipe
+    wrong = {**HALF_CENTRE, "protocol": {"thermal_phase": [0.5, 0, 0]}}
+    with pytest.raises(ConfigError, match="one for each of the 2 cells, not 3"):
+        pyl.build(wrong, tmp_path / "x", cluster=client)
