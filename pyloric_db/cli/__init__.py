@@ -18,7 +18,7 @@ from pyloric_db.cli import (
     measuring,
     statistics,
 )
-from pyloric_db.cli.console import complain, end_interrupted, warnings_as_sentences
+from pyloric_db.cli.console import complain, warnings_as_sentences
 from pyloric_db.errors import PyloricDBError, ShardError
 
 #: What typer ends with after Ctrl-C.
@@ -58,7 +58,7 @@ def main() -> None:
             app()
     except SystemExit as end:
         if end.code == INTERRUPTED:
-            end_interrupted()
+            complain("interrupted")
         raise
     except MemoryError:
         complain("there is not enough memory: ask for fewer circuits or columns")
