@@ -69,7 +69,7 @@ def test_rows_on_a_full_disk_leave_what_was_there(tmp_path, monkeypatch, suffix)
     def full(*arguments, **settings):
         raise FULL
 
-    monkeypatch.setattr("pathlib.Path.write_bytes", full)
+    monkeypatch.setattr("pyloric_db.query.save.csv_pieces", full)
     monkeypatch.setattr("pyarrow.parquet.write_table", full)
     monkeypatch.setattr("xarray.Dataset.to_netcdf", full)
     monkeypatch.setattr("xarray.Dataset.to_zarr", full)

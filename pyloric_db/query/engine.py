@@ -1,8 +1,9 @@
 """DuckDB over the Parquet files of a database: read-only, and shut in with them."""
 
 import os
-from collections.abc import Sequence
-from threading import Lock
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from threading import Lock, current_thread, main_thread
 from typing import Any
 
 from pyloric_db.errors import DatabaseError, QueryError, first_line
@@ -96,12 +97,8 @@ class Engine:
                 "a database is read-only"
             )
         try:
-            return connection.sql(text).to_arrow_table()
-        except self._duckdb.InterruptException as err:
-            raise KeyboardInterrupt from err
+            return _interruptible(connection, lambda: connection.sql(text).to_arrow_table())
         except (self._duckdb.Error, ValueError, RuntimeError) as err:
-            if first_line(err).endswith("Query interrupted"):  # as DuckDB ends a query on Ctrl-C
-                raise KeyboardInterrupt from err
             # what is wrong inside a Parquet file comes as an error of no class of its own
             if type(err) is self._duckdb.Error or self._name_in(err):
                 raise self._unreadable(err) from err
@@ -118,6 +115,23 @@ class Engine:
     def _name_in(self, err: Exception) -> str | None:
         """The file that a message is about; its further lines quote SQL."""
         return next((name for path, name in self._named.items() if path in first_line(err)), None)
+
+
+def _interruptible(connection: Any, question: Callable[[], Any]) -> Any:
+    """What a question gives, or KeyboardInterrupt as soon as Ctrl-C is pressed.
+
+    DuckDB looks for signals between the tasks of a question, and one may be long; another thread
+    does not wait for them.
+    """
+    if current_thread() is not main_thread():  # which signals come to
+        return question()
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(question)
+        try:
+            return running.result()
+        except KeyboardInterrupt:
+            connection.interrupt()
+            raise
 
 
 def rows_of(files: Files, names: Sequence[str]) -> str:
