@@ -10,8 +10,8 @@ from itertools import islice
 
 CELLS = ("abpd", "lp", "py")
 CELL_LABELS = {"abpd": "AB/PD", "lp": "LP", "py": "PY"}
-#: One colour per cell (Okabe & Ito), of different lightness so that they differ in grey.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
+#: Colours of cells (Okabe & Ito), of different lightness so that they differ in grey.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 CHANNELS = ("Na", "CaT", "CaS", "A", "KCa", "Kd", "H", "leak")
 M_GATES = ("Na", "CaT", "CaS", "A", "KCa", "Kd", "H")
 H_GATES = ("Na", "CaT", "CaS", "A")
@@ -120,6 +120,11 @@ CRITERIA = (
 )
 #: The same by column.
 PUBLISHED = {c.column: c for c in CRITERIA}
+
+
+def colour_of(place: int) -> str:
+    """The colour of the cell at this place of a circuit."""
+    return _COLOURS[place % len(_COLOURS)]
 
 
 def has_pyloric_cells(cells: Iterable[str]) -> bool:

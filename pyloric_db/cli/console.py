@@ -147,8 +147,7 @@ def table_of(*columns: str) -> Table:
 
 
 def open_to_ask(path: str) -> "Database":
-    """Opens a database, and says it where a build has not finished it: what is there may be one
-    corner of a grid."""
+    """Opens a database; says so where it is not complete, and may hold one corner of a grid."""
     opened = pyloric_db.open(path)
     if not opened.complete:
         total = opened.manifest.n_circuits

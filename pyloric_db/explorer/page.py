@@ -34,7 +34,7 @@ from pyloric_db.explorer.crossfilter import Brush, CrossFilter, Linked
 from pyloric_db.explorer.panels import Panel, name_ticks
 from pyloric_db.query.database import Database
 from pyloric_db.query.named import find_circuit
-from pyloric_db.vocabulary import COLOURS, label, published
+from pyloric_db.vocabulary import colour_of, label, published
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -306,7 +306,7 @@ class Page:
                 x_axis_label="time (s)" if last else None, name=f"trace-{cell}",
             )  # fmt: skip
             plot.yaxis.ticker = [-60, 0, 60]
-            colour = COLOURS[place % len(COLOURS)]
+            colour = colour_of(place)
             plot.line("time", "V", source=self.traces[cell], color=colour)
             plot.xaxis.visible = last
             self.trace_figures.append(plot)

@@ -13,7 +13,7 @@ from pyloric_db.query.nearest import Scale
 from pyloric_db.rhythm.bursts import Bursts, find_bursts
 from pyloric_db.rhythm.reasons import recorded_bursts
 from pyloric_db.rhythm.spikes import SpikeTrains
-from pyloric_db.vocabulary import COLOURS, label, published
+from pyloric_db.vocabulary import colour_of, label, published
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -102,8 +102,8 @@ def _recording(
     onset = _onset(bursts, stop, span_ms)
     for i, ax in enumerate(axes):
         shown = (times[i] - onset) / 1000
-        ax.vlines(shown[~np.isnan(shown)], 0, 1, color=COLOURS[i % len(COLOURS)], linewidth=0.7)
-        draw_bursts(ax, bursts, i, 1.2, COLOURS[i % len(COLOURS)], onset)
+        ax.vlines(shown[~np.isnan(shown)], 0, 1, color=colour_of(i), linewidth=0.7)
+        draw_bursts(ax, bursts, i, 1.2, colour_of(i), onset)
         ax.set_ylim(-0.1, 1.35)
         ax.set_yticks([])
         ax.spines["left"].set_visible(False)
@@ -121,10 +121,10 @@ def _model(axes: list[Any], simulation: "xr.Dataset", span_ms: float, protocol: 
         ax.plot(
             (time - onset) / 1000,
             chosen["V"].values[i],
-            color=COLOURS[i % len(COLOURS)],
+            color=colour_of(i),
             linewidth=0.7,
         )
-        draw_bursts(ax, bursts, i, 62, COLOURS[i % len(COLOURS)], onset)
+        draw_bursts(ax, bursts, i, 62, colour_of(i), onset)
         ax.set_ylim(-90, 70)
         ax.set_yticks([-60, 0])
     axes[0].text(-0.02, 1.04, "mV", transform=axes[0].transAxes, ha="right", fontsize=9)

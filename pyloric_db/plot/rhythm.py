@@ -6,7 +6,7 @@ from pyloric_db.errors import QueryError
 from pyloric_db.plot.canvas import new_figure
 from pyloric_db.plot.tallies import condition, count, number, rows
 from pyloric_db.query.database import Database
-from pyloric_db.vocabulary import COLOURS, Criterion, label, published
+from pyloric_db.vocabulary import Criterion, colour_of, label, published
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -60,7 +60,7 @@ def rhythm_figure(db: Database, where: str = "pyloric") -> "Figure":
         if n:
             start = spreads[starts[cell]] if cell in starts else Spread(0, 0, 0)
             at = row - 0.17 if duty else row
-            _measured(ax, at, start, spreads[ends[cell]], COLOURS[row % len(COLOURS)])
+            _measured(ax, at, start, spreads[ends[cell]], colour_of(row))
         if duty:
             _published(ax, row + 0.2, duty, lobsters.get(starts.get(cell, "")))
         names.append(label(cell) if n == chosen else f"{label(cell)}\n{n:,} of {chosen:,}")

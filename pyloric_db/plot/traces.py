@@ -9,7 +9,7 @@ from pyloric_db.plot.canvas import check_suffix, new_figure, save
 from pyloric_db.protocol import Protocol
 from pyloric_db.rhythm.bursts import Bursts, find_bursts
 from pyloric_db.rhythm.spikes import SpikeTrains
-from pyloric_db.vocabulary import COLOURS, label
+from pyloric_db.vocabulary import colour_of, label
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -48,7 +48,7 @@ def traces_figure(
     figure = new_figure(figsize=(9, 1.5 * len(cells) + 1.2))
     axes = figure.subplots(len(cells), 1, sharex=True, sharey=True, squeeze=False)
     for i, (cell, ax) in enumerate(zip(cells, axes[:, 0], strict=True)):
-        colour = COLOURS[i % len(COLOURS)]
+        colour = colour_of(i)
         ax.plot(time_s, simulation["V"].values[0, i], color=colour, linewidth=0.7)
         draw_bursts(ax, bursts, i, 62, colour)
         ax.set_ylabel(label(cell), rotation=0, ha="right", va="center", fontsize=12)
