@@ -21,7 +21,7 @@ from pyloric_db.pipeline.jax_settings import set_up_jax
 from pyloric_db.pipeline.simulate import simulate
 from pyloric_db.plot.canvas import new_figure
 from pyloric_db.rhythm.recordings import features_from_spikes
-from pyloric_db.vocabulary import COLOURS, STATE_VARIABLES
+from pyloric_db.vocabulary import STATE_VARIABLES, colour_of
 
 REFERENCE = Path(__file__).parent.parent / "validation" / "reference" / "rk4_float64.npz"
 SCHEMES: tuple[Literal["gates_first", "old_state"], ...] = ("gates_first", "old_state")
@@ -124,7 +124,7 @@ def measure(truth: Truth, scheme: Any, dtype: Any, dt_ms: float) -> Point:
 
 def draw(points: list[Point], file: Path) -> None:
     """Two panels: error of the period and of spike times against steps per simulated second."""
-    colours = dict(zip(SCHEMES, COLOURS, strict=False))
+    colours = {scheme: colour_of(i) for i, scheme in enumerate(SCHEMES)}
     lines: dict[str, dict[str, Any]] = {
         "float32": {"linestyle": "-", "marker": "o", "markersize": 7},
         "float64": {"linestyle": "--", "marker": "x", "markersize": 7},
