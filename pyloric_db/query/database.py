@@ -369,8 +369,8 @@ class Database:
         Args:
             features: values of features by column name, as numbers; None and NaN are missing. Or
                 what `features_from_spikes` returned for one recording, of which the
-                `vocabulary.default_features` are compared: the fifteen, and the like of other
-                cells.
+                `vocabulary.default_features` are compared: the fifteen, and burst duration, duty
+                cycle and phase of other cells.
             k: how many circuits; fewer come where there are not so many.
             where: only circuits for which this expression is true, such as "pyloric_like".
 

@@ -42,9 +42,8 @@ def scales(db: "Database", names: Sequence[str]) -> dict[str, Scale]:
         table = db._ask(", ".join(f"[avg({x}), stddev_pop({x})]" for x in as_double), "True")
         for name, column in zip(own, table.columns if table else [], strict=False):
             mean, sd = column[0].as_py()
-            if (
-                sd
-            ):  # threads add up in any order: the same distances every time without the last bits
+            if sd:
+                # threads add up in any order, which changes the last bits
                 found[name] = Scale(float(f"{mean:.9g}"), float(f"{sd:.9g}"))
     return found
 
