@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from pyloric_db.errors import QueryError
+from pyloric_db.query.columns import numpy_column
 from pyloric_db.query.database import Database, check_opened
 from pyloric_db.query.expression import quote_name, to_sql
 from pyloric_db.statistics.connected import components
@@ -23,8 +24,8 @@ from pyloric_db.store.manifest import Axis
 from pyloric_db.store.parameters import index_column, needed_columns
 from pyloric_db.vocabulary import default_features
 
-#: Circuits from which the correlations of all are taken: they are good to 0.003 or so.
-SAMPLED = 100_000
+#: Circuits from which measures of dependence are taken: they are good to 0.001 or so.
+SAMPLED = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,9 @@ class Statistics:
     groups of about equal size, named by their lower and upper ends.
 
     `rank_correlation` (parameter, parameter): Spearman's, within the set, of parameters that have
-    an order. `rank_correlation_of_all`: the same of all circuits, or of 100,000 of them; a prior
-    that chooses among cells ties their conductances to each other. None on a grid, whose axes are
-    independent. `cramers_v` (parameter, parameter): also for numbered cells.
+    an order. `rank_correlation_of_all`: the same of all circuits; a prior that chooses among cells
+    ties their conductances to each other. None on a grid, whose axes are independent. `cramers_v`
+    (parameter, parameter): also for numbered cells.
 
     `component_sizes`: as `connected.components`, on a grid; None off it. If the database does
     not hold the whole grid (`whole_grid` is False), circuits are missing between those that are
@@ -53,6 +54,9 @@ class Statistics:
     between the levels of the parameter (`measures.variance_explained`), from 0 to 1. It is what
     knowing this parameter alone tells; interactions do not count. `direction` (feature,
     parameter): Spearman's correlation of the two, NaN for numbered cells.
+
+    Correlations, V and sensitivity are taken from `SAMPLED` circuits where there are more, chosen
+    by a hash of their ids; what is counted is counted in all.
     """
 
     where: str
@@ -134,26 +138,29 @@ def stats(db: Database, where: str = "pyloric") -> Statistics:
     manifest = db.manifest
     features = default_features(manifest.columns)
     parameters = list(needed_columns(manifest))
-    rows = db.query(where, columns=[*parameters, *features])
+    rows = db.query(where, columns=parameters)
     n = rows.sizes["circuit"]
     if n == 0:
         raise QueryError(f"there is no circuit for which {where!r} is true")
     axes = manifest.axes
-    values = {p: rows[p].values for p in parameters}
+    some = _sampled(db, [*parameters, *features], n, to_sql(where, manifest))
     if axes is None:
         names, ordered = parameters, parameters
-        levels = {p: grouped(v) for p, v in values.items()}
+        levels = {p: grouped(some[p]) for p in parameters}
     else:
         names = [a.name for a in axes]
         ordered = [a.name for a in axes if a.kind == "value"]
-        values = {a.name: values[index_column(a)] for a in axes}
-        levels = values
+        levels = some = some | {a.name: some[index_column(a)] for a in axes}
+        rows = rows.rename({index_column(a): a.name for a in axes if a.kind == "value"})
+    values = {name: rows[name].values for name in names}
     table = np.stack([levels[p] for p in names], axis=1).astype(np.int64)
-    columns = np.stack([values[p] for p in ordered], axis=1) if ordered else np.empty((n, 0))
-    ranked = ranks(columns)
+    ranked = ranks(_stacked(some, ordered))
     dims = {"parameter": names, "other": names}
-    of_all = None if axes is not None else _correlation(ranks(_parameters(db, ordered)), ordered)
-    sensitivity, direction = _sensitivity(rows, features, names, levels, ordered, columns, ranked)
+    of_all = None
+    if axes is None:
+        everything = _sampled(db, ordered, len(db))
+        of_all = _correlation(ranks(_stacked(everything, ordered)), ordered)
+    sensitivity, direction = _sensitivity(some, features, names, levels, ordered, ranked)
     return Statistics(
         where=where,
         n_selected=n,
@@ -171,6 +178,25 @@ def stats(db: Database, where: str = "pyloric") -> Statistics:
     )
 
 
+def _sampled(
+    db: Database, names: Sequence[str], n: int, condition: str = "TRUE"
+) -> dict[str, np.ndarray]:
+    """Columns of the n circuits for which SQL is true, or of about `SAMPLED` of them."""
+    # by a hash: the rows of a table may be in any order
+    one_in = -(-n // SAMPLED)
+    table = db.sql(
+        f"SELECT {', '.join(map(quote_name, names))} FROM circuits "
+        f"WHERE ({condition}) AND hash(circuit_id) % {one_in} = 0"
+    )
+    return {name: numpy_column(db.manifest.column(name), table[name]) for name in names}
+
+
+def _stacked(columns: dict[str, np.ndarray], names: Sequence[str]) -> np.ndarray:
+    """Columns side by side, (n, name)."""
+    n = len(next(iter(columns.values())))
+    return np.stack([columns[p] for p in names], axis=1) if names else np.empty((n, 0))
+
+
 def _correlation(ranked: np.ndarray, names: Sequence[str]) -> xr.DataArray:
     return xr.DataArray(
         rank_correlations(ranked, ranked),
@@ -178,17 +204,6 @@ def _correlation(ranked: np.ndarray, names: Sequence[str]) -> xr.DataArray:
         coords={"parameter": list(names), "other": list(names)},
         attrs={"units": "1"},
     )
-
-
-def _parameters(db: Database, names: Sequence[str]) -> np.ndarray:
-    """Parameters (circuit, parameter) of all circuits, or of about `SAMPLED` of them."""
-    # by a hash: the rows of a table may be in any order
-    one_in = -(-len(db) // SAMPLED)
-    table = db.sql(
-        f"SELECT {', '.join(map(quote_name, names))} FROM circuits "
-        f"WHERE hash(circuit_id) % {one_in} = 0"
-    )
-    return np.stack([table[n].to_numpy() for n in names], axis=1)
 
 
 def _cells(axes: Sequence[Axis] | None, index: dict[str, np.ndarray]) -> xr.DataArray | None:
@@ -271,23 +286,22 @@ def _ends(db: Database, name: str) -> list[float]:
 
 
 def _sensitivity(
-    rows: xr.Dataset,
+    values: dict[str, np.ndarray],
     features: Sequence[str],
     names: Sequence[str],
     levels: dict[str, np.ndarray],
     ordered: Sequence[str],
-    columns: np.ndarray,
     ranked: np.ndarray,
 ) -> tuple[xr.DataArray, xr.DataArray]:
     explained = np.full((len(features), len(names)), np.nan)
     direction = np.full((len(features), len(names)), np.nan)
     for i, feature in enumerate(features):
-        y = rows[feature].values
+        y = values[feature]
         known = ~np.isnan(y)
         for j, name in enumerate(names):
             explained[i, j] = variance_explained(levels[name], y)
         if known.any():
-            against = ranked if known.all() else ranks(columns[known])
+            against = ranked if known.all() else ranks(_stacked(values, ordered)[known])
             places = [names.index(p) for p in ordered]
             direction[i, places] = rank_correlations(ranks(y[known, None]), against)[0]
     coords = {"feature": list(features), "parameter": list(names)}

@@ -215,6 +215,16 @@ def test_pairs_that_the_prior_ties_together_say_nothing_of_a_set(tied, inside, m
     assert np.nanmax(abs(some - whole)) < 0.6 and not some.equals(whole)
 
 
+def test_of_very_many_circuits_dependence_is_that_of_some_and_counts_of_all(db, found, monkeypatch):
+    monkeypatch.setattr("pyloric_db.statistics.stats.SAMPLED", 12)
+    some = db.stats("pyloric")
+    assert some.n_selected == found.n_selected and some.cells.identical(found.cells)
+    assert some.synapses.identical(found.synapses)
+    assert np.array_equal(some.component_sizes, found.component_sizes)
+    assert not some.sensitivity.identical(found.sensitivity)
+    assert np.isfinite(some.sensitivity).any()
+
+
 def test_there_is_no_correlation_of_one_circuit(tied, inside, pristine):
     for path in (tied, pristine[0]):
         shown = inside("stats", path, "--where", "circuit_id == 3").stdout
