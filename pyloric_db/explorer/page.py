@@ -265,7 +265,7 @@ class Page:
 
     def _list(self) -> None:
         chosen = self.cross.first_rows(LISTED)
-        ids = self.db._rows.ids_at(chosen)
+        ids = self.db.circuits["circuit_id"][chosen].values
         names = ["circuit_id", *self.listed]
 
         def read() -> "xr.Dataset":

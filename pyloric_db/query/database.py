@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from functools import cached_property, partial
 from numbers import Integral
@@ -28,10 +28,8 @@ from pyloric_db.store.cells import CELL_COLUMNS, read_cells
 from pyloric_db.store.files import (
     LEDGER_FILE,
     MANIFEST_FILE,
-    STATES_DIR,
     Files,
     Where,
-    check_intact,
     check_sizes,
     database_at,
     is_url,
@@ -40,16 +38,16 @@ from pyloric_db.store.ledger import Ledger, LedgerRows, files_of
 from pyloric_db.store.manifest import Manifest, read_manifest
 from pyloric_db.store.parameters import grid_columns, needed_columns, parameters_from_columns
 from pyloric_db.store.table import part_name
-from pyloric_db.store.template import CIRCUIT_ID, coordinates, read_metadata, shard_key, state_shape
-from pyloric_db.vocabulary import CELL, CHANNEL, CHANNELS, CIRCUIT, STATE_VARIABLES, SYNAPSE
+from pyloric_db.vocabulary import CELL, CHANNEL, CHANNELS, CIRCUIT, SYNAPSE
 
 if TYPE_CHECKING:
     import pyarrow as pa
     import xarray as xr
 
     from pyloric_db.query.engine import Engine
+    from pyloric_db.query.states import States
 
-#: A range of rows that is in one of so many parts, or fewer, is read without the rest.
+#: Rows that are in one of so many parts, or fewer, are read without the rest.
 _FEW_PARTS = 4
 
 
@@ -194,17 +192,25 @@ class Database:
             )
             for c in self.manifest.columns
         }
+        ids = attributes(self.manifest.column("circuit_id"))
+        variables["circuit_id"] = lazy_variable(
+            (CIRCUIT,),
+            (len(self),),
+            np.int64,
+            lambda: self._rows.ids,
+            ids,
+            self._rows.ids_at,
+        )
         coords = {"circuit_id": variables.pop("circuit_id")}
         return xr.Dataset(variables, coords, {"name": self.manifest.name})
 
-    def _some_rows(self, name: str, rows: range) -> "npt.NDArray[Any] | None":
-        """A column's values in a range of rows, if that is in few parts and the column unread."""
-        ends, _ = self._rows.in_parts([rows[0], rows[-1]] if rows else [])
-        spanned = np.ptp(ends) + 1 if rows else 0
-        if self._table.is_loaded(name) or spanned * _FEW_PARTS > len(self._table.parts):
+    def _some_rows(self, name: str, rows: "npt.NDArray[Any]") -> "npt.NDArray[Any] | None":
+        """A column's values in some rows, if these are in few parts and the column is unread."""
+        part, place = self._rows.in_parts(rows)
+        few = len(np.unique(part)) * _FEW_PARTS <= len(self._table.parts)
+        if self._table.is_loaded(name) or not few:
             return None
-        wanted = np.arange(rows.start, rows.stop, rows.step)
-        return self._table.take([name], *self._rows.in_parts(wanted))[name]
+        return self._table.take([name], part, place)[name]
 
     def cube(self, columns: str | Sequence[str] | None = None) -> "xr.Dataset":
         """The circuits as a hypercube: one dim for each axis of the grid, with its values.
@@ -237,24 +243,8 @@ class Database:
         """
         rows = np.arange(len(self)) if ids is None else self._rows.find(ids)
         stored = self._rows.in_states(rows)
-        if ids is None:
-            whole = len(stored) == stored[-1] + 1 if len(stored) else False
-            self._check_states(self._ledger.shards)
-            index: Any = slice(0, len(stored)) if whole else stored
-            chosen = self._states.isel({CIRCUIT: index})
-        else:
-            self._check_states(set((stored // self.manifest.shard_circuits).tolist()))
-            states = self._states
-            try:
-                chosen = states.isel({CIRCUIT: stored}).load()
-            except Exception as err:
-                # codecs raise whatever they like on damaged bytes
-                raise DatabaseError(
-                    f"{self.files.named(STATES_DIR)} cannot be read: verify the database, and "
-                    "build it again to mend it"
-                ) from err
-        circuit_id = (CIRCUIT, self._rows.ids_at(rows), {"units": "1", "long_name": "circuit id"})
-        return chosen.assign_coords(circuit_id=circuit_id)
+        chosen = self._states.lazily(stored) if ids is None else self._states.read(stored)
+        return chosen.assign_coords(circuit_id=self._circuit_id(rows))
 
     def events(self, ids: npt.ArrayLike) -> "xr.DataArray":
         """The last spikes of circuits: (circuit, cell, spike) ms, NaN behind each cell's last.
@@ -275,8 +265,7 @@ class Database:
         rows = self._rows.find(ids)
         shards, places = np.divmod(self._rows.in_states(rows), self.manifest.shard_circuits)
         spikes = last_spikes(self.files, self.manifest, shards, places)
-        circuit_id = (CIRCUIT, self._rows.ids_at(rows), {"units": "1", "long_name": "circuit id"})
-        return spikes.assign_coords(circuit_id=circuit_id)
+        return spikes.assign_coords(circuit_id=self._circuit_id(rows))
 
     def parameters(self, ids: npt.ArrayLike) -> "xr.Dataset":
         """Conductances: gbar (circuit, cell, channel) mS/cm2, gsyn (circuit, synapse) nS.
@@ -526,46 +515,14 @@ class Database:
         return find_index(self.files, self.manifest, self._ledger.shards)
 
     @cached_property
-    def _states(self) -> "xr.Dataset":
-        import xarray as xr
+    def _states(self) -> "States":
+        from pyloric_db.query.states import States
 
-        self._check_header()
-        read_metadata(self.files, self.manifest)
-        labels = {dim: list(names) for dim, names in coordinates(self.manifest).items()}
-        # chunks=None: plain lazy arrays, without Dask. Labels and attributes are the manifest's
-        # and the vocabulary's, whatever stands in the files
-        stored = xr.open_zarr(
-            self.files.zarr_store(STATES_DIR),
-            chunks=None,
-            consolidated=True,
-            zarr_format=3,
-            decode_cf=False,
-            drop_variables=[CIRCUIT_ID, *labels],
-        )
-        variables = {
-            name: stored[name].drop_attrs().assign_attrs(units=unit, long_name=long_name)
-            for name, (_, unit, long_name) in STATE_VARIABLES.items()
-        }
-        return xr.Dataset(variables, labels)
+        return States(self.files, self.manifest, self._ledger)
 
-    def _check_header(self) -> None:
-        if self._ledger.header:
-            check_intact(self.files, files_of(self._ledger.header))
-
-    def _check_states(self, shards: Collection[int]) -> None:
-        """A missing file would read as NaN without a word."""
-        listed = []
-        for shard in sorted(set(shards)):
-            files = files_of(self._ledger.shards[shard])
-            for name in (CIRCUIT_ID, *STATE_VARIABLES):
-                empty = name != CIRCUIT_ID and 0 in state_shape(self.manifest, name)
-                key = f"{STATES_DIR}/{shard_key(self.manifest, name, shard)}"
-                if not empty and key not in {f.path for f in files}:
-                    raise DatabaseError(
-                        f"{self.files}: the {LEDGER_FILE} row of shard {shard} is not valid"
-                    )
-            listed += files
-        check_sizes(self.files, listed)
+    def _circuit_id(self, rows: "npt.NDArray[np.int64]") -> tuple[str, Any, dict[str, str]]:
+        """The coordinate `circuit_id` of rows of the table."""
+        return CIRCUIT, self._rows.ids_at(rows), attributes(self.manifest.column("circuit_id"))
 
     def _order(self, order_by: str | Sequence[str] | None) -> str:
         terms = []

@@ -12,19 +12,22 @@ from xarray.core import indexing
 Array = npt.NDArray[Any]
 
 
-#: The values of a range of rows of one axis, or None where it is better to load all.
-TakeRange = Callable[[range], Array | None]
+#: The values of some rows of the first axis, (n,), or None where it is better to load all.
+TakeRows = Callable[[Array], Array | None]
+
+#: At most one in so many rows are "some".
+_SOME = 4
 
 
 class LoadedArray(BackendArray):
-    """An array of known shape and dtype whose values `load` brings; a range of rows, `take`."""
+    """An array of known shape and dtype whose values `load` brings; those of some rows, `take`."""
 
     def __init__(
         self,
         shape: tuple[int, ...],
         dtype: npt.DTypeLike,
         load: Callable[[], Array],
-        take: TakeRange | None = None,
+        take: TakeRows | None = None,
     ):
         self.shape = shape
         self.dtype = np.dtype(dtype)
@@ -38,9 +41,10 @@ class LoadedArray(BackendArray):
 
     def _outer(self, key: tuple[int | slice | Array, ...]) -> Any:
         """Each part of `key` indexes one axis, independently of the others."""
-        if self._take is not None and isinstance(key[0], int | slice):
-            rows = range(*_as_slice(key[0]).indices(self.shape[0]))
-            some = self._take(rows)
+        if self._take is not None:
+            n = self.shape[0]
+            rows = range(n)[key[0]] if isinstance(key[0], slice) else np.atleast_1d(key[0])
+            some = self._take(np.asarray(rows) % n) if len(rows) * _SOME <= n else None
             if some is not None:
                 return some if _keeps(key[0]) else some[0]
         values = self._load()
@@ -70,7 +74,7 @@ def lazy_variable(
     dtype: npt.DTypeLike,
     load: Callable[[], Array],
     attrs: dict[str, str],
-    take: TakeRange | None = None,
+    take: TakeRows | None = None,
 ) -> xr.Variable:
     """An xarray variable that calls `load` when its values are needed, `take` for some rows."""
     array = LoadedArray(shape, dtype, load, take)
