@@ -51,6 +51,11 @@ def state_shapes(cells: tuple[str, ...], sources: tuple[str, ...]) -> dict[str, 
     }
 
 
+def attributes(unit: str, long_name: str) -> dict[str, str]:
+    """What variables of xarray and fields of Arrow say of themselves."""
+    return {"units": unit, "long_name": long_name}
+
+
 @dataclass(frozen=True)
 class Column:
     """One column of the feature table.
@@ -71,6 +76,11 @@ class Column:
     def title(self) -> str:
         """Its long name with its unit."""
         return self.long_name if self.unit == "1" else f"{self.long_name} ({self.unit})"
+
+    @property
+    def attrs(self) -> dict[str, str]:
+        """What xarray and Arrow keep of it beside its values."""
+        return attributes(self.unit, self.long_name)
 
     @property
     def measured(self) -> bool:

@@ -13,6 +13,7 @@ import pyloric_db as pyl
 from pyloric_db.pipeline.draw import netcodes, parameters
 from pyloric_db.pipeline.plan import make_plan
 from pyloric_db.pipeline.states import cold_states
+from pyloric_db.plot.canvas import new_figure
 from pyloric_db.protocol import Protocol
 from pyloric_db.store.create import create
 from pyloric_db.store.ledger import Ledger
@@ -123,7 +124,8 @@ def test_a_recording_is_measured_as_the_circuits_were(inside, rhythmic_db, tmp_p
     drawn, asked = [], []
     monkeypatch.setattr("pyloric_db.cli.matching.simulate_on", lambda *_: None)
     monkeypatch.setattr(
-        "pyloric_db.plot.match.plot_match", lambda *_, protocol: drawn.append(protocol)
+        "pyloric_db.plot.match.match_figure",
+        lambda *_, protocol: drawn.append(protocol) or new_figure(),
     )
     figure = tmp_path / "x.png"
     found = json.loads(inside("match", rhythmic_db, file, "--json", "-o", figure).stdout)

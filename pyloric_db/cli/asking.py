@@ -249,8 +249,8 @@ def trace(
     duration_s: Annotated[float, typer.Option(help="Seconds to simulate.")] = 5.0,
 ) -> None:
     """Simulate one circuit on from its stored state and draw its voltage traces."""
-    from pyloric_db.plot.canvas import check_suffix
-    from pyloric_db.plot.traces import BEYOND_MS, plot_traces
+    from pyloric_db.plot.canvas import check_suffix, save
+    from pyloric_db.plot.traces import BEYOND_MS, traces_figure
 
     if not 0.01 <= duration_s <= 600:
         raise ConfigError(f"--duration-s must be from 0.01 to 600 s, not {duration_s:g}")
@@ -264,13 +264,10 @@ def trace(
         with ends_at_once():
             shown_ms = duration_s * 1000
             simulation = simulate_on(opened, [number], shown_ms + BEYOND_MS)
-        plot_traces(
-            simulation,
-            target,
-            title=_title(number, row),
-            protocol=opened.protocol,
-            shown_ms=shown_ms,
+        figure = traces_figure(
+            simulation, title=_title(number, row), protocol=opened.protocol, shown_ms=shown_ms
         )
+        save(figure, target)
     say(f"wrote {target}")
 
 

@@ -231,7 +231,8 @@ def _draw(
     circuit: "xr.Dataset",
     output: Path,
 ) -> None:
-    from pyloric_db.plot.match import CYCLES, plot_match
+    from pyloric_db.plot.canvas import save
+    from pyloric_db.plot.match import CYCLES, match_figure
     from pyloric_db.query.nearest import scales
 
     ids = circuit["circuit_id"].values
@@ -240,7 +241,8 @@ def _draw(
     with ends_at_once(), err.status("simulating the nearest circuit"):
         simulation = simulate_on(opened, ids, (CYCLES + 2) * period)
     scale = scales(opened, default_features(opened.manifest.columns))
-    plot_match(spikes, features, circuit, simulation, scale, output, protocol=opened.protocol)
+    drawn = match_figure(spikes, features, circuit, simulation, scale, protocol=opened.protocol)
+    save(drawn, output)
 
 
 COMMANDS = (match,)

@@ -25,7 +25,7 @@ from pyloric_db.ml.arrays import (
 from pyloric_db.ml.split import PARTS, part_of, read_shares
 from pyloric_db.query.database import Database
 from pyloric_db.query.save import SUFFIXES, save_rows
-from pyloric_db.vocabulary import CIRCUIT
+from pyloric_db.vocabulary import CIRCUIT, attributes
 from pyloric_db.whole import written_whole
 
 FORMATS = ("parquet", "npz", "csv", "netcdf", "zarr")
@@ -158,22 +158,18 @@ def _write(part: Arrays, directory: Path, name: str, file_format: str, missing: 
     variables: dict[str, Any] = {}
     for matrix in (part.inputs, part.targets):
         variables |= _variables(matrix, missing == "mask")
-    coords = {"circuit_id": (CIRCUIT, part.circuit_id, _attributes("1", "circuit id"))}
+    coords = {"circuit_id": (CIRCUIT, part.circuit_id, attributes("1", "circuit id"))}
     save_rows(xr.Dataset(variables, coords), directory / f"{name}{SUFFIXES[file_format]}")
 
 
 def _variables(matrix: Matrix, masks: bool) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for i, c in enumerate(matrix.columns):
-        found[c.name] = (CIRCUIT, matrix.values[:, i], _attributes(c.unit, c.long_name))
+        found[c.name] = (CIRCUIT, matrix.values[:, i], c.attrs)
         if masks and c.nullable:
-            said = _attributes("1", f"whether there is a value of {c.name}")
+            said = attributes("1", f"whether there is a value of {c.name}")
             found[f"{c.name}_present"] = (CIRCUIT, matrix.present[:, i], said)
     return found
-
-
-def _attributes(unit: str, long_name: str) -> dict[str, str]:
-    return {"units": unit, "long_name": long_name}
 
 
 def _readme(

@@ -37,6 +37,7 @@ from pyloric_db.vocabulary import (
     STATE_VARIABLES,
     SYNAPSE,
     TIME,
+    attributes,
     feature_columns,
     run_columns,
     state_labels,
@@ -362,8 +363,7 @@ def simulate(
         padded[at : at + len(s), :, : s.shape[2]] = s
         at += len(s)
     units = {
-        name: (dims, {"units": unit, "long_name": text})
-        for name, (dims, unit, text) in STATE_VARIABLES.items()
+        name: (dims, attributes(unit, text)) for name, (dims, unit, text) in STATE_VARIABLES.items()
     }
     data: dict[str, Any] = {
         name: ((CIRCUIT, *units[name][0], TIME), np.concatenate([t[name] for t in traces]),
@@ -373,19 +373,19 @@ def simulate(
     data["spike_time_ms"] = (
         (CIRCUIT, CELL, SPIKE),
         padded,
-        {"units": "ms", "long_name": "spike times from the start of the run"},
+        attributes("ms", "spike times from the start of the run"),
     )
     data["status"] = (
         CIRCUIT,
         np.concatenate(failures),
-        {"units": "1", "long_name": "how the run ended"},
+        attributes("1", "how the run ended"),
     )
     dims = {d for name in variables for d in units[name][0]} | {CELL}
     labels = state_labels(circuit.cells, circuit.source_names)
     coords: dict[str, Any] = {d: list(v) for d, v in labels.items() if d in dims}
     if variables:
         times = np.arange(-(-n_steps // every)) * every * dt_ms
-        coords[TIME] = (TIME, times, {"units": "ms", "long_name": "time"})
+        coords[TIME] = (TIME, times, attributes("ms", "time"))
     dataset = xr.Dataset(data, coords=coords)
     if not return_state:
         return dataset
@@ -502,9 +502,4 @@ def classify(
         gbar, gsyn, start, circuit=circuit, protocol=protocol, constants=model
     )
     described = (*feature_columns(circuit.cells), *run_columns(circuit.cells))
-    return xr.Dataset(
-        {
-            c.name: (CIRCUIT, columns[c.name], {"units": c.unit, "long_name": c.long_name})
-            for c in described
-        }
-    )
+    return xr.Dataset({c.name: (CIRCUIT, columns[c.name], c.attrs) for c in described})

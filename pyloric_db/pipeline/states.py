@@ -8,7 +8,7 @@ import numpy as np
 from pyloric_db.errors import ConfigError
 from pyloric_db.integrate.engine import RANGE_V_mV
 from pyloric_db.model.circuit import Circuit
-from pyloric_db.vocabulary import CIRCUIT, STATE_VARIABLES, state_labels, state_shapes
+from pyloric_db.vocabulary import CIRCUIT, STATE_VARIABLES, attributes, state_labels, state_shapes
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -122,7 +122,7 @@ def states_dataset(states: States, circuit: Circuit) -> "xr.Dataset":
 
     return xr.Dataset(
         {
-            name: ((CIRCUIT, *dims), states[name], {"units": unit, "long_name": long_name})
+            name: ((CIRCUIT, *dims), states[name], attributes(unit, long_name))
             for name, (dims, unit, long_name) in STATE_VARIABLES.items()
         },
         coords={

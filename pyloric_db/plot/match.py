@@ -1,12 +1,11 @@
 """A recording beside the model circuit that plays its rhythm."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pyloric_db.plot.canvas import check_suffix, new_figure, save
+from pyloric_db.plot.canvas import new_figure
 from pyloric_db.plot.traces import draw_bursts
 from pyloric_db.protocol import Protocol
 from pyloric_db.query.nearest import Scale
@@ -17,21 +16,21 @@ from pyloric_db.vocabulary import colour_of, label, published
 
 if TYPE_CHECKING:
     import xarray as xr
+    from matplotlib.figure import Figure
 
 #: Cycles of the recording that are shown.
 CYCLES = 3
 
 
-def plot_match(
+def match_figure(
     recording: "xr.DataArray",
     features: "xr.Dataset",
     circuit: "xr.Dataset",
     simulation: "xr.Dataset",
     scale: Mapping[str, Scale],
-    path: str | Path,
     *,
     protocol: Protocol = Protocol(),
-) -> None:
+) -> "Figure":
     """Spikes of a recording, voltages of a model circuit, and the features of both.
 
     Recording and model begin at the start of a burst of the first cell and have the same scale of
@@ -43,14 +42,11 @@ def plot_match(
         circuit: one row of `Database.nearest`, dim `circuit` of length 1.
         simulation: what `Database.simulate` gave for it.
         scale: the features to show, in this order, see `query.nearest.scales`.
-        path: PNG, SVG or PDF.
         protocol: how bursts are found, `Database.protocol`.
 
     Raises:
-        ConfigError: matplotlib is missing, the suffix is not a format, or the file cannot be
-            written.
+        ConfigError: matplotlib is missing.
     """
-    check_suffix(path)
     periods = (features, circuit)
     span_ms = CYCLES * max(float(p["period_ms"].values.reshape(-1)[0]) for p in periods)
     cells = [str(c) for c in recording["cell"].values]
@@ -79,7 +75,7 @@ def plot_match(
     if lobsters and lobsters != set(scale):
         of = "published or database's"
     _features(figure.add_subplot(grid[:, 2]), features, circuit, scale, of)
-    save(figure, path)
+    return figure
 
 
 def _onset(bursts: Bursts, stop_ms: float, span_ms: float) -> float:

@@ -1,11 +1,10 @@
 """Voltage traces of a circuit."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyloric_db.plot.canvas import check_suffix, new_figure, save
+from pyloric_db.plot.canvas import new_figure
 from pyloric_db.protocol import Protocol
 from pyloric_db.rhythm.bursts import Bursts, find_bursts
 from pyloric_db.rhythm.spikes import SpikeTrains
@@ -71,22 +70,3 @@ def draw_bursts(
     for k in range(bursts.offsets[cell], bursts.offsets[cell + 1]):
         ends = (np.array([bursts.start_ms[k], bursts.end_ms[k]]) - onset_ms) / 1000
         ax.plot(ends, [height, height], color=colour, linewidth=4, solid_capstyle="butt")
-
-
-def plot_traces(
-    simulation: "xr.Dataset",
-    path: str | Path,
-    *,
-    title: str = "",
-    protocol: Protocol = Protocol(),
-    shown_ms: float | None = None,
-) -> None:
-    """`traces_figure` as a PNG, SVG or PDF; the suffix of `path` says which.
-
-    Raises:
-        ConfigError: matplotlib is missing, the suffix is not a format it knows, or the file
-            cannot be written.
-    """
-    check_suffix(path)
-    figure = traces_figure(simulation, title=title, protocol=protocol, shown_ms=shown_ms)
-    save(figure, path)

@@ -146,11 +146,6 @@ def _text(values: Any) -> Array:
     return np.concatenate(pieces)
 
 
-def attributes(column: Column) -> dict[str, str]:
-    """Attributes of a column's variable in xarray."""
-    return {"units": column.unit, "long_name": column.long_name}
-
-
 def names_of(names: str | Sequence[str]) -> list[str]:
     """One name or several as a list.
 

@@ -8,12 +8,12 @@ import numpy.typing as npt
 import xarray as xr
 
 from pyloric_db.errors import QueryError
-from pyloric_db.query.columns import Columns, attributes, check_names, dtype_of
+from pyloric_db.query.columns import Columns, check_names, dtype_of
 from pyloric_db.query.lazy import lazy_variable
 from pyloric_db.query.rows import Rows
 from pyloric_db.store.manifest import Axis, Manifest
 from pyloric_db.store.parameters import index_column
-from pyloric_db.vocabulary import Column, label
+from pyloric_db.vocabulary import Column, attributes, label
 
 #: Places of a cube that may be filled from samples, or from a part of a grid.
 MOST_SCATTERED = 50_000_000
@@ -44,7 +44,7 @@ def make_cube(table: Columns, rows: Rows, names: Sequence[str] | None) -> xr.Dat
         else:
             empty, dtype = _empty(column)
             load = _Scattered(table, name, shape, rows.ids, np.asarray(empty, dtype))
-        return lazy_variable(dims, shape, dtype, load, attributes(column))
+        return lazy_variable(dims, shape, dtype, load, column.attrs)
 
     if names is None:
         on_axes = {n for axis in axes for n in (axis.name, index_column(axis))}
@@ -98,7 +98,7 @@ def _empty(column: Column) -> tuple[object, np.dtype[Any]]:
 
 def _coordinate(axis: Axis, manifest: Manifest) -> xr.Variable:
     if axis.kind == "cell":
-        attrs = {"units": "1", "long_name": f"{label(axis.name)} cell"}
+        attrs = attributes("1", f"{label(axis.name)} cell")
         return xr.Variable((axis.name,), np.array(axis.labels, dtype=object), attrs)
     values = np.asarray(axis.values, dtype=np.float64)
-    return xr.Variable((axis.name,), values, attributes(manifest.column(axis.name)))
+    return xr.Variable((axis.name,), values, manifest.column(axis.name).attrs)

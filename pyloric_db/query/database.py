@@ -16,7 +16,6 @@ from pyloric_db.errors import ConfigError, DatabaseError, PyloricDBWarning, Quer
 from pyloric_db.protocol import Protocol
 from pyloric_db.query.columns import (
     Columns,
-    attributes,
     check_names,
     dtype_of,
     names_of,
@@ -38,7 +37,7 @@ from pyloric_db.store.ledger import Ledger, LedgerRows, files_of
 from pyloric_db.store.manifest import Manifest, read_manifest
 from pyloric_db.store.parameters import grid_columns, needed_columns, parameters_from_columns
 from pyloric_db.store.table import part_name
-from pyloric_db.vocabulary import CELL, CHANNEL, CHANNELS, CIRCUIT, SYNAPSE
+from pyloric_db.vocabulary import CELL, CHANNEL, CHANNELS, CIRCUIT, SYNAPSE, attributes
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -187,12 +186,12 @@ class Database:
                 (len(self),),
                 dtype_of(c),
                 partial(self._table.load, c.name),
-                attributes(c),
+                c.attrs,
                 partial(self._some_rows, c.name),
             )
             for c in self.manifest.columns
         }
-        ids = attributes(self.manifest.column("circuit_id"))
+        ids = self.manifest.column("circuit_id").attrs
         variables["circuit_id"] = lazy_variable(
             (CIRCUIT,),
             (len(self),),
@@ -286,11 +285,11 @@ class Database:
             {
                 "gbar": (
                     (CIRCUIT, CELL, CHANNEL), gbar,
-                    {"units": "mS/cm2", "long_name": "maximal conductance"},
+                    attributes("mS/cm2", "maximal conductance"),
                 ),
                 "gsyn": (
                     (CIRCUIT, SYNAPSE), gsyn,
-                    {"units": "nS", "long_name": "maximal synaptic conductance"},
+                    attributes("nS", "maximal synaptic conductance"),
                 ),
             },
             {
@@ -466,8 +465,7 @@ class Database:
 
         variables = {}
         for name, values in read_cells(self.files).items():
-            unit, long_name = CELL_COLUMNS[name]
-            variables[name] = ("thermalised", values, {"units": unit, "long_name": long_name})
+            variables[name] = ("thermalised", values, attributes(*CELL_COLUMNS[name]))
         return xr.Dataset(variables)
 
     def _ask(self, what: str, expr: str, order: str = "") -> "pa.Table | None":
@@ -522,7 +520,7 @@ class Database:
 
     def _circuit_id(self, rows: "npt.NDArray[np.int64]") -> tuple[str, Any, dict[str, str]]:
         """The coordinate `circuit_id` of rows of the table."""
-        return CIRCUIT, self._rows.ids_at(rows), attributes(self.manifest.column("circuit_id"))
+        return CIRCUIT, self._rows.ids_at(rows), self.manifest.column("circuit_id").attrs
 
     def _order(self, order_by: str | Sequence[str] | None) -> str:
         terms = []
@@ -542,7 +540,7 @@ class Database:
             values = pa.chunked_array([], pa.float32()) if table is None else table[name]
             # fastpath: xarray would take every text to pandas and back
             variables[name] = xr.Variable(
-                CIRCUIT, numpy_column(column, values), attributes(column), fastpath=True
+                CIRCUIT, numpy_column(column, values), column.attrs, fastpath=True
             )
         coords = {"circuit_id": variables.pop("circuit_id")}
         return xr.Dataset(variables, coords, {"name": self.manifest.name})

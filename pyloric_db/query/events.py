@@ -9,7 +9,7 @@ from pyloric_db.errors import QueryError
 from pyloric_db.store.events import has_events, read_events
 from pyloric_db.store.files import Files
 from pyloric_db.store.manifest import Manifest
-from pyloric_db.vocabulary import CELL, CIRCUIT, SPIKE
+from pyloric_db.vocabulary import CELL, CIRCUIT, SPIKE, attributes
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -50,5 +50,5 @@ def last_spikes(
         dims=(CIRCUIT, CELL, SPIKE),
         coords={CELL: list(manifest.cells)},
         name="spike_ms",
-        attrs={"units": "ms", "long_name": "spike time from the start of the run"},
+        attrs=attributes("ms", "spike time from the start of the run"),
     )

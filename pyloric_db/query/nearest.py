@@ -8,17 +8,14 @@ import numpy as np
 
 from pyloric_db.errors import QueryError, nearest
 from pyloric_db.query.expression import quote_name
-from pyloric_db.vocabulary import CIRCUIT, default_features, published
+from pyloric_db.vocabulary import CIRCUIT, attributes, default_features, published
 
 if TYPE_CHECKING:
     import xarray as xr
 
     from pyloric_db.query.database import Database
 
-DISTANCE = {
-    "units": "SD",
-    "long_name": "root mean square difference in standard deviations of the features",
-}
+DISTANCE = attributes("SD", "root mean square difference in standard deviations of the features")
 
 
 class Scale(NamedTuple):

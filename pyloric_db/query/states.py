@@ -13,7 +13,7 @@ from pyloric_db.store.files import LEDGER_FILE, STATES_DIR, Files, check_intact,
 from pyloric_db.store.ledger import LedgerRows, files_of
 from pyloric_db.store.manifest import Manifest
 from pyloric_db.store.template import CIRCUIT_ID, coordinates, read_metadata, shard_key, state_shape
-from pyloric_db.vocabulary import CIRCUIT, STATE_VARIABLES
+from pyloric_db.vocabulary import CIRCUIT, STATE_VARIABLES, attributes
 
 
 class States:
@@ -69,7 +69,7 @@ class States:
             drop_variables=[CIRCUIT_ID, *labels],
         )
         variables = {
-            name: stored[name].drop_attrs().assign_attrs(units=unit, long_name=long_name)
+            name: stored[name].drop_attrs().assign_attrs(attributes(unit, long_name))
             for name, (_, unit, long_name) in STATE_VARIABLES.items()
         }
         return xr.Dataset(variables, labels)

@@ -11,7 +11,7 @@ import xarray as xr
 
 from pyloric_db.errors import ConfigError, first_line
 from pyloric_db.rhythm.recordings import cell_names
-from pyloric_db.vocabulary import CELL, CELLS, SPIKE, has_pyloric_cells, label
+from pyloric_db.vocabulary import CELL, CELLS, SPIKE, attributes, has_pyloric_cells, label
 
 #: What else the pacemaker is called; AB and PD are one cell in the model of 2004.
 _OTHER_NAMES = {"ab/pd": "abpd", "ab": "abpd", "pd": "abpd"}
@@ -68,7 +68,7 @@ def read_recording(
     padded = np.full((len(cells), max(map(len, times))), np.nan)
     for row, of_cell in zip(padded, times, strict=True):
         row[: len(of_cell)] = of_cell
-    attrs = {"units": "ms", "long_name": "spike time", "left_out": left_out}
+    attrs = attributes("ms", "spike time") | {"left_out": left_out}
     return xr.DataArray(
         padded * MS_PER[unit], dims=(CELL, SPIKE), coords={CELL: list(cells)}, attrs=attrs
     )

@@ -69,10 +69,7 @@ def features_from_spikes(
         rate = f"spike_rate_{cell}_Hz"
         columns[rate] = np.where(known, columns[rate], np.float32(np.nan))
     return xr.Dataset(
-        {
-            c.name: (CIRCUIT, columns[c.name], {"units": c.unit, "long_name": c.long_name})
-            for c in feature_columns(names)
-        },
+        {c.name: (CIRCUIT, columns[c.name], c.attrs) for c in feature_columns(names)},
         of_circuits,
     )
 

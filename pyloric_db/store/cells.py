@@ -12,7 +12,7 @@ from pyloric_db.errors import DatabaseError
 from pyloric_db.store.files import CELLS_FILE, FileSum, Where, check_intact, difference, files_at
 from pyloric_db.store.ledger import Ledger, files_of, ledger_at
 from pyloric_db.store.sealed import Row
-from pyloric_db.vocabulary import CHANNELS, H_GATES, M_GATES
+from pyloric_db.vocabulary import CHANNELS, H_GATES, M_GATES, attributes
 
 Array = npt.NDArray[Any]
 
@@ -59,7 +59,7 @@ def write_cells(path: Where, columns: Mapping[str, Array]) -> Row:
         else:
             array = pa.array(values.astype(np.float64), from_pandas=name == "period_ms")
         arrays.append(array)
-        fields.append(pa.field(name, array.type, metadata={"units": unit, "long_name": long_name}))
+        fields.append(pa.field(name, array.type, metadata=attributes(unit, long_name)))
     sink = io.BytesIO()
     table = pa.Table.from_arrays(arrays, schema=pa.schema(fields))
     pq.write_table(table, sink, compression="zstd", use_dictionary=False, write_page_checksum=True)

@@ -32,7 +32,7 @@ def arrow_schema(manifest: Manifest) -> Any:
                 c.name,
                 texts.get(c.kind) or pa.from_numpy_dtype(np.dtype(c.kind)),
                 nullable=c.nullable,
-                metadata={"units": c.unit, "long_name": c.long_name},
+                metadata=c.attrs,
             )
             for c in manifest.columns
         ],

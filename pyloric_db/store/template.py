@@ -9,7 +9,7 @@ import numpy as np
 from pyloric_db.errors import DatabaseError
 from pyloric_db.store.files import STATES_DIR, Files
 from pyloric_db.store.manifest import Manifest
-from pyloric_db.vocabulary import CIRCUIT, STATE_VARIABLES, state_labels, state_shapes
+from pyloric_db.vocabulary import CIRCUIT, STATE_VARIABLES, attributes, state_labels, state_shapes
 
 CIRCUIT_ID = "circuit_id"
 
@@ -50,7 +50,7 @@ def template_files(manifest: Manifest) -> dict[str, bytes]:
     compressor = ZstdCodec(level=1, checksum=True)
 
     def create(name: str, shape: tuple[int, ...], dims: tuple[str, ...], dtype: str,
-               fill: float, attributes: dict[str, Any]) -> None:  # fmt: skip
+               fill: float, described: dict[str, Any]) -> None:  # fmt: skip
         group.create_array(
             name,
             shape=(rows, *shape),
@@ -60,14 +60,14 @@ def template_files(manifest: Manifest) -> dict[str, bytes]:
             dtype=dtype,
             fill_value=fill,
             dimension_names=(CIRCUIT, *dims),
-            attributes=attributes,
+            attributes=described,
             compressors=compressor,
         )
 
-    create(CIRCUIT_ID, (), (), "int64", -1, {"units": "1", "long_name": "circuit id"})
+    create(CIRCUIT_ID, (), (), "int64", -1, attributes("1", "circuit id"))
     for name, (dims, unit, long_name) in STATE_VARIABLES.items():
-        attributes = {"units": unit, "long_name": long_name, "coordinates": CIRCUIT_ID}
-        create(name, state_shape(manifest, name), dims, "float32", float("nan"), attributes)
+        described = {**attributes(unit, long_name), "coordinates": CIRCUIT_ID}
+        create(name, state_shape(manifest, name), dims, "float32", float("nan"), described)
     for dim, labels in coordinates(manifest).items():
         array = group.create_array(
             dim,

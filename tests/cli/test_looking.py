@@ -76,7 +76,7 @@ def test_traces_have_the_bursts_of_the_protocol_of_the_database(
 
     simulated = []
     monkeypatch.setattr("pyloric_db.cli.asking.simulate_on", lambda *a: simulated.append(a[2]))
-    monkeypatch.setattr("pyloric_db.plot.traces.plot_traces", note)
+    monkeypatch.setattr("pyloric_db.plot.traces.traces_figure", note)
     refused(inside("trace", tiny_db, 3, cwd=tmp_path), "enough")
     assert simulated == [10_000]  # bursts are told from several periods
     monkeypatch.setattr("pyloric_db.query.database.Database.simulate", lambda *_, **__: None)

@@ -3,9 +3,7 @@ import pytest
 import xarray as xr
 from recordings import BURSTS, pyloric_spikes, write_csv
 
-from pyloric_db.errors import ConfigError
-from pyloric_db.plot.canvas import check_suffix
-from pyloric_db.plot.match import plot_match
+from pyloric_db.plot.match import match_figure
 from pyloric_db.protocol import Protocol
 from pyloric_db.query.nearest import Scale
 from pyloric_db.rhythm.recording_files import read_recording
@@ -39,14 +37,8 @@ def match(tmp_path):
     return recording, features, circuit, simulation, SCALE
 
 
-def test_both_begin_with_an_abpd_burst_on_one_scale(match, tmp_path, monkeypatch):
-    import pyloric_db.plot.match
-
-    drawn = []
-    monkeypatch.setattr(pyloric_db.plot.match, "save", lambda figure, path: drawn.append(figure))
-    plot_match(*match, tmp_path / "x.png")
-    (figure,) = drawn
-    *pairs, features = figure.axes
+def test_both_begin_with_an_abpd_burst_on_one_scale(match):
+    *pairs, features = match_figure(*match).axes
     assert len(pairs) == 6 and len({ax.get_xlim() for ax in pairs}) == 1
     assert pairs[0].get_xlim() == pytest.approx((0, 4.5))
     assert [ax.get_ylabel() for ax in pairs] == ["AB/PD", "LP", "PY"] * 2
@@ -62,26 +54,8 @@ def test_both_begin_with_an_abpd_burst_on_one_scale(match, tmp_path, monkeypatch
     assert features.get_xlabel() == "SD from the published mean"
 
 
-def test_bursts_of_both_are_those_of_the_protocol(match, tmp_path, monkeypatch):
-    drawn = []
-    monkeypatch.setattr("pyloric_db.plot.match.save", lambda figure, path: drawn.append(figure))
-    plot_match(*match, tmp_path / "x.png", protocol=Protocol(max_burst_gap_ms=15))
-    for ax in drawn[0].axes[:6]:  # no two spikes are as near as that
+def test_bursts_of_both_are_those_of_the_protocol(match):
+    figure = match_figure(*match, protocol=Protocol(max_burst_gap_ms=15))
+    for ax in figure.axes[:6]:  # no two spikes are as near as that
         bars = [line for line in ax.lines if line.get_lw() == 4]
         assert len(bars) == 6 * BURSTS[{"AB/PD": "PD"}.get(ax.get_ylabel(), ax.get_ylabel())][2]
-
-
-@pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
-def test_files(match, tmp_path, suffix):
-    from matplotlib import pyplot as plt
-
-    plot_match(*match, tmp_path / f"x.{suffix}")
-    assert (tmp_path / f"x.{suffix}").stat().st_size > 5000 and plt.get_fignums() == []
-
-
-def test_bad_places(match, tmp_path):
-    for name in ("x", "x.doc"):
-        with pytest.raises(ConfigError, match="must end in one of"):
-            check_suffix(tmp_path / name)
-    with pytest.raises(ConfigError, match="cannot be written"):
-        plot_match(*match, tmp_path / "nowhere" / "x.png")

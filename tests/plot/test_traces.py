@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from pyloric_db.errors import ConfigError
-from pyloric_db.plot.traces import plot_traces, traces_figure
+from pyloric_db.plot.traces import traces_figure
 from pyloric_db.protocol import Protocol
 
 pytest.importorskip("matplotlib")
@@ -27,17 +26,6 @@ def simulation():
     )
 
 
-SIGNATURES = {"png": b"\x89PNG\r\n\x1a\n", "pdf": b"%PDF-", "svg": b"<?xml"}
-
-
-@pytest.mark.parametrize("suffix", SIGNATURES)
-def test_a_figure_of_two_cells(simulation, tmp_path, suffix):
-    file = tmp_path / f"traces.{suffix}"
-    plot_traces(simulation, file, title="two cells")
-    data = file.read_bytes()
-    assert data.startswith(SIGNATURES[suffix]) and len(data) > 5000
-
-
 def test_bursts_are_marked(simulation):
     figure = traces_figure(simulation)
     left, right = figure.axes
@@ -59,22 +47,3 @@ def test_bursts_are_those_of_the_protocol(simulation):
     """Gaps of 20 ms between the spikes: each is a burst where 15 ms are a pause."""
     left = traces_figure(simulation, protocol=Protocol(max_burst_gap_ms=15)).axes[0]
     assert len([line for line in left.lines if line.get_lw() == 4]) == 30
-
-
-def test_no_figure_is_left_open(simulation, tmp_path):
-    from matplotlib import pyplot as plt
-
-    plot_traces(simulation, tmp_path / "x.png")
-    assert plt.get_fignums() == []
-
-
-@pytest.mark.parametrize("name", ["x.txt", "x", "x.png.gif2"])
-def test_unknown_formats(simulation, tmp_path, name):
-    with pytest.raises(ConfigError, match=r"must end in one of \.png, \.svg and \.pdf"):
-        plot_traces(simulation, tmp_path / name)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_place_that_cannot_be_written(simulation, tmp_path):
-    with pytest.raises(ConfigError, match="cannot be written"):
-        plot_traces(simulation, tmp_path / "nowhere" / "x.png")
