@@ -5,7 +5,7 @@ import sys
 import time
 from pathlib import Path
 
-from pyloric_db.pipeline.machine import machine, versions
+from pyloric_db.pipeline.machine import machine, version_line
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGE = DOCS / "benchmarks.md"
@@ -37,7 +37,7 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 def setting(command: str, *packages: str) -> str:
     """Where, when, with what and how the figures of a section were measured."""
     date = time.strftime("%Y-%m-%d", time.gmtime())
-    return f"Measured with `{command}` on {machine()}; {versions(*packages)}; {date}."
+    return f"Measured with `{command}` on {machine()}; {version_line(*packages)}; {date}."
 
 
 def section(title: str, *parts: str) -> str:

@@ -20,7 +20,7 @@ from prior import prior_of_2020
 from report import Section, table
 from warm import other_temperatures
 
-from pyloric_db.pipeline.machine import cores, machine, versions
+from pyloric_db.pipeline.machine import cores, machine, version_line
 
 HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs"
@@ -39,7 +39,7 @@ def setting_table(args: argparse.Namespace, command: str, seconds: float) -> str
         ["", ""],
         [
             ["machine", f"{machine()}; {args.workers} processes"],
-            ["versions", versions("jax", "jaxlib", "numpy")],
+            ["version_line", version_line("jax", "jaxlib", "numpy")],
             ["command", f"`{command}`"],
             ["run time", f"{seconds / 60:.1f} minutes"],
             ["date", time.strftime("%Y-%m-%d", time.gmtime())],

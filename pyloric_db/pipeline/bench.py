@@ -31,7 +31,7 @@ from pyloric_db.pipeline.draw import netcodes, parameters, select
 from pyloric_db.pipeline.expect import duration
 from pyloric_db.pipeline.jax_settings import set_up_jax
 from pyloric_db.pipeline.kept_memory import keep_memory
-from pyloric_db.pipeline.machine import cores, machine, versions
+from pyloric_db.pipeline.machine import cores, machine, version_line
 from pyloric_db.pipeline.plan import DESKTOP_SHARDS, LEAST_SHARDS, SMALL_SHARD, make_plan
 from pyloric_db.pipeline.recipe import Recipe, circuit_of, load_recipe
 from pyloric_db.pipeline.run import protocol_engine, run_circuits
@@ -242,7 +242,7 @@ def measure(
     return Bench(
         machine=machine(),
         gpu=engine.gpu,
-        versions=versions("jax", "jaxlib", "numpy", "cupy-cuda13x"),
+        versions=version_line("jax", "jaxlib", "numpy", "cupy-cuda13x"),
         recipe=loaded.name,
         n_circuits=n_circuits,
         shard_circuits=shard_circuits,

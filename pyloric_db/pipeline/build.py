@@ -26,7 +26,7 @@ from pyloric_db.store.files import (
     LEDGER_FILE,
     MANIFEST_FILE,
     Files,
-    Where,
+    Location,
     files_at,
     remove_all_partials,
 )
@@ -53,7 +53,7 @@ Progress = Callable[[int, int], None]
 
 def build(
     recipe: Any,
-    path: Where,
+    path: Location,
     *,
     cluster: Any = None,
     workers: int | None = None,

@@ -37,7 +37,7 @@ def machine() -> str:
     return f"{processor()}, {cores()} cores, {memory_GiB():.0f} GiB of memory, {system}"
 
 
-def versions(*packages: str) -> str:
+def version_line(*packages: str) -> str:
     """Versions of this package, Python and installed packages in one line."""
     found = [f"pyloric-db {pyloric_db.__version__}", f"Python {platform.python_version()}"]
     for name in packages:

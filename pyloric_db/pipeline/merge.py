@@ -23,7 +23,7 @@ from pyloric_db.query.database import open as open_database
 from pyloric_db.store.cells import cells_intact, read_cells, write_cells
 from pyloric_db.store.create import check_target, create
 from pyloric_db.store.events import has_events, read_events
-from pyloric_db.store.files import Files, Where, check_intact, files_at
+from pyloric_db.store.files import Files, Location, check_intact, files_at
 from pyloric_db.store.ledger import Ledger, LedgerRows, files_of
 from pyloric_db.store.lock import build_lock
 from pyloric_db.store.manifest import Manifest, first_difference
@@ -37,7 +37,9 @@ Progress = Callable[[int, int], None]
 Arrays = dict[str, np.ndarray]
 
 
-def merge(sources: Sequence[Where], path: Where, *, progress: Progress | None = None) -> Database:
+def merge(
+    sources: Sequence[Location], path: Location, *, progress: Progress | None = None
+) -> Database:
     """Join databases that `build(..., ids=...)` made, and open the result.
 
     It equals, but for times in the ledger, the database that one build of all the ranges makes
@@ -111,7 +113,7 @@ class _Piece(NamedTuple):
     length: int
 
 
-def _part(path: Where) -> _Part:
+def _part(path: Location) -> _Part:
     db = open_database(path)
     selection = db.manifest.selection
     if not db.complete:

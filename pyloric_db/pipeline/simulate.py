@@ -49,7 +49,7 @@ Initial = Literal["cold", "thermal"] | xr.Dataset
 PIECE_MS = 1000.0
 
 
-def conductances(gbar: Any, gsyn: Any, circuit: Circuit) -> tuple[np.ndarray, np.ndarray]:
+def read_conductances(gbar: Any, gsyn: Any, circuit: Circuit) -> tuple[np.ndarray, np.ndarray]:
     """A user's conductances as float64 arrays (circuit, cell, channel) and (circuit, synapse).
 
     Args:
@@ -303,7 +303,7 @@ def simulate(
     Raises:
         ConfigError: an argument is not valid.
     """
-    gbar, gsyn = conductances(gbar, gsyn, circuit)
+    gbar, gsyn = read_conductances(gbar, gsyn, circuit)
     dt_ms, duration_ms = _number(dt_ms, "dt_ms"), _number(duration_ms, "duration_ms")
     protocol = Protocol(
         dt_ms=dt_ms,
@@ -491,7 +491,7 @@ def classify(
     Raises:
         ConfigError: an argument is not valid.
     """
-    gbar, gsyn = conductances(gbar, gsyn, circuit)
+    gbar, gsyn = read_conductances(gbar, gsyn, circuit)
     protocol = Protocol() if protocol is None else protocol
     if not isinstance(protocol, Protocol):
         raise ConfigError(f"protocol must be a pyloric_db.Protocol, not {protocol!r}")

@@ -28,7 +28,7 @@ from pyloric_db.store.files import (
     LEDGER_FILE,
     MANIFEST_FILE,
     Files,
-    Where,
+    Location,
     check_sizes,
     database_at,
     is_url,
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 _FEW_PARTS = 4
 
 
-def open(path: Where) -> "Database":
+def open(path: Location) -> "Database":
     """Opens a database; one that is still being built serves its finished shards.
 
     Args:

@@ -16,7 +16,7 @@ from pyloric_db.query.engine import rows_of
 from pyloric_db.query.expression import quote_text
 from pyloric_db.query.narrow import Narrowing
 from pyloric_db.store.derived import find_derived, fingerprint, keep_derived
-from pyloric_db.store.files import Files, FileSum, Where, check_intact, files_at
+from pyloric_db.store.files import Files, FileSum, Location, check_intact, files_at
 from pyloric_db.store.ledger import Ledger, files_of
 from pyloric_db.store.lock import build_lock
 from pyloric_db.store.manifest import Manifest, read_manifest
@@ -46,7 +46,7 @@ def in_index(narrowing: Narrowing) -> bool:
     return not narrowing.flags.isdisjoint(LABELS)
 
 
-def make_index(path: Where, progress: Progress | None = None) -> FileSum:
+def make_index(path: Location, progress: Progress | None = None) -> FileSum:
     """Makes the table of a database's finished shards, or leaves it if it is there and good.
 
     Takes a quarter of a minute and 1 GB of memory for 20 million circuits.

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pyloric_db.errors import DatabaseError
-from pyloric_db.store.files import CELLS_FILE, FileSum, Where, check_intact, difference, files_at
+from pyloric_db.store.files import CELLS_FILE, FileSum, Location, check_intact, difference, files_at
 from pyloric_db.store.ledger import Ledger, files_of, ledger_at
 from pyloric_db.store.sealed import Row
 from pyloric_db.vocabulary import CHANNELS, H_GATES, M_GATES, attributes
@@ -29,7 +29,7 @@ CELL_COLUMNS: dict[str, tuple[str, str]] = {
 }
 
 
-def write_cells(path: Where, columns: Mapping[str, Array]) -> Row:
+def write_cells(path: Location, columns: Mapping[str, Array]) -> Row:
     """Stores the thermalised cells, each column (n,).
 
     NaN in `period_ms` is stored as null. The same columns give the same bytes.
@@ -72,14 +72,14 @@ def write_cells(path: Where, columns: Mapping[str, Array]) -> Row:
     }
 
 
-def cells_intact(where: Where | Ledger) -> bool:
+def cells_intact(location: Location | Ledger) -> bool:
     """Whether there are thermalised cells that match their checksum."""
-    ledger = ledger_at(where)
+    ledger = ledger_at(location)
     row = ledger.read().cells
     return row is not None and not any(difference(ledger.files, f) for f in files_of(row))
 
 
-def read_cells(path: Where) -> dict[str, Array]:
+def read_cells(path: Location) -> dict[str, Array]:
     """The thermalised cells, each column (n,); `period_ms` is NaN for silent cells.
 
     Raises:

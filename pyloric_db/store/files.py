@@ -183,43 +183,43 @@ class Files(ABC):
 
 
 #: Where a database lies: a directory or a URL, or its files.
-Where = str | Path | Files
+Location = str | Path | Files
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
 
 
-def is_url(where: object) -> bool:
+def is_url(location: object) -> bool:
     """Whether this names a place that is no directory."""
-    return _URL.match(str(where)) is not None
+    return _URL.match(str(location)) is not None
 
 
-def files_at(where: Where) -> Files:
+def files_at(location: Location) -> Files:
     """The files at a directory or URL; looks at nothing yet.
 
     Raises:
         DatabaseError: it is no path, the URL is not valid, or its library is not installed.
     """
-    if isinstance(where, Files):
-        return where
-    if is_url(where):
+    if isinstance(location, Files):
+        return location
+    if is_url(location):
         from pyloric_db.store.bucket import bucket_at
 
-        return bucket_at(str(where))
+        return bucket_at(str(location))
     from pyloric_db.store.disk import Disk
 
     try:
-        return Disk(Path(where).expanduser())
+        return Disk(Path(location).expanduser())
     except (RuntimeError, TypeError) as err:  # ~somebody who is not there, or no path at all
-        raise DatabaseError(f"{where} cannot be found: {err}") from err
+        raise DatabaseError(f"{location} cannot be found: {err}") from err
 
 
-def database_at(where: Where) -> Files:
+def database_at(location: Location) -> Files:
     """The files of a database.
 
     Raises:
         DatabaseError: there is none, not even its manifest or its ledger.
     """
-    files = files_at(where)
+    files = files_at(location)
     absence = files.absence()
     if absence:
         raise DatabaseError(f"{files} {absence}")
@@ -228,10 +228,10 @@ def database_at(where: Where) -> Files:
     return files
 
 
-def difference(where: Where, file: FileSum) -> str | None:
+def difference(location: Location, file: FileSum) -> str | None:
     """How a stored file differs from its record; None if it does not."""
     try:
-        found = files_at(where).sum(file.path)
+        found = files_at(location).sum(file.path)
         if found.size != file.size:
             return _wrong_size(file, found.size)
         if found != file:
@@ -248,9 +248,11 @@ READERS = 8
 _BLOCK = 256
 
 
-def differences(where: Where, listed: Sequence[FileSum]) -> Iterator[tuple[FileSum, str | None]]:
+def differences(
+    location: Location, listed: Sequence[FileSum]
+) -> Iterator[tuple[FileSum, str | None]]:
     """Each file and its `difference`, in order, reading several at a time."""
-    files = files_at(where)
+    files = files_at(location)
     with ThreadPoolExecutor(READERS) as pool:  # hashing and waiting let go of the interpreter
         for start in range(0, len(listed), _BLOCK):
             block = listed[start : start + _BLOCK]

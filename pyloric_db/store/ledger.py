@@ -15,7 +15,7 @@ from pyloric_db.store.files import (
     FAILURES_FILE,
     LEDGER_FILE,
     FileSum,
-    Where,
+    Location,
     files_at,
     is_file_sum,
 )
@@ -89,7 +89,7 @@ class Ledger:
     build asks several times on its way to the first shard. Let go of the object to free it.
     """
 
-    def __init__(self, path: Where) -> None:
+    def __init__(self, path: Location) -> None:
         self.files = files_at(path)
         self._rows: LedgerRows | None = None
         self._version: object = None
@@ -211,9 +211,9 @@ def _is_moment(value: object) -> bool:
         return False
 
 
-def ledger_at(where: Where | Ledger) -> Ledger:
+def ledger_at(location: Location | Ledger) -> Ledger:
     """The ledger of a database, or the one that a caller has read already."""
-    return where if isinstance(where, Ledger) else Ledger(where)
+    return location if isinstance(location, Ledger) else Ledger(location)
 
 
 @dataclass(frozen=True)
@@ -225,12 +225,12 @@ class Failure:
     attempts: int
 
 
-def record_failure(path: Where, failure: Failure) -> None:
+def record_failure(path: Location, failure: Failure) -> None:
     """Notes that a shard was set aside."""
     append_sealed(files_at(path), FAILURES_FILE, asdict(failure))
 
 
-def failures(path: Where) -> list[Failure]:
+def failures(path: Location) -> list[Failure]:
     """Shards set aside, each once with its latest error, ascending; damaged rows are left out.
 
     Raises:
@@ -247,6 +247,6 @@ def failures(path: Where) -> list[Failure]:
     return [latest[shard] for shard in sorted(latest)]
 
 
-def clear_failures(path: Where) -> None:
+def clear_failures(path: Location) -> None:
     """Forgets the failures, before the shards are tried again."""
     files_at(path).remove_lines(FAILURES_FILE)

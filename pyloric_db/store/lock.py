@@ -10,14 +10,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pyloric_db.errors import DatabaseError
-from pyloric_db.store.files import Where, files_at
+from pyloric_db.store.files import Location, files_at
 
 #: What a file system says that keeps no locks, such as Lustre mounted without `flock`.
 NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
 
 
 @contextmanager
-def build_lock(path: Where) -> Iterator[None]:
+def build_lock(path: Location) -> Iterator[None]:
     """Holds the build lock of the database at `path`, whose directory is made if need be.
 
     Raises:

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from pyloric_db.errors import DatabaseError
-from pyloric_db.store.files import MANIFEST_FILE, Where, files_at
+from pyloric_db.store.files import MANIFEST_FILE, Location, files_at
 from pyloric_db.vocabulary import CHANNELS, LABELS, Column
 
 FORMAT = "pyloric-db"
@@ -199,7 +199,7 @@ class Manifest:
         return manifest
 
 
-def read_manifest(path: Where) -> Manifest:
+def read_manifest(path: Location) -> Manifest:
     """The manifest of the database at `path`.
 
     Raises:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pyloric_db.store.events import encode_events, events_name, has_events
-from pyloric_db.store.files import STATES_DIR, Files, FileSum, Where, files_at
+from pyloric_db.store.files import STATES_DIR, Files, FileSum, Location, files_at
 from pyloric_db.store.manifest import Manifest
 from pyloric_db.store.receipt import Receipt
 from pyloric_db.store.table import encode_part, part_name
@@ -28,7 +28,7 @@ def load_libraries() -> None:
 
 
 def write_shard(
-    path: Where,
+    path: Location,
     manifest: Manifest,
     shard: int,
     circuit_ids: npt.ArrayLike,
@@ -118,7 +118,7 @@ def _encode_states(
     return contents
 
 
-def read_states(path: Where, manifest: Manifest, shard: int) -> dict[str, Array]:
+def read_states(path: Location, manifest: Manifest, shard: int) -> dict[str, Array]:
     """The states of one shard, each (n, ...), as `write_shard` took them."""
     files = files_at(path)
     start = shard * manifest.shard_circuits

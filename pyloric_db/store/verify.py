@@ -14,7 +14,7 @@ from pyloric_db.store.files import (
     LOCK_FILE,
     MANIFEST_FILE,
     Files,
-    Where,
+    Location,
     database_at,
     differences,
 )
@@ -73,7 +73,7 @@ class Status:
         return self.shards_done == self.n_shards
 
 
-def verify(path: Where, progress: Callable[[int, int], None] | None = None) -> Report:
+def verify(path: Location, progress: Callable[[int, int], None] | None = None) -> Report:
     """Reads every file of a database and compares it with its checksum.
 
     Args:
@@ -128,20 +128,20 @@ def verify(path: Where, progress: Callable[[int, int], None] | None = None) -> R
 
 
 def damaged_shards(
-    where: Where | Ledger,
+    location: Location | Ledger,
     among: Collection[int] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> set[int]:
     """Finished shards with a file that does not match its checksum, to be made again.
 
     Args:
-        where: the database, or its ledger.
+        location: the database, or its ledger.
         among: only of these; None for all.
         progress: called with the files read so far and in all.
     """
     if among is not None and not among:
         return set()
-    ledger = ledger_at(where)
+    ledger = ledger_at(location)
     rows = ledger.read().shards
     shards = sorted(rows if among is None else set(among) & set(rows))
     shard_of = {file: shard for shard in shards for file in files_of(rows[shard])}
@@ -154,7 +154,7 @@ def damaged_shards(
     return found
 
 
-def status(path: Where, progress: Callable[[int, int], None] | None = None) -> Status:
+def status(path: Location, progress: Callable[[int, int], None] | None = None) -> Status:
     """How far a database is, from its manifest, its ledger and what it notes of failures.
 
     Args:
