@@ -45,6 +45,7 @@ bench: .venv/.ready  ## rates on this machine, on one process and on several
 	test -d demo-db || $(BIN)/pyloric-db build demo --out demo-db
 	$(BIN)/python benchmarks/make_database.py demo-db .bench/prinz2004
 	$(BIN)/pyloric-db index .bench/prinz2004
+	touch $@
 
 bench-query: .bench/prinz2004/derived  ## questions to 20 million circuits, beside other libraries
 	$(BIN)/python -m pip install --quiet --editable '.[dev,bench]'

@@ -41,7 +41,8 @@ _LINES_AT_ONCE = 1000
 #: The time left is said once this share is done at a rate that was measured, or after so many s.
 LEFT_SHARE = 0.05
 LEFT_S = 60.0
-out = Console(width=None if sys.stdout.isatty() else WIDEST)
+# a closed stdout is None
+out = Console(width=None if sys.stdout and sys.stdout.isatty() else WIDEST)
 err = Console(stderr=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]

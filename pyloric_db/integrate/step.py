@@ -258,7 +258,8 @@ def make_stepper(
 
     def advance_calcium(Ca: Any, gates: tuple[Any, ...], gbar: Any, V: Any, E_Ca: Any) -> Any:
         g = conductances(gates, gbar)
-        g_Ca = reduce(operator.add, [g[ch.name] for ch in c.channels if ch.E_rev is None])
+        carriers = [g[ch.name] for ch in c.channels if ch.E_rev is None]
+        g_Ca = reduce(operator.add, carriers or [jnp.zeros_like(V)])
         return Ca + (f(c.Ca_rest) - uM_per_density * (g_Ca * (V - E_Ca)) - Ca) * k_Ca
 
     def advance_voltage(V: Any, g: dict[str, Any], E_Ca: Any, s: Any, gsyn: Any, i_ext: Any) -> Any:

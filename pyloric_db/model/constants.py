@@ -8,7 +8,7 @@ from numbers import Integral, Real
 
 from pyloric_db.errors import ConfigError, PyloricDBWarning
 from pyloric_db.model.channels import PRINZ_CHANNELS, Channel, Sigmoid
-from pyloric_db.vocabulary import CHANNELS
+from pyloric_db.vocabulary import CHANNELS, H_GATES, M_GATES
 
 #: The temperature of the published conductances and time constants.
 REFERENCE_TEMPERATURE_K = 283.0
@@ -71,7 +71,10 @@ class Constants:
             ("transmitters", self.transmitters, TRANSMITTERS),
         ):
             # conductances are taken by place, and synapses name their transmitter
-            if not isinstance(given, tuple) or tuple(getattr(x, "name", x) for x in given) != ours:
+            kinds = Channel | Transmitter
+            if not isinstance(given, tuple) or ours != tuple(
+                x.name if isinstance(x, kinds) else None for x in given
+            ):
                 raise ConfigError(f"constant {kind} must be those of {', '.join(ours)}, in order")
         for channel in self.channels:
             whole = isinstance(channel.power, Integral) and 1 <= channel.power <= 9
@@ -80,6 +83,12 @@ class Constants:
                     f"constant channels: the power of {channel.name} must be a whole number from 1 "
                     f"to 9, not {channel.power!r}"
                 )
+            for gate, known in (("m", M_GATES), ("h", H_GATES)):
+                if getattr(channel, gate) is not None and channel.name not in known:
+                    raise ConfigError(
+                        f"constant channels: {channel.name} can have no gate {gate}, which only "
+                        f"{', '.join(known)} have"
+                    )
         names = [t.name for t in self.transmitters]
         positive |= {f"k_minus of {t.name}": t.k_minus for t in self.transmitters}
         for name in ("Q10_gsyn", "Q10_tau_s"):

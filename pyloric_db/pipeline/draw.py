@@ -263,7 +263,7 @@ def _table(spec: TableSpec, circuit: Circuit) -> Columns:
         content = Path(path).read_bytes()
         if hashlib.sha256(content).hexdigest() != spec.sha256:
             raise ConfigError(f"{path} has changed since its recipe was loaded")
-        if path.endswith(".parquet"):
+        if path.lower().endswith(".parquet"):
             table = pyarrow.parquet.ParquetFile(pa.BufferReader(content)).read()
         else:
             table = pyarrow.csv.read_csv(pa.BufferReader(content))

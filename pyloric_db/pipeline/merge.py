@@ -7,6 +7,7 @@ the old ones. So the files do not depend on where the ranges were cut.
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -35,6 +36,8 @@ from pyloric_db.store.verify import damaged_shards
 
 Progress = Callable[[int, int], None]
 Arrays = dict[str, np.ndarray]
+#: Of a shard: columns, states, events, and seconds of computing and of these for integrating.
+_Contents = tuple[Arrays, Arrays, pa.Table | None, np.ndarray]
 
 
 def merge(
@@ -71,15 +74,19 @@ def merge(
             row = _copied_cells(parts, path)
             if row is not None:
                 ledger.append(row)
+        read = lru_cache(maxsize=2)(_read_shard)  # the next rows may be of the same shard
         todo = set(range(manifest.n_shards)) - ledger.done_shards() | damaged_shards(ledger)
         done = manifest.n_circuits - sum(map(manifest.shard_size, todo))
         for shard in sorted(todo):
             start = shard * manifest.shard_circuits
             rows = list(_rows(pieces, start, start + manifest.shard_size(shard)))
-            columns, states, events, times = _gather(rows)
+            columns, states, events, times = _gather(rows, read)
             ids = columns.pop(CIRCUIT_ID)
             receipt = write_shard(path, manifest, shard, ids, columns, states, events)
-            ledger.record(replace(receipt, seconds=times[0], kernel_seconds=times[1]))
+            last = max((piece.finished_at for piece in rows), key=datetime.fromisoformat)
+            ledger.record(
+                replace(receipt, seconds=times[0], kernel_seconds=times[1], finished_at=last)
+            )
             done += len(ids)
             if progress is not None:
                 progress(done, manifest.n_circuits)
@@ -111,6 +118,12 @@ class _Piece(NamedTuple):
     part: _Part
     start: int
     length: int
+
+    @property
+    def finished_at(self) -> str:
+        """When the shard of its first row was finished."""
+        shard = self.start // self.part.manifest.shard_circuits
+        return str(self.part.rows.shards[shard]["finished_at"])
 
 
 def _part(path: Location) -> _Part:
@@ -225,12 +238,14 @@ def _rows(pieces: Sequence[_Piece], start: int, stop: int) -> Iterator[_Piece]:
         begin += length
 
 
-def _gather(rows: Sequence[_Piece]) -> tuple[Arrays, Arrays, pa.Table | None, list[float]]:
+def _gather(
+    rows: Sequence[_Piece], read: Callable[[_Part, int], _Contents]
+) -> tuple[Arrays, Arrays, pa.Table | None, list[float]]:
     """Columns, states, events and their share of the shards' seconds, of some rows."""
     columns, states, events, times = [], [], [], np.zeros(2)
     for part, start, length in rows:
         shard, offset = divmod(start, part.manifest.shard_circuits)
-        table, state, spikes, took = _read_shard(part, shard)
+        table, state, spikes, took = read(part, shard)
         inside = slice(offset, offset + length)
         columns.append({name: values[inside] for name, values in table.items()})
         states.append({name: values[inside] for name, values in state.items()})
@@ -245,12 +260,8 @@ def _concatenate(pieces: Sequence[Arrays]) -> Arrays:
     return {name: np.concatenate([p[name] for p in pieces]) for name in pieces[0]}
 
 
-@lru_cache(maxsize=2)
-def _read_shard(part: _Part, shard: int) -> tuple[Arrays, Arrays, pa.Table | None, np.ndarray]:
-    """Columns, states and events of a shard whose files match their checksums.
-
-    The last are its seconds: of computing, and of these for integrating.
-    """
+def _read_shard(part: _Part, shard: int) -> _Contents:
+    """What is in a shard whose files match their checksums."""
     files, manifest, row = part.files, part.manifest, part.rows.shards[shard]
     check_intact(files, files_of(row))
     table = read_part(files, manifest, shard)

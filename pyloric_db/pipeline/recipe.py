@@ -40,7 +40,10 @@ Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 
 
 #: Columns of answers, and labels, beside which a cell of that name could not be told.
-_TAKEN = ("selected", "all", "distance", "pyloric", "pyloric_like", "triphasic")
+_TAKEN = (
+    "selected", "all", "lower", "combination", "distance", "rhythm", "netcode",
+    "pyloric", "pyloric_like", "triphasic",
+)  # fmt: skip
 
 
 class _Table(BaseModel):

@@ -96,16 +96,29 @@ def read_conductances(gbar: Any, gsyn: Any, circuit: Circuit) -> tuple[np.ndarra
         arrays[name] = array
     if not len(arrays["gbar"]):
         raise ConfigError("there are no circuits: gbar has none")
-    labels = [a[CIRCUIT].values for a in (gbar, gsyn) if _has_labels(a, CIRCUIT)]
-    if len(labels) == 2 and not np.array_equal(*labels):
-        raise ConfigError("gbar and gsyn have different circuit labels")
     if len(arrays["gbar"]) != len(arrays["gsyn"]):
         raise ConfigError(f"gbar has {len(arrays['gbar'])} circuits but gsyn {len(arrays['gsyn'])}")
     return arrays["gbar"], arrays["gsyn"]
 
 
-def _has_labels(given: Any, dim: str) -> bool:
-    return isinstance(given, xr.DataArray) and dim in given.coords and dim in given.dims
+def _labels(**given: Any) -> dict[Any, xr.Variable]:
+    """What those of a user's arguments that are labelled say of the circuits.
+
+    Raises:
+        ConfigError: two of them say different things; circuits are not put in order.
+    """
+    found: dict[Any, tuple[str, xr.DataArray]] = {}
+    for argument, value in given.items():
+        if not isinstance(value, xr.DataArray | xr.Dataset):
+            continue
+        for name, values in value.coords.items():
+            if values.dims != (CIRCUIT,):
+                continue
+            other, known = found.setdefault(name, (argument, values))
+            if not np.array_equal(known.values, values.values):
+                what = name if name == CIRCUIT else f"{name} as circuit"
+                raise ConfigError(f"{other} and {argument} have different {what} labels")
+    return {name: values.variable for name, (_, values) in found.items()}
 
 
 def _numbers(given: Any, name: str, dims: tuple[str, ...], circuit: Circuit) -> np.ndarray:
@@ -303,6 +316,7 @@ def simulate(
     Raises:
         ConfigError: an argument is not valid.
     """
+    of_circuits = _labels(gbar=gbar, gsyn=gsyn, initial=initial, i_ext_nA=i_ext_nA)
     gbar, gsyn = read_conductances(gbar, gsyn, circuit)
     dt_ms, duration_ms = _number(dt_ms, "dt_ms"), _number(duration_ms, "duration_ms")
     protocol = Protocol(
@@ -324,8 +338,8 @@ def simulate(
     injected = _injected(i_ext_nA, gbar.shape[:2], circuit)
     start = _initial(initial, gbar, circuit, protocol, model)
 
-    # pieces of a whole number of records and of samples, so that every piece is the same program
-    unit = int(np.lcm(every, max(1, int(SAMPLE_MS / dt_ms + 1e-9)) * SAMPLES_PER_SLOT))
+    # pieces of a whole number of samples, so that every piece is the same program
+    unit = max(1, int(SAMPLE_MS / dt_ms + 1e-9)) * SAMPLES_PER_SLOT
     piece = max(1, round(PIECE_MS / dt_ms / unit)) * unit
     engine = engine_for(
         circuit,
@@ -386,11 +400,11 @@ def simulate(
     if variables:
         times = np.arange(-(-n_steps // every)) * every * dt_ms
         coords[TIME] = (TIME, times, attributes("ms", "time"))
-    dataset = xr.Dataset(data, coords=coords)
+    dataset = xr.Dataset(data, coords=coords | of_circuits)
     if not return_state:
         return dataset
     stored = {k: np.concatenate([e[k] for e in ends]) for k in STATE_VARIABLES}
-    return dataset, states_dataset(stored, circuit)
+    return dataset, states_dataset(stored, circuit).assign_coords(of_circuits)
 
 
 def _injected(i_ext_nA: Any, shape: tuple[int, ...], circuit: Circuit) -> np.ndarray:
@@ -433,15 +447,18 @@ def _simulate_chunk(
         v: [np.asarray(start[v], engine.dtype)[..., None]] for v in variables
     }
     spikes: list[Epoch] = []
+    # records that fit into a piece, of which those are kept that were asked for
+    finest = math.gcd(every, piece)
     done = 0
     end = None
     while done < n_steps:
         if return_state and n_steps - done < piece:
             end = engine.advance(batch, np.full(n, n_steps - done))
         if variables:
-            batch, epoch, recorded = engine.record(batch, variables, every)
+            batch, epoch, recorded = engine.record(batch, variables, finest)
+            wanted = np.arange(done, done + piece, finest) + finest
             for name, values in recorded.items():
-                traces[name].append(values)
+                traces[name].append(values[..., wanted % every == 0])
         else:
             batch, epoch = engine.epoch(batch)
         spikes.append(epoch)
@@ -491,6 +508,7 @@ def classify(
     Raises:
         ConfigError: an argument is not valid.
     """
+    of_circuits = _labels(gbar=gbar, gsyn=gsyn, initial=initial)
     gbar, gsyn = read_conductances(gbar, gsyn, circuit)
     protocol = Protocol() if protocol is None else protocol
     if not isinstance(protocol, Protocol):
@@ -502,4 +520,7 @@ def classify(
         gbar, gsyn, start, circuit=circuit, protocol=protocol, constants=model
     )
     described = (*feature_columns(circuit.cells), *run_columns(circuit.cells))
-    return xr.Dataset({c.name: (CIRCUIT, columns[c.name], c.attrs) for c in described})
+    return xr.Dataset(
+        {c.name: (CIRCUIT, columns[c.name], c.attrs) for c in described},
+        {name: values for name, values in of_circuits.items() if name not in columns},
+    )

@@ -293,7 +293,7 @@ class Database:
                 ),
             },
             {
-                "circuit_id": (CIRCUIT, columns["circuit_id"]),
+                "circuit_id": self._circuit_id(rows),
                 CELL: list(self.manifest.cells),
                 CHANNEL: list(CHANNELS),
                 SYNAPSE: list(self.manifest.synapses),
@@ -413,16 +413,9 @@ class Database:
         defaults["circuit"] = pyloric_db.circuit_of(self.manifest)
         defaults["constants"] = pyloric_db.constants_of(self.manifest)
         parameters = self.parameters(ids)
-        found: Any = pyloric_db.simulate(
-            parameters.gbar.values,
-            parameters.gsyn.values,
-            duration_ms=duration_ms,
-            **defaults | settings,
+        return pyloric_db.simulate(
+            parameters.gbar, parameters.gsyn, duration_ms=duration_ms, **defaults | settings
         )
-        # with return_state, a pair
-        if isinstance(found, tuple):
-            return tuple(each.assign_coords(circuit_id=parameters.circuit_id) for each in found)
-        return found.assign_coords(circuit_id=parameters.circuit_id)
 
     def to_arrays(
         self,

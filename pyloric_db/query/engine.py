@@ -135,8 +135,12 @@ def _interruptible(connection: Any, question: Callable[[], Any]) -> Any:
 
 
 def rows_of(files: Files, names: Sequence[str]) -> str:
-    """SQL of the rows of a database's Parquet files, whatever their names."""
-    return f"read_parquet({text_list([literally(_path_of(files, name)) for name in names])})"
+    """SQL of the rows of a database's Parquet files, whatever their names and their folders'.
+
+    A folder called `lp=2` is not to put its 2 in the place of the column lp.
+    """
+    paths = text_list([literally(_path_of(files, name)) for name in names])
+    return f"read_parquet({paths}, hive_partitioning = false)"
 
 
 def _path_of(files: Files, name: str) -> str:

@@ -44,15 +44,16 @@ def save_rows(rows: "xr.Dataset", path: str | Path, file_format: str | None = No
     """Writes what `Database.query` or `Database.nearest` returned.
 
     Args:
-        rows: columns over dim `circuit`.
+        rows: columns over dim `circuit`; of its attributes the `name` is kept.
         path: the file (Zarr: the directory, which must not exist yet).
         file_format: `parquet`, `csv`, `netcdf` or `zarr`; by the suffix if not said.
 
     Raises:
-        ConfigError: these are no such rows, the format is none of these, the path cannot be
-            written, or h5netcdf (the extra `netcdf`) is missing.
+        ConfigError: these are no such rows, the format is none of these or knows no column of
+            such values, the path cannot be written, or h5netcdf (the extra `netcdf`) is missing.
     """
     _check_rows(rows)
+    rows = rows.drop_attrs(deep=False).assign_attrs(_name_of(rows))
     path = Path(path)
     chosen = _format_of(path) if file_format is None else file_format
     if chosen not in SUFFIXES:
@@ -99,7 +100,7 @@ def _check_rows(rows: Any) -> None:
 def _as_text(rows: "xr.Dataset") -> "xr.Dataset":
     """Rows whose text says that it is text: of no rows, objects would be taken for numbers."""
     text = np.dtypes.StringDType()
-    return rows.assign({n: v.astype(text) for n, v in rows.items() if v.dtype.kind == "O"})
+    return rows.assign({n: v.astype(text) for n, v in rows.items() if v.dtype.kind in "OU"})
 
 
 def load_rows(path: str | Path) -> "xr.Dataset":
@@ -141,8 +142,12 @@ def arrow_table(rows: "xr.Dataset", names: Sequence[str] | None = None) -> "pa.T
         pa.field(n, a.type, metadata={k: str(v) for k, v in rows[n].attrs.items()})
         for n, a in zip(names, arrays, strict=True)
     ]
-    metadata = {"name": str(rows.attrs["name"])} if "name" in rows.attrs else None
-    return pa.table(arrays, schema=pa.schema(fields, metadata=metadata))
+    return pa.table(arrays, schema=pa.schema(fields, metadata=_name_of(rows)))
+
+
+def _name_of(rows: "xr.Dataset") -> dict[str, str]:
+    """What is kept of the attributes of rows."""
+    return {"name": str(rows.attrs["name"])} if "name" in rows.attrs else {}
 
 
 def csv_pieces(table: "pa.Table") -> Iterator[str]:
@@ -198,7 +203,7 @@ def _csv_metadata(rows: "xr.Dataset", name: str) -> dict[str, Any]:
             "name": n,
             "titles": n,
             "dc:description": rows[n].attrs.get("long_name", ""),
-            "datatype": _DATATYPES[str(rows[n].dtype)],
+            "datatype": _datatype(rows[n]),
             _UNIT: rows[n].attrs.get("units", "1"),
         }
         for n in ("circuit_id", *map(str, rows.data_vars))
@@ -211,6 +216,13 @@ def _csv_metadata(rows: "xr.Dataset", name: str) -> dict[str, Any]:
     }
 
 
+def _datatype(column: "xr.DataArray") -> str:
+    found = "string" if column.dtype.kind == "U" else _DATATYPES.get(str(column.dtype))
+    if found is None:
+        raise ConfigError(f"CSV has no type for {column.name}, which holds {column.dtype}")
+    return found
+
+
 def _from_csv(path: Path) -> "xr.Dataset":
     import pyarrow as pa
     import pyarrow.csv
@@ -221,7 +233,9 @@ def _from_csv(path: Path) -> "xr.Dataset":
     described = json.loads(beside.read_text())
     columns = described["tableSchema"]["columns"]
     types = {c["name"]: _arrow_type(_DTYPES[c["datatype"]]) for c in columns}
-    options = pyarrow.csv.ConvertOptions(column_types=types, strings_can_be_null=True)
+    options = pyarrow.csv.ConvertOptions(
+        column_types=types, strings_can_be_null=True, quoted_strings_can_be_null=False
+    )
     table = pyarrow.csv.read_csv(path, convert_options=options)
     fields = [
         pa.field(

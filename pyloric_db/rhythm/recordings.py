@@ -58,7 +58,11 @@ def features_from_spikes(
     if isinstance(spike_times_ms, xr.DataArray):
         spike_times_ms = _with_dims(spike_times_ms, names)
         coords = spike_times_ms.coords.items()
-        of_circuits = {name: values for name, values in coords if values.dims == (CIRCUIT,)}
+        of_circuits = {
+            name: values
+            for name, values in coords
+            if values.dims == (CIRCUIT,) and name not in {c.name for c in feature_columns(names)}
+        }
     trains = _trains(spike_times_ms, names)
     if trains.n_circuits == 0:
         raise ConfigError("spike times must hold at least one circuit, not none")

@@ -132,6 +132,7 @@ class Ledger:
 
     def record(self, *receipts: Receipt) -> None:
         """Makes shards exist."""
+        now = datetime.now(UTC).isoformat(timespec="seconds")
         self.append(
             *(
                 {
@@ -144,7 +145,7 @@ class Ledger:
                     "counts": receipt.counts,
                     "seconds": round(receipt.seconds, 3),
                     "kernel_seconds": round(receipt.kernel_seconds, 3),
-                    "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
+                    "finished_at": receipt.finished_at or now,
                 }
                 for receipt in receipts
             )

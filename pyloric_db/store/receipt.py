@@ -11,7 +11,8 @@ class Receipt:
 
     `counts` maps each status to its number of circuits, and `pyloric_like` and `pyloric`,
     where the table has them, to theirs. `seconds`, and `kernel_seconds` of them for integrating,
-    are for whoever ran the whole task to fill in.
+    are for whoever ran the whole task to fill in; so is `finished_at`, unless that is when the
+    shard is recorded.
     """
 
     shard: int
@@ -22,3 +23,4 @@ class Receipt:
     counts: dict[str, int]
     seconds: float = 0.0
     kernel_seconds: float = 0.0
+    finished_at: str | None = None

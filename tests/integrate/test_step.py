@@ -1,5 +1,7 @@
 """One step of the engine against the plain equations, in float64."""
 
+from dataclasses import replace
+
 import jax
 import numpy as np
 import pytest
@@ -27,6 +29,21 @@ def one_step(circuit, state, gbar, gsyn, i_ext, *, dt, dtype="float64", **option
     with jax.enable_x64(dtype == "float64"):
         out = jax.jit(stepper.step)(stepper.pack(state), stepper.parameters(gbar, gsyn, i_ext))
         return stepper.unpack(out)
+
+
+NO_CALCIUM = Constants(
+    channels=tuple(replace(c, E_rev=120.0 if c.E_rev is None else c.E_rev) for c in PRINZ_CHANNELS)
+)
+
+
+def test_calcium_relaxes_where_no_current_carries_it():
+    circuit, rng = PRINZ2004, np.random.default_rng(3)
+    state, (gbar, gsyn) = random_state(circuit, rng, 8), random_conductances(circuit, rng, 8)
+    i_ext = np.zeros(state["V"].shape)
+    out = one_step(circuit, state, gbar, gsyn, i_ext, dt=0.05, constants=NO_CALCIUM)
+    left = np.exp(-0.05 / NO_CALCIUM.tau_Ca)
+    rest = NO_CALCIUM.Ca_rest
+    np.testing.assert_allclose(out["Ca"], rest + (state["Ca"] - rest) * left, rtol=1e-12)
 
 
 @pytest.mark.parametrize("scheme", ["gates_first", "old_state"])

@@ -6,6 +6,7 @@ import pytest
 from pyloric_db.errors import ConfigError
 from pyloric_db.model.channels import PRINZ_CHANNELS
 from pyloric_db.model.constants import ACETYLCHOLINE, GLUTAMATE, Constants
+from pyloric_db.vocabulary import CHANNELS
 
 
 @pytest.mark.parametrize(
@@ -23,6 +24,17 @@ from pyloric_db.model.constants import ACETYLCHOLINE, GLUTAMATE, Constants
         ({"Q10_tau_s": {"glutamate": -2.0}}, r"Q10_tau_s\['glutamate'\] must be a number above 0"),
         ({"channels": PRINZ_CHANNELS[::-1]}, "channels must be those of Na, CaT, .* in order"),
         ({"channels": None}, "channels must be those of Na"),
+        ({"channels": CHANNELS}, "channels must be those of Na"),
+        (
+            {
+                "channels": (
+                    *PRINZ_CHANNELS[:5],
+                    replace(PRINZ_CHANNELS[5], h=PRINZ_CHANNELS[0].h),
+                    *PRINZ_CHANNELS[6:],
+                )
+            },
+            "Kd can have no gate h, which only Na, CaT, CaS, A have",
+        ),
         (
             {"channels": (replace(PRINZ_CHANNELS[0], power=0), *PRINZ_CHANNELS[1:])},
             "the power of Na must be a whole number from 1 to 9, not 0",

@@ -40,6 +40,10 @@ CUTS = [
 ]
 
 
+def rows_of(path):
+    return Ledger(path).read().shards.values()
+
+
 @pytest.mark.parametrize("cuts", CUTS, ids=" ".join)
 def test_merged_is_built_in_one_go(part, tiny_db, tmp_path, cuts):
     db = pyl.merge([part(cut) for cut in cuts], tmp_path / "db")
@@ -47,6 +51,8 @@ def test_merged_is_built_in_one_go(part, tiny_db, tmp_path, cuts):
     assert contents(tmp_path / "db") == contents(tiny_db)
     report = verify(tmp_path / "db")
     assert report.good and report.complete and not report.strays
+    ends = [row["finished_at"] for row in rows_of(tmp_path / "db")]
+    assert {*ends} <= {row["finished_at"] for cut in cuts for row in rows_of(part(cut))}
     states = [status(p) for p in (tmp_path / "db", *map(part, cuts))]
     for worked in ([s.seconds for s in states], [s.kernel_seconds for s in states]):
         assert worked[0] == pytest.approx(sum(worked[1:]), abs=0.1) and worked[0] > 0

@@ -132,8 +132,8 @@ BAD = {
         r"circuit: a cell must not be called 'is', which is a word of queries",
     ),
     "a cell called as a column of statistics": (
-        {"circuit": {"cells": [{"name": "selected"}]}},
-        r"circuit: a cell must not be called 'selected'",
+        {"circuit": {"cells": [{"name": "lower"}]}},
+        r"circuit: a cell must not be called 'lower'",
     ),
     "a cell called as a label": (
         {"circuit": {"cells": [{"name": "pyloric"}]}},

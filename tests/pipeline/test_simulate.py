@@ -9,7 +9,8 @@ from pyloric_db.errors import ConfigError, PyloricDBWarning
 from pyloric_db.model.cells import cell_gbar
 from pyloric_db.model.circuit import PRINZ2004, SINGLE_CELL
 from pyloric_db.model.constants import Constants
-from pyloric_db.pipeline.simulate import simulate
+from pyloric_db.pipeline.simulate import classify, simulate
+from pyloric_db.protocol import Protocol
 
 GBAR, GSYN = pyloric_grid(np.random.default_rng(3).integers(0, 20_250_000, 4))
 
@@ -145,7 +146,28 @@ def test_circuits_of_other_labels_are_no_pairs():
     gsyn = xr.DataArray(GSYN[:2], dims=("circuit", "synapse"), coords={"circuit": [9, 5]})
     with pytest.raises(ConfigError, match="different circuit labels"):
         simulate(gbar, gsyn, duration_ms=10)
-    simulate(gbar, gsyn.assign_coords(circuit=[5, 9]), duration_ms=10)
+    gsyn = gsyn.assign_coords(circuit=[5, 9])
+    found, states = simulate(gbar, gsyn, duration_ms=10, return_state=True)
+    short = Protocol(min_ms=1000, max_ms=4000)
+    assert found.circuit.values.tolist() == states.circuit.values.tolist() == [5, 9]
+    assert classify(gbar, gsyn, initial="cold", protocol=short).circuit.values.tolist() == [5, 9]
+    turned = states.isel(circuit=[1, 0])
+    with pytest.raises(ConfigError, match="gbar and initial have different circuit labels"):
+        simulate(gbar, gsyn, initial=turned, duration_ms=10)
+    by_id = [a.drop_vars("circuit").assign_coords(circuit_id=("circuit", a.circuit.values))
+             for a in (gbar, turned)]  # fmt: skip
+    with pytest.raises(ConfigError, match="gbar and initial have different circuit_id as circuit"):
+        simulate(by_id[0], GSYN[:2], initial=by_id[1], duration_ms=10)
+    current = xr.DataArray([0.0, 1.0], dims="circuit", coords={"circuit": [9, 5]})
+    with pytest.raises(ConfigError, match="gbar and i_ext_nA have different circuit labels"):
+        simulate(gbar, gsyn, i_ext_nA=current, duration_ms=10)
+
+
+def test_records_that_do_not_fit_into_seconds():
+    every, odd = (simulate(GBAR[:1], GSYN[:1], duration_ms=3000, record_every_ms=ms)
+                  for ms in (0.05, 999.95))  # fmt: skip
+    assert odd.time.values.tolist() == pytest.approx([0, 999.95, 1999.9, 2999.85])
+    np.testing.assert_array_equal(odd["V"], every["V"][..., ::19999])
 
 
 def test_variables_of_a_cell_without_synapses():

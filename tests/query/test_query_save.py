@@ -64,6 +64,22 @@ def test_nearest_circuits_can_be_saved_with_their_distance(db, tmp_path, suffix)
     assert load_rows(tmp_path / f"near{suffix}").distance.identical(found.distance)
 
 
+def test_columns_of_ones_own(db, tmp_path, suffix):
+    rows = db.query("pyloric", columns=["period_ms"], limit=3)
+    rows["mark"] = ("circuit", np.array(["NA", "null", "x"]))
+    save_rows(rows.assign_attrs(compared=["period_ms"]), tmp_path / f"rows{suffix}")
+    loaded = load_rows(tmp_path / f"rows{suffix}")
+    assert loaded.mark.values.tolist() == ["NA", "null", "x"]
+    assert loaded.attrs == {"name": rows.attrs["name"]}
+
+
+def test_a_column_that_csv_has_no_type_for(db, tmp_path):
+    rows = db.query("pyloric", columns=["period_ms"]).astype(np.float16)
+    with pytest.raises(ConfigError, match="CSV has no type for period_ms, which holds float16"):
+        save_rows(rows, tmp_path / "rows.csv")
+    assert not list(tmp_path.iterdir())
+
+
 def test_bad_places(db, tmp_path):
     rows = db.query("pyloric", columns=["period_ms"])
     for name, message in (

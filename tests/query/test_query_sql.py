@@ -1,3 +1,4 @@
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
@@ -6,11 +7,23 @@ import synthetic
 
 from pyloric_db.errors import DatabaseError, QueryError
 from pyloric_db.query import database as query
+from pyloric_db.query.index import make_index
 
 
 @pytest.fixture(scope="module")
 def db(pristine):
     return query.open(pristine[0])
+
+
+def test_folders_called_like_columns_do_not_stand_for_them(pristine, db, tmp_path):
+    for folder in ("lp=2", "run=7", "pyloric=x"):
+        path = shutil.copytree(pristine[0], tmp_path / folder / "db")
+        there = query.open(path)
+        assert there.sql("select * from circuits").column_names == list(db.manifest.by_name)
+        make_index(path)
+        for opened in (there, query.open(path)):
+            for expr in ("lp == 2", "pyloric and lp == 1"):
+                assert opened.count(expr) == db.count(expr) > 0
 
 
 def test_select_gives_an_arrow_table(db):
