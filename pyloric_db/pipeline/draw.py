@@ -213,11 +213,14 @@ def _levels(axis: Axis) -> tuple[str, ...] | tuple[float, ...]:
 def _draw(recipe: Recipe, ids: np.ndarray) -> Columns:
     """Independent draws of the prior; those of a circuit depend on its id and the seed alone."""
     import jax
+    import jax.numpy as jnp
 
     prior = recipe.parameters.prior
     assert prior is not None
-    with jax.enable_x64(True):
-        root = jax.random.key(prior.seed)
+    # the environment may set other generators and seeds: its variables are not to change the draws
+    seed = jnp.array([prior.seed >> 32, prior.seed & 0xFFFFFFFF], jnp.uint32)
+    with jax.enable_x64(True), jax.threefry_partitionable(True):
+        root = jax.random.wrap_key_data(seed, impl="threefry2x32")
         u = np.asarray(
             jax.vmap(
                 lambda i: jax.random.uniform(

@@ -266,7 +266,9 @@ class Recipe(_Table):
             )
         grid, prior = self.parameters.grid, self.parameters.prior
         if self.parameters.table is None:
-            _check_names(list(grid or (prior and prior.parameters) or ()), circuit)
+            given: dict[str, Any] = grid or (prior.parameters if prior else {})
+            _check_names(list(given), circuit)
+            _put_in_order(given, parameter_names(circuit))
         for axis, values in (grid or {}).items():
             _check_axis(axis, values, circuit)
         for name, spec in (prior.parameters if prior else {}).items():
@@ -285,6 +287,17 @@ def parameter_names(circuit: Circuit) -> list[str]:
         *(gbar_column(cell, channel) for cell in circuit.cells for channel in CHANNELS),
         *(synapse_column(s) for s in circuit.synapse_names),
     ]
+
+
+def _put_in_order(given: dict[str, Any], names: list[str]) -> None:
+    """The order in a file means nothing: tables of TOML and objects of JSON have none.
+
+    That of the names decides which axis of a grid is the slowest, and which numbers a parameter of
+    a prior is drawn by.
+    """
+    ordered = {name: given[name] for name in names if name in given}
+    given.clear()
+    given.update(ordered)
 
 
 def _check_names(names: list[str], circuit: Circuit) -> None:

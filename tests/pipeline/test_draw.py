@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 import tomllib
 
 import numpy as np
@@ -7,10 +10,18 @@ from hypothesis import strategies as st
 
 from pyloric_db.errors import ConfigError
 from pyloric_db.model.cells import PUBLISHED_CELLS
-from pyloric_db.pipeline.draw import has_netcode, netcodes, parameters, population, select
+from pyloric_db.pipeline.draw import (
+    grid_axes,
+    has_netcode,
+    netcodes,
+    parameters,
+    population,
+    select,
+)
 from pyloric_db.pipeline.plan import make_plan
 from pyloric_db.pipeline.recipe import load_recipe
 from pyloric_db.store.parameters import parameters_from_columns
+from pyloric_db.vocabulary import SYNAPSES
 
 FIVE, SIX = (0, 3, 10, 30, 100), (0, 1, 3, 10, 30, 100)
 #: The axes of Prinz, Bucher & Marder 2004 from the slowest, written out by hand.
@@ -242,6 +253,44 @@ def test_what_is_run_is_what_is_stored(drawn):
     assert columns["gsyn_ab_lp_nS"].dtype == np.float32
     assert (columns["gsyn_ab_lp_nS"] == gsyn[:, 0]).all()
     assert (columns["gbar_py_Na"] == gbar[:, 2, 0]).all()
+
+
+def test_the_order_in_the_file_means_nothing(prior, drawn, tiny):
+    turned = dict(reversed(prior.parameters.prior.parameters.items()))
+    content = prior.model_dump(exclude_none=True)
+    content["parameters"]["prior"]["parameters"] = turned
+    again = load_recipe(content)
+    assert (parameters(again, np.arange(50))[2] == drawn[2][:50]).all()
+    grid = load_recipe("prinz2004").model_dump(exclude_none=True)
+    grid["parameters"]["grid"] = dict(sorted(grid["parameters"]["grid"].items()))
+    assert [a.name for a in grid_axes(load_recipe(grid))] == [
+        "abpd", "lp", "py", *(f"gsyn_{s}_nS" for s in SYNAPSES)
+    ]  # fmt: skip
+
+
+def test_draws_are_those_of_any_environment():
+    """Databases are mended and joined by drawing again."""
+    code = (
+        "import numpy as np\n"
+        "from pyloric_db.pipeline.draw import parameters\n"
+        "from pyloric_db.pipeline.recipe import load_recipe\n"
+        "found = parameters(load_recipe('goncalves2020'), np.arange(3))[0]['gbar_abpd_Na']\n"
+        "print(*found.round(2))"
+    )
+    odd = {
+        "JAX_DEFAULT_PRNG_IMPL": "rbg",
+        "JAX_RANDOM_SEED_OFFSET": "5",
+        "JAX_THREEFRY_PARTITIONABLE": "false",
+        "JAX_PLATFORMS": "cpu",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | odd,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["380.08", "325.37", "350.71"]
 
 
 def test_another_seed_draws_others(prior, drawn):
