@@ -76,9 +76,9 @@ def activities(
 
     - silent: no spike in the window;
     - tonic: regular spikes, see `bursts`;
-    - bursting: at least two bursts, of which one has two spikes, or three one-spike bursts (those
-      are 500 ms or more apart by the burst rule; Prinz, Billimoria & Marder 2003 count
-      one-spike bursters from 200 ms). The intervals between burst starts spread by at most
+    - bursting: at least two bursts, of which one has two spikes, or three one-spike bursts that are
+      `protocol.max_burst_gap_ms` or more apart (Prinz, Billimoria & Marder 2003 count one-spike
+      bursters from 200 ms): nearer ones are a tonic cell whose rate still drifts. The intervals between burst starts spread by at most
       `BURSTING_CV`, or repeat to `protocol.period_cv` after two or three bursts, or are too few to
       tell. The last burst is not followed by a pause of twice the longest interval;
     - irregular: everything else, also a cell that burst once, or stopped.
@@ -88,14 +88,17 @@ def activities(
         bursts: their bursts.
         cycles: `burst_cycles(bursts)`.
         stop_ms: end of the window, scalar or (circuit,).
-        protocol: for `period_cv`.
+        protocol: for `period_cv` and `max_burst_gap_ms`.
     """
     counts = bursts.counts
-    most_spikes = segment_reduce(np.maximum, bursts.n_spikes, bursts.offsets, 0.0)
+    # the window's begin may have cut off one spike or many: such a burst tells nothing
+    seen = np.where(bursts.begun, bursts.n_spikes, 0)
+    most_spikes = segment_reduce(np.maximum, seen, bursts.offsets, 0.0)
+    apart = cycles.mean_ms >= protocol.max_burst_gap_ms
     stop = np.repeat(np.broadcast_to(stop_ms, trains.n_circuits), trains.n_cells)
     bursting = (
         (counts >= 2)
-        & ((most_spikes >= 2) | (counts >= 3))
+        & ((most_spikes >= 2) | ((counts >= 3) & apart))
         & recurs(bursts, cycles, protocol)
         & ~_stopped(bursts, stop)
     )
