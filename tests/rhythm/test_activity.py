@@ -30,8 +30,8 @@ CASES = {
     "tonic that stopped": (np.arange(30.0, 6000.0, 100.0), "irregular"),
     "intervals within 10%": (bursts_at(WANDERING), "bursting"),
     "two bursts per cycle": (bursts_at(alternating(400, 1100, 6)), "bursting"),
-    "regular at 59 Hz, and slowing down": (np.cumsum(np.linspace(16.5, 17.7, 600)), "irregular"),
-    "a spike every 0.4 s, slowing down": (np.cumsum(np.linspace(380, 430, 26)), "irregular"),
+    "regular at 59 Hz, and slowing down": (np.cumsum(np.linspace(15, 19, 588)), "irregular"),
+    "a spike every 0.4 s, slowing down": (np.cumsum(np.linspace(340, 460, 25)), "irregular"),
     "Poisson spikes": (np.cumsum(np.random.default_rng(1).exponential(200.0, 45)), "irregular"),
 }
 
