@@ -2,6 +2,8 @@
 
 import json
 import sys
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
@@ -13,6 +15,7 @@ from pyloric_db.cli.console import (
     DB,
     WIDEST,
     Json,
+    Report,
     check_output,
     ends_at_once,
     err,
@@ -20,6 +23,7 @@ from pyloric_db.cli.console import (
     open_to_ask,
     out,
     print_rows,
+    progress_bar,
     say,
     say_other_model,
     table_of,
@@ -30,6 +34,8 @@ from pyloric_db.vocabulary import LABELS, RHYTHMS, glance
 from pyloric_db.whole import written_whole
 
 if TYPE_CHECKING:
+    import xarray as xr
+
     from pyloric_db.query.database import Database
 
 
@@ -68,21 +74,23 @@ def query(
     opened = open_to_ask(db)
     if output is not None:
         check_output(output, db)
-    with ends_at_once(), err.status("looking through the circuits"):
-        found = opened.query(
-            expr, columns=names, order_by=order, limit=_ON_SCREEN + 1 if cut else limit
-        )
-    cut = cut and found.sizes["circuit"] > _ON_SCREEN
-    if cut:
-        found = found.isel(circuit=slice(_ON_SCREEN))
     if names is None and chosen == "table":
         names = [*glance(opened.manifest.columns, opened.manifest.cells), "status"]
-    shown = list(dict.fromkeys(["circuit_id", *(names or [str(v) for v in found.data_vars])]))
+    with ends_at_once(), err.status("looking through the circuits"):
+        if chosen == "table" or order or limit is not None:
+            limit = _ON_SCREEN + 1 if cut else limit
+            pieces = iter([opened.query(expr, columns=names, order_by=order, limit=limit)])
+        else:
+            pieces = opened.batches(expr, columns=names)
+        first = next(pieces)
+    shown = ["circuit_id", *map(str, first.data_vars)]
     if output is not None:
-        with err.status("writing"):
-            _write(opened, found, shown, output, chosen)
+        with progress_bar("circuits") as progress:
+            whole = opened.count(expr)
+            _write(opened, _counted(chain([first], pieces), whole, progress), output, chosen)
     elif chosen == "table":
-        left_out = print_rows(found, shown, out)
+        cut = cut and first.sizes["circuit"] > _ON_SCREEN
+        left_out = print_rows(first.isel(circuit=slice(_ON_SCREEN if cut else None)), shown, out)
         if left_out:
             say(
                 f"the screen is too narrow for {', '.join(left_out)}: --columns chooses columns, "
@@ -90,7 +98,7 @@ def query(
                 err,
             )
     else:
-        _write_text(opened, found, shown, chosen, sys.stdout)
+        _write_text(opened, chain([first], pieces), chosen, sys.stdout)
     if cut:
         say(f"the first {_ON_SCREEN}; --limit N shows more, --format csv all", err)
 
@@ -117,42 +125,56 @@ def _format(file_format: str | None, output: Path | None) -> str:
     return file_format
 
 
+def _counted(
+    pieces: Iterable["xr.Dataset"], whole: int, progress: Report
+) -> Iterator["xr.Dataset"]:
+    """The pieces; those that were taken are done."""
+    done = 0
+    for piece in pieces:
+        yield piece
+        done += piece.sizes["circuit"]
+        progress(done, whole)
+
+
 def _write(
-    opened: "Database", found: Any, order: list[str], output: Path, file_format: str
+    opened: "Database", pieces: Iterator["xr.Dataset"], output: Path, file_format: str
 ) -> None:
     """The rows as a file."""
     if file_format not in ("table", "json"):
         from pyloric_db.query.save import save_rows
 
-        save_rows(found[order], output, file_format)
+        save_rows(pieces, output, file_format)
         return
     with written_whole(output) as work, work.open("w") as file:
         if file_format == "table":
-            print_rows(found, order, Console(file=file, width=WIDEST))
+            for found in pieces:  # one
+                names = ["circuit_id", *map(str, found.data_vars)]
+                print_rows(found, names, Console(file=file, width=WIDEST))
         else:
-            _write_text(opened, found, order, file_format, file)
+            _write_text(opened, pieces, file_format, file)
 
 
 def _write_text(
-    opened: "Database", found: Any, order: list[str], file_format: str, file: TextIO
+    opened: "Database", pieces: Iterable["xr.Dataset"], file_format: str, file: TextIO
 ) -> None:
     """The rows as JSON or CSV, some at a time: as Python's objects they would fill the memory."""
     import pyarrow as pa
 
     from pyloric_db.query.save import arrow_table, csv_pieces
 
-    table = arrow_table(found, order)
+    tables = map(arrow_table, pieces)
     if file_format != "json":
-        file.writelines(csv_pieces(table))
+        file.writelines(csv_pieces(tables))
         return
     whole = _whole_numbers(opened)
-    fields = [f.with_type(pa.int64()) if f.name in whole else f for f in table.schema]
     before = "[\n  "
-    for batch in table.cast(pa.schema(fields)).to_batches(max_chunksize=_AT_ONCE):
-        for row in batch.to_pylist():
-            file.write(before + json.dumps(row, indent=2).replace("\n", "\n  "))
-            before = ",\n  "
-    file.write("\n]\n" if table.num_rows else "[]\n")
+    for table in tables:
+        fields = [f.with_type(pa.int64()) if f.name in whole else f for f in table.schema]
+        for batch in table.cast(pa.schema(fields)).to_batches(max_chunksize=_AT_ONCE):
+            for row in batch.to_pylist():
+                file.write(before + json.dumps(row, indent=2).replace("\n", "\n  "))
+                before = ",\n  "
+    file.write("[]\n" if before.startswith("[") else "\n]\n")
 
 
 def _whole_numbers(opened: "Database") -> set[str]:

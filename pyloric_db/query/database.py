@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 
 #: Rows that are in one of so many parts, or fewer, are read without the rest.
 _FEW_PARTS = 4
+#: Circuits of a batch, about: 200 MB of all columns.
+_AT_ONCE = 250_000
 
 
 def open(path: Location) -> "Database":
@@ -320,15 +322,46 @@ class Database:
         Raises:
             QueryError: the expression is not valid, or a column is unknown.
         """
-        names = list(self.manifest.by_name) if columns is None else names_of(columns)
-        check_names(self.manifest, names)
-        names = list(dict.fromkeys(["circuit_id", *names]))
+        names = self._selected(columns)
         order = f"ORDER BY {self._order(order_by)}"
         if limit is not None:
             if isinstance(limit, bool) or not isinstance(limit, Integral) or limit < 0:
                 raise QueryError(f"limit must be a whole number from 0, not {limit!r}")
             order += f" LIMIT {min(int(limit), 2**62)}"
         return self._dataset(names, self._ask(", ".join(map(quote_name, names)), expr, order))
+
+    def batches(
+        self, expr: str, columns: str | Sequence[str] | None = None
+    ) -> "Iterator[xr.Dataset]":
+        """What `query` returns, piece by piece: for more circuits than fit into memory.
+
+        Args:
+            expr: as for `query`.
+            columns: as for `query`.
+
+        Returns:
+            at least one Dataset; they hold the circuits in ascending `circuit_id`.
+
+        Raises:
+            QueryError: the expression is not valid, or a column is unknown.
+        """
+        names = self._selected(columns)
+        pieces = -(-self.count(expr) // _AT_ONCE)
+        if pieces <= 1 or not self._rows.ascending:
+            return iter([self.query(expr, names)])
+        return self._by_parts(expr, names, pieces)
+
+    def _by_parts(self, expr: str, names: list[str], pieces: int) -> "Iterator[xr.Dataset]":
+        """The same in so many pieces, of about as many parts each."""
+        from pyloric_db.query.engine import rows_of
+
+        what, condition = ", ".join(map(quote_name, names)), to_sql(expr, self.manifest)
+        for some in np.array_split(np.array(self._table.parts, object), pieces):
+            source = rows_of(self.files, list(some))
+            found = self._engine.ask(
+                f"SELECT {what} FROM {source} WHERE {condition} ORDER BY circuit_id"
+            )
+            yield self._dataset(names, found)
 
     def count(self, expr: str) -> int:
         """How many circuits a boolean expression over the columns is true for.
@@ -514,6 +547,12 @@ class Database:
     def _circuit_id(self, rows: "npt.NDArray[np.int64]") -> tuple[str, Any, dict[str, str]]:
         """The coordinate `circuit_id` of rows of the table."""
         return CIRCUIT, self._rows.ids_at(rows), self.manifest.column("circuit_id").attrs
+
+    def _selected(self, columns: str | Sequence[str] | None) -> list[str]:
+        """Names of the columns of an answer: `circuit_id` and those asked for, or all."""
+        names = list(self.manifest.by_name) if columns is None else names_of(columns)
+        check_names(self.manifest, names)
+        return list(dict.fromkeys(["circuit_id", *names]))
 
     def _order(self, order_by: str | Sequence[str] | None) -> str:
         terms = []

@@ -28,10 +28,10 @@ class Rows:
         last = np.array([row["last_id"] for row in self._shards], dtype=np.int64)
         sizes = np.array([row["n_circuits"] for row in self._shards], dtype=np.int64)
         self._ends = np.concatenate([[0], np.cumsum(sizes)])
+        #: Whether the ids of each shard come after those of all before it.
+        self.ascending = bool((self._first[1:] > last[:-1]).all())
         # ids ascend in a shard, so that its ends say whether any is left out
-        self._whole = bool(
-            (last - self._first + 1 == sizes).all() and (self._first[1:] > last[:-1]).all()
-        )
+        self._whole = self.ascending and bool((last - self._first + 1 == sizes).all())
         self._last_id = int(last[-1]) if len(last) else -1
         self._read_ids = read_ids
         self._ids: Ids | None = None

@@ -7,8 +7,9 @@ no place for them: they stand in `FILE-metadata.json` beside it, as the W3C reco
 
 import json
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,11 +41,14 @@ _DATATYPES = {
 _DTYPES = {datatype: dtype for dtype, datatype in _DATATYPES.items()}
 
 
-def save_rows(rows: "xr.Dataset", path: str | Path, file_format: str | None = None) -> None:
-    """Writes what `Database.query` or `Database.nearest` returned.
+def save_rows(
+    rows: "xr.Dataset | Iterator[xr.Dataset]", path: str | Path, file_format: str | None = None
+) -> None:
+    """Writes what `Database.query`, `Database.nearest` or `Database.batches` returned.
 
     Args:
-        rows: columns over dim `circuit`; of its attributes the `name` is kept.
+        rows: columns over dim `circuit`, or several of such; of their attributes the `name` is
+            kept. Parquet and CSV are written as they come, NetCDF and Zarr once all are there.
         path: the file (Zarr: the directory, which must not exist yet).
         file_format: `parquet`, `csv`, `netcdf` or `zarr`; by the suffix if not said.
 
@@ -52,8 +56,11 @@ def save_rows(rows: "xr.Dataset", path: str | Path, file_format: str | None = No
         ConfigError: these are no such rows, the format is none of these or knows no column of
             such values, the path cannot be written, or h5netcdf (the extra `netcdf`) is missing.
     """
-    _check_rows(rows)
-    rows = rows.drop_attrs(deep=False).assign_attrs(_name_of(rows))
+    pieces: Iterator[Any] = rows if isinstance(rows, Iterator) else iter([rows])
+    first = next(pieces, None)
+    _check_rows(first)
+    assert first is not None
+    every = chain([first], pieces)
     path = Path(path)
     chosen = _format_of(path) if file_format is None else file_format
     if chosen not in SUFFIXES:
@@ -62,20 +69,23 @@ def save_rows(rows: "xr.Dataset", path: str | Path, file_format: str | None = No
         if chosen == "parquet":
             import pyarrow.parquet as pq
 
-            pq.write_table(arrow_table(rows), work, compression="zstd")
+            schema = arrow_table(first).schema
+            with pq.ParquetWriter(work, schema, compression="zstd") as writer:
+                for piece in every:
+                    writer.write_table(arrow_table(piece))
         elif chosen == "csv":
             with work.open("w") as opened:
-                opened.writelines(csv_pieces(arrow_table(rows)))
+                opened.writelines(csv_pieces(map(arrow_table, every)))
             if work != path:  # which is no pipe or terminal
                 file = path.resolve()
-                text = json.dumps(_csv_metadata(rows, file.name), indent=2) + "\n"
+                text = json.dumps(_csv_metadata(first, file.name), indent=2) + "\n"
                 with written_whole(_beside(file)) as described:
                     described.write_text(text)
         elif chosen == "netcdf":
-            _as_text(rows).to_netcdf(work, engine=_netcdf_engine(), mode="w")
+            _joined(every).to_netcdf(work, engine=_netcdf_engine(), mode="w")
         else:
             # a Zarr group does not keep the order of its arrays
-            ordered = _as_text(rows).assign_attrs({_ORDER: list(map(str, rows.data_vars))})
+            ordered = _joined(every).assign_attrs({_ORDER: list(map(str, first.data_vars))})
             with warnings.catch_warnings():
                 # an extension of Zarr v3 that xarray asks for
                 warnings.filterwarnings("ignore", "Consolidated metadata is currently not part")
@@ -97,8 +107,12 @@ def _check_rows(rows: Any) -> None:
             )
 
 
-def _as_text(rows: "xr.Dataset") -> "xr.Dataset":
-    """Rows whose text says that it is text: of no rows, objects would be taken for numbers."""
+def _joined(pieces: "Iterable[xr.Dataset]") -> "xr.Dataset":
+    """All rows, whose text says that it is text: of no rows, objects would be taken for numbers."""
+    import xarray as xr
+
+    rows = xr.concat(pieces, CIRCUIT)
+    rows = rows.drop_attrs(deep=False).assign_attrs(_name_of(rows))
     text = np.dtypes.StringDType()
     return rows.assign({n: v.astype(text) for n, v in rows.items() if v.dtype.kind in "OU"})
 
@@ -150,17 +164,20 @@ def _name_of(rows: "xr.Dataset") -> dict[str, str]:
     return {"name": str(rows.attrs["name"])} if "name" in rows.attrs else {}
 
 
-def csv_pieces(table: "pa.Table") -> Iterator[str]:
-    """A table as CSV: a header, then a line for each row, some at a time; null is empty."""
+def csv_pieces(tables: "Iterable[pa.Table]") -> Iterator[str]:
+    """Tables as one CSV: a header, then a line for each row, some at a time; null is empty."""
     import io
 
     import pyarrow.csv
 
-    for begin in range(0, max(1, table.num_rows), _ROWS_AT_ONCE):
-        sink = io.BytesIO()
-        options = pyarrow.csv.WriteOptions(include_header=begin == 0)
-        pyarrow.csv.write_csv(table.slice(begin, _ROWS_AT_ONCE), sink, options)
-        yield sink.getvalue().decode()
+    header = True
+    for table in tables:
+        for begin in range(0, max(1, table.num_rows), _ROWS_AT_ONCE):
+            sink = io.BytesIO()
+            options = pyarrow.csv.WriteOptions(include_header=header)
+            pyarrow.csv.write_csv(table.slice(begin, _ROWS_AT_ONCE), sink, options)
+            header = False
+            yield sink.getvalue().decode()
 
 
 def _arrow(values: Any) -> Any:

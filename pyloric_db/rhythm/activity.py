@@ -78,9 +78,10 @@ def activities(
     - tonic: regular spikes, see `bursts`;
     - bursting: at least two bursts, of which one has two spikes, or three one-spike bursts that are
       `protocol.max_burst_gap_ms` or more apart (Prinz, Billimoria & Marder 2003 count one-spike
-      bursters from 200 ms): nearer ones are a tonic cell whose rate still drifts. The intervals between burst starts spread by at most
-      `BURSTING_CV`, or repeat to `protocol.period_cv` after two or three bursts, or are too few to
-      tell. The last burst is not followed by a pause of twice the longest interval;
+      bursters from 200 ms): nearer ones are a tonic cell whose rate still drifts. The intervals
+      between burst starts spread by at most `BURSTING_CV`, or repeat to `protocol.period_cv` after
+      two or three bursts, or are too few to tell. The last burst is not followed by a pause of
+      twice the longest interval;
     - irregular: everything else, also a cell that burst once, or stopped.
 
     Args:

@@ -215,9 +215,10 @@ def test_simulate_goes_on_from_the_stored_states(db, monkeypatch):
     package.constants_of = lambda manifest: ("constants", manifest.name)
     monkeypatch.setitem(sys.modules, "pyloric_db", package)
     found = db.simulate([3, 1], duration_ms=50, dt_ms=0.01)
-    assert found.V.shape == (2, 5) and same(found.circuit_id, [3, 1])
+    assert found is traces
     (gbar, gsyn), settings = calls[0]
     assert gbar.shape == (2, 3, 8) and gsyn.shape == (2, 7)
+    assert same(gbar.circuit_id, [3, 1]) and same(gsyn.circuit_id, [3, 1])
     assert same(settings.pop("initial").circuit_id, [3, 1])
     assert settings == {
         "duration_ms": 50, "dt_ms": 0.01, "scheme": "gates_first", "dtype": "float32",
@@ -402,6 +403,25 @@ def test_names_of_columns_are_one_text_or_several(db):
     ):
         with pytest.raises(QueryError, match="columns are given by their names, not as [05]"):
             ask()
+
+
+@pytest.mark.parametrize("ids", [[[1, 7, 8, 30, 47], [0, 2, 31]], [[0, 1, 2, 7, 8], [30, 31, 47]]])
+def test_batches_are_the_query_in_pieces(tmp_path, monkeypatch, ids):
+    manifest = synthetic.make_manifest(n_circuits=8, shard_circuits=5, chunk_circuits=5)
+    create(tmp_path / "db", manifest)
+    for shard in (0, 1):
+        Ledger(tmp_path / "db").record(
+            synthetic.write(tmp_path / "db", manifest, shard, ids[shard])
+        )
+    db = database.open(tmp_path / "db")
+    monkeypatch.setattr(database, "_AT_ONCE", 4)
+    for expr, columns in (("True", None), ("True", ["activity_lp"]), ("lp > 7", [])):
+        pieces = list(db.batches(expr, columns))
+        whole = db.query(expr, columns)
+        assert xr.concat(pieces, "circuit").identical(whole)
+        assert len(pieces) == (2 if whole.sizes["circuit"] > 4 and ids[1][0] else 1)
+    with pytest.raises(QueryError, match="not an expression"):
+        db.batches("lp =")
 
 
 def test_a_few_rows_are_read_from_their_parts_alone(tmp_path, monkeypatch):
