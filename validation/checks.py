@@ -414,7 +414,7 @@ def _protocols(fixed: Columns, runs: dict[str, Columns]) -> Section:
     changes = {
         c.column: _relative_change(fixed, adaptive, c.column)[pyloric_like] for c in CRITERIA
     }
-    medians = {name: float(np.median(change)) for name, change in changes.items()}
+    medians = {name: float(np.nanmedian(change)) for name, change in changes.items()}
     worst = max(medians, key=lambda name: medians[name])
     section.add(
         "largest median change of a feature of the pyloric-like circuits that ended early",
@@ -453,20 +453,20 @@ def _protocols(fixed: Columns, runs: dict[str, Columns]) -> Section:
             cut = np.percentile(difference, [50, 90, 99])
             rows.append([f"`{name}`", str(len(difference)), *(f"{v:.4g}" for v in cut)])
     section.extra.append(
-        f"Differences of the features of the {both.sum()} circuits that both find periodic and that "
-        "ended early:"
+        f"Differences of the features of the {both.sum()} circuits that both find periodic and "
+        "that ended early:"
     )
     section.extra.append(table(["", "circuits", "median", "90%", "99%"], rows))
     section.extra.append(
-        f"Changes of the features of the {pyloric_like.sum()} pyloric-like circuits that ended early. "
-        "Their periods have settled, but bursts of LP and PY may last longer in one cycle than in "
+        f"Changes of the features of the {pyloric_like.sum()} pyloric-like circuits that ended "
+        "early. Their periods have settled, but bursts of LP and PY may last longer in one cycle than in "
         "the next for ever, and a mean over few of them is not that over many:"
     )
     rows = [
         [
             f"`{name}`",
-            *(percent(float(np.percentile(change, q)), 2) for q in (50, 90)),
-            percent(float((change > 0.05).mean()), 1),
+            *(percent(float(np.nanpercentile(change, q)), 2) for q in (50, 90)),
+            percent(float((change[~np.isnan(change)] > 0.05).mean()), 1),
         ]
         for name, change in changes.items()
     ]

@@ -39,7 +39,7 @@ def setting_table(args: argparse.Namespace, command: str, seconds: float) -> str
         ["", ""],
         [
             ["machine", f"{machine()}; {args.workers} processes"],
-            ["version_line", version_line("jax", "jaxlib", "numpy")],
+            ["versions", version_line("jax", "jaxlib", "numpy")],
             ["command", f"`{command}`"],
             ["run time", f"{seconds / 60:.1f} minutes"],
             ["date", time.strftime("%Y-%m-%d", time.gmtime())],

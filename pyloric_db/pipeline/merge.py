@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -49,7 +49,8 @@ def merge(
     with the same versions of the libraries. May be interrupted; the same call goes on.
 
     Args:
-        sources: complete databases of disjoint ranges of one recipe, in any order.
+        sources: complete databases of disjoint ranges of one recipe, in any order; recipes of a
+            prior may differ in its count.
         path: directory of the new database.
         progress: called with (circuits done, circuits in all).
 
@@ -131,8 +132,13 @@ def _part(path: Location) -> _Part:
     selection = db.manifest.selection
     if not db.complete:
         raise DatabaseError(f"{path} is not complete: build the rest of it before it is merged")
+    prior = db.manifest.recipe["parameters"].get("prior")
+    if prior and not selection:  # more draws of it may be elsewhere
+        return _Part(db, Ledger(db.files).read(), (range(prior["count"]),), prior["count"])
     if "ids" not in selection:
-        raise DatabaseError(f"{path} holds all circuits of its recipe: there is nothing to merge")
+        raise DatabaseError(
+            f"{path} was not built with --ids: merged are ranges of ids, and draws of a prior"
+        )
     try:
         ranges = tuple(range(start, stop) for start, stop in selection["ids"])
         good = recorded_ranges(ranges, selection["of"])["ids"] == selection["ids"]
@@ -147,14 +153,7 @@ def _part(path: Location) -> _Part:
 def _check_same(a: _Part, b: _Part) -> None:
     """Whether two databases differ in their ranges alone."""
     for key in ("recipe", "settings", "versions", "selection"):
-        ours, theirs = (
-            {
-                k: v
-                for k, v in getattr(part.manifest, key).items()
-                if (key, k) != ("selection", "ids")
-            }
-            for part in (a, b)
-        )
+        ours, theirs = (_compared(part.manifest, key) for part in (a, b))
         different = first_difference(ours, theirs, key)
         if different:
             place, x, y = different
@@ -164,6 +163,18 @@ def _check_same(a: _Part, b: _Part) -> None:
     for key in ("name", "cells", "synapses", "sources", "axes", "columns"):
         if getattr(a.manifest, key) != getattr(b.manifest, key):
             raise DatabaseError(f"{b.files} cannot be merged with {a.files}: their {key} differ")
+
+
+def _compared(manifest: Manifest, key: str) -> dict[str, Any]:
+    """What must be the same: the draws of a prior do not depend on how many there are."""
+    content = dict(getattr(manifest, key))
+    if manifest.recipe["parameters"].get("prior"):
+        if key == "recipe":
+            prior = {**content["parameters"]["prior"], "count": None}
+            content["parameters"] = {**content["parameters"], "prior": prior}
+        content.pop("of", None)
+    content.pop("ids", None)
+    return content
 
 
 def _pieces(parts: Sequence[_Part]) -> list[_Piece]:
@@ -190,14 +201,15 @@ def _pieces(parts: Sequence[_Part]) -> list[_Piece]:
 
 
 def _merged(parts: Sequence[_Part]) -> Manifest:
-    first = parts[0].manifest
+    largest = max(parts, key=lambda part: part.of)
+    first = largest.manifest
     ranges = [r for part in parts for r in part.ranges]
     selection = {k: v for k, v in first.selection.items() if k not in ("ids", "of")}
     count = sum(len(part.db) for part in parts)
     shard, chunk = layout(count, first.recipe["store"]["shard_circuits"])
     return replace(
         first,
-        selection=selection | recorded_ranges(ranges, parts[0].of),
+        selection=selection | recorded_ranges(ranges, largest.of),
         n_circuits=count,
         shard_circuits=shard,
         chunk_circuits=chunk,

@@ -95,6 +95,16 @@ def test_ranges_of_a_prior(client, tiny, tmp_path):
         pyl.build(recipe, tmp_path / name, ids=ids, cluster=client)
     pyl.merge([tmp_path / "a", tmp_path / "b"], tmp_path / "db")
     assert contents(tmp_path / "db") == contents(tmp_path / "all")
+    # more draws of the same
+    more = tiny({"parameters": {"prior": prior | {"count": 13}}})
+    pyl.build(more, tmp_path / "rest", ids=[range(9, 13)], cluster=client)
+    pyl.build(more, tmp_path / "more", cluster=client)
+    grown = pyl.merge([tmp_path / "all", tmp_path / "rest"], tmp_path / "grown")
+    assert contents(tmp_path / "grown") == contents(tmp_path / "more") and len(grown) == 13
+    other = tiny({"parameters": {"prior": prior | {"count": 13, "seed": 1}}})
+    pyl.build(other, tmp_path / "other", ids=[range(9, 13)], cluster=client)
+    with pytest.raises(DatabaseError, match=r"recipe\.parameters\.prior\.seed is 1, but there 0"):
+        pyl.merge([tmp_path / "all", tmp_path / "other"], tmp_path / "x")
 
 
 def test_interrupted_and_damaged_it_goes_on(part, tiny_db, tmp_path):
@@ -138,7 +148,7 @@ def test_what_cannot_be_merged_is_one_sentence(part, tiny, tiny_db, client, tmp_
         ([a, nonsense], "recipe does not match its recipe_hash"),
         ([a, part("11:24")], r"both hold circuits 11:12$"),
         ([a, a], r"both hold circuits 0:12$"),
-        ([a, tiny_db], "holds all circuits of its recipe"),
+        ([a, tiny_db], "was not built with --ids: merged are ranges of ids"),
         ([a, newer], r"versions\.jax is '99', but there '"),
         ([a, tmp_path / "fine"], r"recipe\.protocol\.dt_ms is 0\.05, but there 0\.1$"),
         ([a, half], "half is not complete"),
