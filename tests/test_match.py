@@ -3,10 +3,11 @@
 import json
 import re
 import tomllib
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from recordings import BURSTS, pyloric_spikes, write_csv
+from recordings import BURSTS, fast_spikes, pyloric_spikes, write_csv
 from rich.console import Console
 
 import pyloric_db as pyl
@@ -101,13 +102,14 @@ def test_a_recording_that_is_not_pyloric_says_why(inside, rhythmic_db, tmp_path)
     found = json.loads(inside("match", rhythmic_db, file, "--json").stdout)["recording"]
     period_cv = found.pop("period_cv")
     assert 0.05 < period_cv < 0.25
-    del found["features"], found["neurons_left_out"]
+    del found["features"], found["neurons_left_out"], found["neurons_pooled"]
     assert found == {
         "pyloric": False,
         "pyloric_like": False,
         "periodic": False,
         "triphasic": True,
         "n_criteria_met": 15,
+        "criteria_not_met": [],
     }
     lines = [line.split() for line in inside("match", rhythmic_db, file).stdout.splitlines()]
     shown = {line[0]: line[1] for line in lines if line}
@@ -125,7 +127,7 @@ def test_a_recording_is_measured_as_the_circuits_were(inside, rhythmic_db, tmp_p
     monkeypatch.setattr("pyloric_db.cli.matching.simulate_on", lambda *_: None)
     monkeypatch.setattr(
         "pyloric_db.plot.match.match_figure",
-        lambda *_, protocol: drawn.append(protocol) or new_figure(),
+        lambda *_, **protocols: drawn.append(protocols) or new_figure(),
     )
     figure = tmp_path / "x.png"
     found = json.loads(inside("match", rhythmic_db, file, "--json", "-o", figure).stdout)
@@ -135,7 +137,75 @@ def test_a_recording_is_measured_as_the_circuits_were(inside, rhythmic_db, tmp_p
     )
     short = write_csv(tmp_path / "short.csv", pyloric_spikes(cycles=1))
     refused(inside("match", rhythmic_db, short), "AB/PD rests")
-    assert asked == drawn == [loose]
+    assert asked == [loose]
+    assert drawn == [{"protocol": loose, "recording_protocol": loose}]
+    other = replace(loose, max_burst_gap_ms=77)
+    again = ("--json", "-o", figure, "--max-burst-gap-ms", 77)
+    assert inside("match", rhythmic_db, file, *again).returncode == 0
+    assert drawn[1:] == [{"protocol": loose, "recording_protocol": other}]
+
+
+def test_a_fast_rhythm_of_which_a_burst_is_missing(inside, rhythmic_db, tmp_path):
+    """The limit between bursts that the sentence names tells them apart."""
+    file = write_csv(tmp_path / "pd.csv", fast_spikes([("PD", 21)]))
+    done = inside("match", rhythmic_db, file)
+    refused(
+        done, "AB/PD has fewer than two whole cycles of bursts, as bursts less than 484 ms apart"
+    )
+    (limit,) = re.findall("max_burst_gap_ms ([0-9]+)", done.stderr)
+    done = inside("match", rhythmic_db, file, "--max-burst-gap-ms", limit)
+    assert done.returncode == 0, done.stderr
+    for cell in ("LP", "PY"):
+        assert f"{cell} does not burst once in 1 of 97 cycles: 2 times in the one" in done.stderr
+    file = write_csv(tmp_path / "lp.csv", fast_spikes([("LP", 60)]))
+    done = inside("match", rhythmic_db, file)
+    assert "LP does not burst once in 97 of 98 cycles, as bursts less than 500 ms" in done.stderr
+    (limit,) = re.findall("max_burst_gap_ms ([0-9]+)", done.stderr)
+    done = inside("match", rhythmic_db, file, "--max-burst-gap-ms", limit)
+    assert "once in 1 of 98 cycles: not at all in the one that begins at 36.00 s" in done.stderr
+    for bad, how in ((0, "above 0, not 0"), (-5, "above 0, not -5"), ("nan", "finite, not nan")):
+        done = inside("match", rhythmic_db, file, "--max-burst-gap-ms", bad)
+        refused(done, f"max_burst_gap_ms must be {how}")
+
+
+def test_which_criteria_a_recording_does_not_meet(inside, rhythmic_db, tmp_path):
+    slow = [(n, 1.6 * t) for n, t in pyloric_spikes(20)]
+    file = write_csv(tmp_path / "slow.csv", slow)
+    found = json.loads(inside("match", rhythmic_db, file, "--json").stdout)["recording"]
+    outside = ["period_ms", "burst_duration_abpd_ms", "burst_duration_lp_ms"]
+    assert found["criteria_not_met"][:3] == outside
+    assert len(found["criteria_not_met"]) == 15 - found["n_criteria_met"]
+    shown = inside("match", rhythmic_db, file).stdout.splitlines()
+    starred = [line.split()[0] for line in shown if line.split()[1:2] and "*" in line.split()[1]]
+    assert starred == found["criteria_not_met"]
+    assert shown[-1] == "* not within the published mean ± 2 SD, a criterion of a pyloric rhythm"
+    assert "*" not in inside("match", rhythmic_db, write_csv(file, pyloric_spikes())).stdout
+    # a criterion without a value is not met either, but there is nothing to mark
+    write_csv(file, [row for row in slow if row[0] != "PY"])
+    found = json.loads(inside("match", rhythmic_db, file, "--json").stdout)["recording"]
+    assert "phase_start_py" in found["criteria_not_met"]
+    assert len(found["criteria_not_met"]) == 15 - found["n_criteria_met"]
+
+
+def test_a_preparation_without_lp(inside, rhythmic_db, tmp_path):
+    pytest.importorskip("matplotlib")
+    rows = [row for row in pyloric_spikes() if row[0] != "LP"]
+    file = write_csv(tmp_path / "killed.csv", rows)
+    done = inside("match", rhythmic_db, file, "-o", tmp_path / "x.png")
+    assert done.returncode == 0, done.stderr
+    assert "not triphasic: LP has no spikes\n" in done.stderr and "5 of 15" in done.stdout
+    write_csv(file, [*rows, ("LPP", 1.0), ("MG", 2.0)])
+    shown = inside("match", rhythmic_db, file).stderr
+    assert "LP has no spikes; is it one of the neurons left out, LPP, MG?" in shown
+
+
+def test_units_of_one_cell_are_said_to_be_pooled(inside, rhythmic_db, tmp_path):
+    rows = [("PY 2" if n == "PY" and i % 2 else n, t) for i, (n, t) in enumerate(pyloric_spikes())]
+    file = write_csv(tmp_path / "prep.csv", [*rows, ("AB", 0.25)])
+    shown = inside("match", rhythmic_db, file)
+    assert "pooled as one cell: AB/PD: PD, AB; PY: PY 2, PY\n" in shown.stderr
+    found = json.loads(inside("match", rhythmic_db, file, "--json").stdout)["recording"]
+    assert found["neurons_pooled"] == ["AB/PD: PD, AB", "PY: PY 2, PY"] and found["pyloric"]
 
 
 def test_how_many_features_were_compared(inside, rhythmic_db, tmp_path):
@@ -259,7 +329,7 @@ def test_what_a_circuit_of_other_cells_plays_finds_it_again(inside, client, tmp_
 
 def test_recordings_that_cannot_be_matched(inside, rhythmic_db, tmp_path):
     lonely = write_csv(tmp_path / "lonely.csv", pyloric_spikes(neurons=["LP"]))
-    refused(inside("match", rhythmic_db, lonely), "has no spikes of AB/PD, PY")
+    refused(inside("match", rhythmic_db, lonely), "has no spikes of AB/PD, whose bursts delimit")
     short = write_csv(tmp_path / "short.csv", pyloric_spikes(cycles=1))
     refused(
         inside("match", rhythmic_db, short),

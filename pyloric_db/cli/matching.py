@@ -1,6 +1,7 @@
 """The command that finds circuits for a recording."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,7 +22,7 @@ from pyloric_db.cli.console import (
 )
 from pyloric_db.cli.simulating import simulate_on
 from pyloric_db.errors import ConfigError
-from pyloric_db.vocabulary import CELLS, CONDUCTANCES, RHYTHMS, default_features, label
+from pyloric_db.vocabulary import CELLS, CONDUCTANCES, RHYTHMS, default_features, label, published
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -49,6 +50,13 @@ def match(
             help="Only circuits for which this is true, such as 'pyloric'.", show_default="all"
         ),
     ] = "True",
+    max_burst_gap_ms: Annotated[
+        float | None,
+        typer.Option(
+            help="Longer intervals always separate bursts of the recording.",
+            show_default="the database's",
+        ),
+    ] = None,
     as_json: Json = False,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Figure of recording and model.")
@@ -67,18 +75,22 @@ def match(
 
         check_suffix(output)
         check_output(output, db)
+    protocol = opened.protocol
+    if max_burst_gap_ms is not None:
+        protocol = replace(protocol, max_burst_gap_ms=max_burst_gap_ms)
     spikes = pyloric_db.read_recording(recording, unit=unit, cells=cells)
     _check_intervals(recording, spikes, unit)
-    features = pyloric_db.features_from_spikes(spikes, cells=cells, protocol=opened.protocol)
-    _check_period(recording, spikes, features, unit, opened.protocol)
+    features = pyloric_db.features_from_spikes(spikes, cells=cells, protocol=protocol)
+    _check_period(recording, spikes, features, unit, protocol)
     with ends_at_once(), err.status("looking through the circuits"):
         found = opened.nearest(features, k=k, where=where)
     if as_json:
         print(json.dumps(_described(opened, spikes, features, found), indent=2))
     else:
         _print(opened, spikes, features, found)
+        _print_notes(opened, spikes, features, found, protocol)
     if output is not None:
-        _draw(opened, spikes, features, found.isel(circuit=[0]), output)
+        _draw(opened, spikes, features, found.isel(circuit=[0]), protocol, output)
         if not as_json:
             say(f"wrote {output}")
 
@@ -150,20 +162,30 @@ def _value(source: "xr.Dataset", name: str, i: int) -> float | None:
     return None if value != value else value
 
 
+def _unmet(opened: "Database", features: "xr.Dataset") -> list[str]:
+    """The published criteria that a recording does not meet, also for want of a value."""
+    criteria = published(opened.manifest.cells)
+    return [n for n, c in criteria.items() if not c.low <= features[n].values[0] <= c.high]
+
+
 def _described(
     opened: "Database", spikes: "xr.DataArray", features: "xr.Dataset", found: "xr.Dataset"
 ) -> dict[str, Any]:
     parameters = _parameters(opened, found)
     names = default_features(opened.manifest.columns)
     labels = [n for n in _LABELS if n in features]
-    counted = ["n_criteria_met"] if opened.manifest.has_labels else []
+    met: dict[str, Any] = {}
+    if opened.manifest.has_labels:
+        met["n_criteria_met"] = int(features["n_criteria_met"].values[0])
+        met["criteria_not_met"] = _unmet(opened, features)
     return {
         "recording": {
             "features": {n: _value(features, n, 0) for n in names},
             **{n: bool(features[n].values[0]) for n in labels},
-            **{n: int(features[n].values[0]) for n in counted},
+            **met,
             "period_cv": _value(features, "period_cv", 0),
             "neurons_left_out": list(spikes.attrs["left_out"]),
+            "neurons_pooled": list(spikes.attrs["pooled"]),
         },
         "compared": found.attrs["compared"],
         "nearest": [
@@ -182,6 +204,7 @@ def _described(
 def _print(
     opened: "Database", spikes: "xr.DataArray", features: "xr.Dataset", found: "xr.Dataset"
 ) -> None:
+    """The table of recording and circuits."""
     lines = [["", "recording", *(str(i) for i in found["circuit_id"].values)]]
     if "netcode" in found:
         lines.append(["netcode", "", *found["netcode"].values])
@@ -192,6 +215,10 @@ def _print(
     columns = [(features, 0), *((found, i) for i in range(found.sizes["circuit"]))]
     names = (*_LABELS, "n_criteria_met", "period_cv", *usual)
     lines += [[n, *(cell_text(s[n].values[i]) for s, i in columns)] for n in names if n in features]
+    outside = [n for n in _unmet(opened, features) if _value(features, n, 0) is not None]
+    for line in lines:
+        if line[0] in outside:
+            line[1] += "*"
     for name, values in _parameters(opened, found).items():
         lines.append([name, "", *(v if isinstance(v, str) else f"{v:g}" for v in values)])
     # one table below the other, each of as many circuits as are beside each other in the width
@@ -206,15 +233,33 @@ def _print(
         for row in rows[1:]:
             table.add_row(*row)
         out.print(table)
-    if spikes.attrs["left_out"]:
-        say(f"neurons left out: {', '.join(spikes.attrs['left_out'])}", err)
+    if outside:
+        say("* not within the published mean ± 2 SD, a criterion of a pyloric rhythm")
+
+
+def _print_notes(
+    opened: "Database",
+    spikes: "xr.DataArray",
+    features: "xr.Dataset",
+    found: "xr.Dataset",
+    protocol: "Protocol",
+) -> None:
+    """What has not been taken from the recording, or not been compared, and why."""
+    left_out = ", ".join(spikes.attrs["left_out"])
+    if spikes.attrs["pooled"]:
+        say(f"pooled as one cell: {'; '.join(spikes.attrs['pooled'])}", err)
+    if left_out:
+        say(f"neurons left out: {left_out}", err)
+    usual = default_features(opened.manifest.columns)
     missing = [n for n in usual if _value(features, n, 0) is None]
     if any(n.startswith("phase_start_") for n in missing):
         from pyloric_db.rhythm.reasons import why_no_phase
 
-        for cell, why in why_no_phase(spikes, opened.protocol).items():
-            pyloric = opened.manifest.has_labels and cell in CELLS
-            say(f"{'not triphasic' if pyloric else 'no phase'}: {label(cell)} {why}", err)
+        for cell, why in why_no_phase(spikes, protocol).items():
+            kind = "not triphasic" if opened.manifest.has_labels and cell in CELLS else "no phase"
+            if left_out and spikes.sel(cell=cell).isnull().all():
+                why += f"; is it one of the neurons left out, {left_out}?"
+            say(f"{kind}: {label(cell)} {why}", err)
     alike = [n for n in usual if n not in (*missing, *found.attrs["compared"])]
     for which, why in (
         (missing, "the recording does not have them"),
@@ -229,6 +274,7 @@ def _draw(
     spikes: "xr.DataArray",
     features: "xr.Dataset",
     circuit: "xr.Dataset",
+    protocol: "Protocol",
     output: Path,
 ) -> None:
     from pyloric_db.plot.canvas import save
@@ -241,7 +287,8 @@ def _draw(
     with ends_at_once(), err.status("simulating the nearest circuit"):
         simulation = simulate_on(opened, ids, (CYCLES + 2) * period)
     scale = scales(opened, default_features(opened.manifest.columns))
-    drawn = match_figure(spikes, features, circuit, simulation, scale, protocol=opened.protocol)
+    protocols = {"protocol": opened.protocol, "recording_protocol": protocol}
+    drawn = match_figure(spikes, features, circuit, simulation, scale, **protocols)
     save(drawn, output)
 
 

@@ -1,6 +1,7 @@
 """A recording beside the model circuit that plays its rhythm."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from pyloric_db.protocol import Protocol
 from pyloric_db.query.nearest import Scale
 from pyloric_db.rhythm.bursts import Bursts, find_bursts
 from pyloric_db.rhythm.reasons import recorded_bursts
-from pyloric_db.rhythm.spikes import SpikeTrains
+from pyloric_db.rhythm.spikes import SpikeTrains, offsets_of, segment_count
 from pyloric_db.vocabulary import colour_of, label, published
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def match_figure(
     scale: Mapping[str, Scale],
     *,
     protocol: Protocol = Protocol(),
+    recording_protocol: Protocol | None = None,
 ) -> "Figure":
     """Spikes of a recording, voltages of a model circuit, and the features of both.
 
@@ -43,6 +45,7 @@ def match_figure(
         simulation: what `Database.simulate` gave for it.
         scale: the features to show, in this order, see `query.nearest.scales`.
         protocol: how bursts are found, `Database.protocol`.
+        recording_protocol: how those of the recording are, where it has been measured otherwise.
 
     Raises:
         ConfigError: matplotlib is missing.
@@ -61,9 +64,9 @@ def match_figure(
         ax.spines[["top", "right"]].set_visible(False)
         if cell != cells[-1]:
             ax.set_xticklabels([])
-    _recording(left, recording, span_ms, protocol)
+    onset = _recording(left, recording, span_ms, recording_protocol or protocol)
     _model(right, simulation, span_ms, protocol)
-    left[0].set_title("recording", fontsize=11)
+    left[0].set_title(f"recording from {onset / 1000:.2f} s on", fontsize=11)
     number = int(circuit["circuit_id"].values[0])
     distance = float(circuit["distance"].values[0])
     compared = f"{len(circuit.attrs['compared'])} of {len(scale)} features"
@@ -92,17 +95,34 @@ def _onset(bursts: Bursts, stop_ms: float, span_ms: float) -> float:
 
 def _recording(
     axes: list[Any], recording: "xr.DataArray", span_ms: float, protocol: Protocol
-) -> None:
+) -> float:
+    """Draws what is shown of it, an hour being too much for a file, and says where that begins."""
     times = recording.values
     bursts, stop = recorded_bursts(recording, protocol)
     onset = _onset(bursts, stop, span_ms)
+    bursts = _between(bursts, onset, onset + span_ms)
     for i, ax in enumerate(axes):
-        shown = (times[i] - onset) / 1000
-        ax.vlines(shown[~np.isnan(shown)], 0, 1, color=colour_of(i), linewidth=0.7)
+        shown = times[i][(times[i] >= onset) & (times[i] <= onset + span_ms)]
+        ax.vlines((shown - onset) / 1000, 0, 1, color=colour_of(i), linewidth=0.7)
         draw_bursts(ax, bursts, i, 1.2, colour_of(i), onset)
         ax.set_ylim(-0.1, 1.35)
         ax.set_yticks([])
         ax.spines["left"].set_visible(False)
+    return onset
+
+
+def _between(bursts: Bursts, begin_ms: float, end_ms: float) -> Bursts:
+    """The bursts of which something lies between these times."""
+    kept = (bursts.end_ms >= begin_ms) & (bursts.start_ms <= end_ms)
+    return replace(
+        bursts,
+        start_ms=bursts.start_ms[kept],
+        end_ms=bursts.end_ms[kept],
+        n_spikes=bursts.n_spikes[kept],
+        begun=bursts.begun[kept],
+        ended=bursts.ended[kept],
+        offsets=offsets_of(segment_count(kept, bursts.offsets)),
+    )
 
 
 def _model(axes: list[Any], simulation: "xr.Dataset", span_ms: float, protocol: Protocol) -> None:

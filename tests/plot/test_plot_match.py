@@ -55,7 +55,26 @@ def test_both_begin_with_an_abpd_burst_on_one_scale(match):
 
 
 def test_bursts_of_both_are_those_of_the_protocol(match):
-    figure = match_figure(*match, protocol=Protocol(max_burst_gap_ms=15))
-    for ax in figure.axes[:6]:  # no two spikes are as near as that
-        bars = [line for line in ax.lines if line.get_lw() == 4]
-        assert len(bars) == 6 * BURSTS[{"AB/PD": "PD"}.get(ax.get_ylabel(), ax.get_ylabel())][2]
+    def bars(ax):
+        return sum(line.get_lw() == 4 for line in ax.lines)
+
+    single = Protocol(max_burst_gap_ms=15)  # no two spikes are as near as that
+    both = match_figure(*match, protocol=single).axes[:6]
+    recorded = match_figure(*match, recording_protocol=single).axes[:6]
+    modelled = match_figure(*match, protocol=single, recording_protocol=Protocol()).axes[:6]
+    of_spikes = [len(ax.collections[0].get_segments()) for ax in both[:3]]
+    of_model = [6 * BURSTS[name][2] for name in ("PD", "LP", "PY")]
+    assert [bars(ax) for ax in both] == of_spikes + of_model
+    assert [bars(ax) for ax in recorded] == of_spikes + [6, 6, 6]
+    assert [bars(ax) for ax in modelled] == [4, 3, 4] + of_model
+
+
+def test_of_the_recording_only_what_is_shown_is_drawn(match, tmp_path):
+    rows = [(n, 60 + t) for n, t in pyloric_spikes(100)]
+    long = read_recording(write_csv(tmp_path / "long.csv", rows))
+    pairs = match_figure(long, *match[1:]).axes[:3]
+    assert pairs[0].get_title() == "recording from 61.75 s on"
+    for ax, n in zip(pairs, (3 * 12 + 1, 3 * 9, 3 * 11), strict=True):
+        spikes = ax.collections[0].get_segments()
+        assert len(spikes) == n and len(ax.lines) <= 4
+        assert all(0 <= spike[0][0] <= 4.5 for spike in spikes)
