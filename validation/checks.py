@@ -459,8 +459,8 @@ def _protocols(fixed: Columns, runs: dict[str, Columns]) -> Section:
     section.extra.append(table(["", "circuits", "median", "90%", "99%"], rows))
     section.extra.append(
         f"Changes of the features of the {pyloric_like.sum()} pyloric-like circuits that ended "
-        "early. Their periods have settled, but bursts of LP and PY may last longer in one cycle than in "
-        "the next for ever, and a mean over few of them is not that over many:"
+        "early. Their periods have settled, but bursts of LP and PY may last longer in one cycle "
+        "than in the next for ever, and a mean over few of them is not that over many:"
     )
     rows = [
         [

@@ -84,6 +84,8 @@ def query(
             pieces = opened.batches(expr, columns=names)
         first = next(pieces)
     shown = ["circuit_id", *map(str, first.data_vars)]
+    if not first.sizes["circuit"]:
+        say("no circuit satisfies this", err)
     if output is not None:
         with progress_bar("circuits") as progress:
             whole = opened.count(expr)
