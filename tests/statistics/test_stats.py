@@ -159,6 +159,69 @@ def test_off_a_grid(tmp_path):
     json.dumps(found.to_json(), allow_nan=False)
 
 
+def off_grid(path, n=400, **columns):
+    """A database of n circuits off a grid, with these values of some columns."""
+    manifest = synthetic.make_manifest(axes=None, n_circuits=n, shard_circuits=n)
+    create(path, manifest)
+    ids, known, states = synthetic.shard_data(manifest, 0)
+    given = {name: np.asarray(v, known[name].dtype) for name, v in columns.items()}
+    Ledger(path).record(write_shard(path, manifest, 0, ids, known | given, states))
+    return database.open(path)
+
+
+def test_a_rare_level_tells_what_it_tells(tmp_path):
+    """One circuit in twenty has the synapse, which is no decile."""
+    rng = np.random.default_rng(6)
+    strong = rng.random(400) < 0.05
+    period = rng.normal(1000, 100, 400) + 1000 * strong
+    db = off_grid(
+        tmp_path / "db",
+        gsyn_ab_lp_nS=np.where(strong, 100, 0),
+        gsyn_py_lp_nS=np.where(strong, 3, 0),
+        period_ms=period,
+    )
+    found = db.stats("circuit_id >= 0")
+    levels = found.marginals["gsyn_ab_lp_nS"]
+    assert levels["all"].values.tolist() == [400 - strong.sum(), strong.sum()]
+    share = found.sensitivity.sel(feature="period_ms", parameter="gsyn_ab_lp_nS").item()
+    assert share == pytest.approx(variance_explained(strong.astype(int), period)) and share > 0.5
+    pair = {"parameter": "gsyn_ab_lp_nS", "other": "gsyn_py_lp_nS"}
+    assert found.cramers_v.sel(pair).item() == pytest.approx(1)
+
+
+def test_levels_of_unequal_frequency_are_not_merged(tmp_path):
+    rng = np.random.default_rng(7)
+    level = rng.choice(10, 400, p=[0.55, *[0.05] * 9])
+    period = np.arange(10)[level] * 100 + rng.normal(0, 50, 400)
+    db = off_grid(tmp_path / "db", gsyn_ab_lp_nS=level, period_ms=period)
+    found = db.stats("circuit_id >= 0")
+    share = found.sensitivity.sel(feature="period_ms", parameter="gsyn_ab_lp_nS").item()
+    assert share == pytest.approx(variance_explained(level, period.astype(np.float32)))
+
+
+@pytest.mark.parametrize("tie", [0.0, 0.7, 5.0])
+def test_a_value_of_many_circuits_is_a_level_of_its_own(tmp_path, tie):
+    """Half of the circuits have one value, the least, one amidst the others or the greatest."""
+    rng = np.random.default_rng(8)
+    values = np.where(rng.random(400) < 0.5, tie, rng.uniform(0.01, 3, 400)).astype(np.float32)
+    period = rng.normal(0, 1, 400) + 10 * (values == np.float32(tie))
+    db = off_grid(tmp_path / "db", gsyn_ab_lp_nS=values, period_ms=period)
+    found = db.stats("circuit_id >= 0")
+    marginal = found.marginals["gsyn_ab_lp_nS"]
+    own = int(np.flatnonzero(marginal.lower.values == np.float32(tie))[0])
+    assert marginal.lower.values[own] == marginal.upper.values[own]
+    assert marginal["all"].values[own] == (values == np.float32(tie)).sum()
+    assert marginal["all"].sum() == 400 and 5 <= marginal.sizes["gsyn_ab_lp_nS"] <= 10
+    others = np.delete(marginal["all"].values, own)
+    assert others.max() < 60
+    share = found.sensitivity.sel(feature="period_ms", parameter="gsyn_ab_lp_nS").item()
+    assert share > 0.9
+    begins = marginal.lower.values[1:].astype(np.float32)
+    level = np.searchsorted(begins, values, side="right")  # of which the marginals are counts
+    assert np.bincount(level).tolist() == marginal["all"].values.tolist()
+    assert share == pytest.approx(variance_explained(level, period.astype(np.float32)))
+
+
 @pytest.fixture(scope="module")
 def tied(tmp_path_factory):
     """300 circuits off a grid, which have one of three LPs, and of whose PYs nothing varies."""
