@@ -66,5 +66,5 @@ def levels_of(db: Database, name: str) -> Levels:
         above = f"SELECT min({column}) AS v FROM circuits WHERE {column} > CAST({value!r} AS FLOAT)"
         begins.add(db.sql(above)["v"][0].as_py())
     lower = sorted(begins)
-    upper = [low if low in alone else high for low, high in zip(lower, [*lower[1:], edges[-1]])]
-    return Levels(lower, upper)
+    ends = zip(lower, [*lower[1:], edges[-1]], strict=True)
+    return Levels(lower, [low if low in alone else high for low, high in ends])
