@@ -62,11 +62,19 @@ def test_the_protocol_is_that_of_the_recipe(db, tiny_db):
 
 
 def test_a_path_is_no_opened_database(pristine, tmp_path):
-    for ask in (pyloric_db.to_arrays, pyloric_db.stats, pyloric_db.export):
-        more = (tmp_path / "out",) if ask is pyloric_db.export else ()
-        with pytest.raises(ConfigError, match=r"which pyloric_db.open\(path\) gives, not a str"):
-            ask(str(pristine[0]), *more)
+    with pytest.raises(ConfigError, match=r"which pyloric_db.open\(path\) gives, not a str"):
+        pyloric_db.export(str(pristine[0]), tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_methods_are_the_only_way_to_statistics_and_arrays(db):
+    assert not {"stats", "to_arrays"} & {*dir(pyloric_db)}
+    for name in ("stats", "to_arrays"):
+        with pytest.raises(AttributeError, match=f"no attribute '{name}'"):
+            getattr(pyloric_db, name)
+    assert db.stats("lp == 1").n_selected == len(
+        db.to_arrays(where="lp == 1", missing="mask").place
+    )
 
 
 def test_columns_are_read_only_when_needed(pristine, everything):
@@ -192,6 +200,19 @@ def test_states_come_in_the_order_asked(db, pristine):
             db.states(ids)
 
 
+def test_rows_are_no_ids(db):
+    rows = db.query("lp == 1")
+    message = "circuit ids must be a list of whole numbers, not "
+    for ask in (db.parameters, db.states, lambda ids: db.simulate(ids, duration_ms=50)):
+        with pytest.raises(QueryError, match=message + r"a Dataset: pass its \.circuit_id$"):
+            ask(rows)
+        with pytest.raises(QueryError, match=message + "an array of 2 dimensions$"):
+            ask([[1, 2]])
+        with pytest.raises(QueryError, match=message + "float64$"):
+            ask([1.0])
+    assert db.parameters(rows.circuit_id).sizes["circuit"] == rows.sizes["circuit"]
+
+
 def test_xarray_opens_the_states_by_itself(pristine):
     states = xr.open_zarr(pristine[0] / "states", chunks=None)
     assert states.V.dims == ("circuit", "cell") and states.V.attrs["units"] == "mV"
@@ -215,9 +236,10 @@ def test_simulate_goes_on_from_the_stored_states(db, monkeypatch):
     package.constants_of = lambda manifest: ("constants", manifest.name)
     monkeypatch.setitem(sys.modules, "pyloric_db", package)
     found = db.simulate([3, 1], duration_ms=50, dt_ms=0.01)
-    assert found.V.shape == (2, 5) and same(found.circuit_id, [3, 1])
+    assert found is traces
     (gbar, gsyn), settings = calls[0]
     assert gbar.shape == (2, 3, 8) and gsyn.shape == (2, 7)
+    assert same(gbar.circuit_id, [3, 1]) and same(gsyn.circuit_id, [3, 1])
     assert same(settings.pop("initial").circuit_id, [3, 1])
     assert settings == {
         "duration_ms": 50, "dt_ms": 0.01, "scheme": "gates_first", "dtype": "float32",
