@@ -25,19 +25,22 @@ _WHERE = {
     "read_recording": "pyloric_db.rhythm.recording_files",
     "save_rows": "pyloric_db.query.save",
     "load_rows": "pyloric_db.query.save",
-    "to_arrays": "pyloric_db.ml.arrays",
     "export": "pyloric_db.ml.export",
-    "stats": "pyloric_db.statistics.stats",
     "Protocol": "pyloric_db.protocol",
     "Database": "pyloric_db.query.database",
     "open": "pyloric_db.query.database",
     "PyloricDBError": "pyloric_db.errors",
 }
 
+#: What methods of a database of the same names go on to: no names for users.
+_METHODS = {"_to_arrays": "pyloric_db.ml.arrays", "_stats": "pyloric_db.statistics.stats"}
+
 __all__ = sorted(_WHERE)  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _METHODS:
+        return getattr(import_module(_METHODS[name]), name.removeprefix("_"))
     if name not in _WHERE:
         raise AttributeError(f"module 'pyloric_db' has no attribute {name!r}")
     return getattr(import_module(_WHERE[name]), name)

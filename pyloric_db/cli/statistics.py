@@ -1,8 +1,10 @@
 """The command that prints statistics of a set of circuits."""
 
 import json
+import math
 from collections.abc import Iterator
 from itertools import combinations
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
 
 #: Lines of the longer tables.
 _SHOWN = 10
+#: In fewer circuits than these, what a parameter tells about a feature may be due to chance.
+_FEW = 100
 
 
 def stats(
@@ -48,8 +52,9 @@ def _combinations(found: "Statistics") -> None:
     if found.cells is not None:
         occurring = int((found.cells > 0).sum())
         say(f"combinations of cells: {occurring} of {found.cells.size} occur")
-    if found.synapses is not None:
-        names = [str(c) for c in found.synapses.coords]
+    # a synapse that all circuits have, or none, is part of no other combination
+    names = [n for n in found.marginals if _may_be_absent(n, found.marginals[n])]
+    if names and found.synapses is not None:
         possible = 2 ** len(names)
         say(f"combinations of synapses that are there: {found.synapses.size} of {possible} occur")
         short = [n.removeprefix("gsyn_").removesuffix("_nS") for n in names]
@@ -58,7 +63,17 @@ def _combinations(found: "Statistics") -> None:
             flags = ("+" if found.synapses[n].values[i] else "-" for n in names)
             table.add_row(str(i + 1), *flags, f"{count:,}")
         out.print(table)
-    say("")
+    if found.cells is not None or names:
+        say("")
+
+
+def _may_be_absent(name: str, marginal: Any) -> bool:
+    """Whether it is a synapse that some of all circuits have and others do not."""
+    if not name.startswith(("gsyn_", "ggap_")):
+        return False
+    lower, upper = _ends(name, marginal)
+    there = marginal["all"].values > 0
+    return bool(lower[there].min() == 0 < upper[there].max())
 
 
 def _marginals(found: "Statistics") -> None:
@@ -83,12 +98,20 @@ def _marginals(found: "Statistics") -> None:
 
 
 def _levels(name: str, marginal: Any) -> list[str]:
+    if "lower" not in marginal.coords:
+        return [v if isinstance(v, str) else f"{v:g}" for v in marginal[name].values.tolist()]
+    # groups hold their lower ends, the last one both; some are one value
+    ends = zip(*_ends(name, marginal), strict=True)
+    *groups, last = [(f"{low:.4g}", f"{high:.4g}") for low, high in ends]
+    said = [low if low == high else f"{low} - <{high}" for low, high in groups]
+    return [*said, " - ".join(dict.fromkeys(last))]
+
+
+def _ends(name: str, marginal: Any) -> tuple[Any, Any]:
+    """Lower and upper ends of a parameter's levels; the same where these are values."""
     if "lower" in marginal.coords:
-        # groups hold their lower ends, the last one both
-        ends = zip(marginal["lower"].values, marginal["upper"].values, strict=True)
-        *groups, last = [(f"{low:.4g}", f"{high:.4g}") for low, high in ends]
-        return [*(f"{low} - <{high}" for low, high in groups), " - ".join(dict.fromkeys(last))]
-    return [v if isinstance(v, str) else f"{v:g}" for v in marginal[name].values.tolist()]
+        return marginal["lower"].values, marginal["upper"].values
+    return marginal[name].values, marginal[name].values
 
 
 def _components(found: "Statistics") -> None:
@@ -113,15 +136,23 @@ def _components(found: "Statistics") -> None:
 
 def _dependence(found: "Statistics") -> None:
     of_all = found.rank_correlation_of_all
-    pairs = sorted(_pairs(found), reverse=True)[:_SHOWN]
+    pairs = sorted(_pairs(found), reverse=True)
+    chance = _by_chance(found.n_selected, len(pairs))
+    strong = [pair for pair in pairs if pair[0] > chance]
     head = "strongest pairs of parameters"
     table = table_of(head, "", "measure", "value", *([] if of_all is None else ["among all"]))
-    for _, value, a, b, kind in pairs:
+    for _, value, a, b, kind in strong[:_SHOWN]:
         whole = [] if of_all is None else [_decimals(of_all.sel(parameter=a, other=b).item())]
         table.add_row(str(a), str(b), kind, f"{value:.3f}", *whole)
-    if pairs:
+    if strong:
         out.print(table)
-    else:
+    if len(strong) < min(len(pairs), _SHOWN):
+        what = "that are tied" if of_all is None else "that differ from those among all"
+        say(
+            f"left out are pairs {what} no more than chance alone may do: by up to "
+            f"{min(chance, 1.0):.2f} among {len(pairs)} pairs in a set of {found.n_selected:,}"
+        )
+    if not pairs:
         say(f"no two parameters vary within this set of {found.n_selected:,}")
     say("")
     table = table_of("feature", "what tells most about it", "share of variance", "direction")
@@ -139,8 +170,20 @@ def _dependence(found: "Statistics") -> None:
             )
     if table.row_count:
         out.print(table)
+        if found.n_selected < _FEW:
+            say(f"these are shares within {found.n_selected:,} circuits: some are due to chance")
     else:
         say(f"no feature can be told from a parameter within this set of {found.n_selected:,}")
+
+
+def _by_chance(n: int, pairs: int) -> float:
+    """What the strongest of so many independent pairs reaches in one of twenty sets of n.
+
+    Of independent columns a rank correlation has the SD 1 / sqrt(n - 1), and V hardly more.
+    """
+    if n < 2 or not pairs:
+        return 0.0
+    return NormalDist().inv_cdf(1 - 0.025 / pairs) / math.sqrt(n - 1)
 
 
 def _decimals(value: float) -> str:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from pyloric_db.errors import QueryError, nearest
 from pyloric_db.ml.split import place_of
-from pyloric_db.query.database import Database, check_opened
+from pyloric_db.query.database import Database
 from pyloric_db.store.parameters import (
     needed_columns,
     parameter_columns,
@@ -22,6 +22,9 @@ POLICIES = ("drop", "mask", "fill")
 
 #: A name that stands for all conductances, and one for the `default_features`.
 PARAMETERS, FEATURES = "parameters", "features"
+
+#: Kinds of flags and counts, which are False and 0 where a run failed and nothing was measured.
+_COUNTED = ("bool", "int8")
 
 #: Circuits whose conductances are worked out at a time.
 _BLOCK = 1 << 17
@@ -95,7 +98,8 @@ def to_arrays(
         targets: as `inputs`, or `"features"`: the fifteen, or as many as the circuits have, and
             burst duration, duty cycle and phase of other cells than AB/PD, LP and PY.
         where: only circuits for which this expression is true.
-        missing: what becomes of missing values. `"drop"` leaves out circuits that lack one,
+        missing: what becomes of missing values, which flags of circuits whose run failed
+            (`status` is not `ok`) are too. `"drop"` leaves out circuits that lack one,
             `"mask"` puts 0 in their places, `"fill"` the mean of the column over the circuits
             that have it; `present` says in each case where values were.
 
@@ -103,7 +107,6 @@ def to_arrays(
         QueryError: a column is unknown, is text or `circuit_id`, or is an input and a target;
             the expression is not valid; no circuit is left; or, with `"fill"`, a column has no
             value at all.
-        ConfigError: `db` is no Database.
     """
     check_policy(missing)
     arrays = read_arrays(db, inputs, targets, where)
@@ -124,7 +127,6 @@ def read_arrays(
     db: Database, inputs: str | Sequence[str], targets: str | Sequence[str], where: str
 ) -> Arrays:
     """The matrices with 0 for what is missing."""
-    check_opened(db)
     chosen = [_columns(db, names) for names in (inputs, targets)]
     if not all(chosen):
         raise QueryError("inputs and targets must name at least one column each")
@@ -134,10 +136,11 @@ def read_arrays(
         raise QueryError(f"{both[0]} must be an input or a target, not both")
     stored = db.manifest.by_name
     needed = needed_columns(db.manifest)
-    rows = db.query(where, columns=[*needed, *(n for n in names if n in stored)])
+    rows = db.query(where, columns=["status", *needed, *(n for n in names if n in stored)])
     if not rows.sizes["circuit"]:
         raise QueryError(f"there is no circuit for which {where!r} is true")
     ids = rows["circuit_id"].values
+    failed = rows["status"].values != "ok"
     manifest = db.manifest
     # in the order of `place_of`; taken from the grid's axes in full precision and rounded once
     parameters = parameter_columns(None, manifest.cells, manifest.synapses)
@@ -148,6 +151,8 @@ def read_arrays(
         for i, c in enumerate(columns):
             if c.name not in own:
                 values[:, i] = rows[c.name].values
+            if c.kind in _COUNTED:
+                values[failed, i] = np.nan
         matrices.append(Matrix(values, np.empty(0, dtype=np.bool_), tuple(columns)))
     place = np.empty(len(ids))
     for start in range(0, len(ids), _BLOCK):
@@ -163,6 +168,11 @@ def read_arrays(
     return Arrays(_known(matrices[0]), _known(matrices[1]), ids, place)
 
 
+def may_lack(column: Column) -> bool:
+    """Whether a circuit may lack a value of a column."""
+    return column.nullable or column.kind in _COUNTED
+
+
 def _known(matrix: Matrix) -> Matrix:
     """With 0 and a note for NaN."""
     present = ~np.isnan(matrix.values)
@@ -176,8 +186,8 @@ def without_missing(arrays: Arrays) -> Arrays:
     whole: Flags = np.all(np.concatenate(both, axis=1), axis=1)
     if not whole.any():
         raise QueryError(
-            f"each of the {len(whole):,} circuits lacks a value: use missing='mask' or 'fill', "
-            "or ask for circuits that have them all"
+            "no circuit that was asked for has a value in every column: let missing be mask or "
+            "fill, or ask for circuits that have them all"
         )
     return arrays.take(whole)
 

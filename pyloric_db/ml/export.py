@@ -18,12 +18,14 @@ from pyloric_db.ml.arrays import (
     check_policy,
     deviations,
     filled,
+    may_lack,
     means,
     read_arrays,
     without_missing,
 )
+from pyloric_db.ml.priors import LOG_UNIFORM, prior_of
 from pyloric_db.ml.split import PARTS, part_of, read_shares
-from pyloric_db.query.database import Database
+from pyloric_db.query.database import Database, check_opened
 from pyloric_db.query.save import SUFFIXES, save_rows
 from pyloric_db.vocabulary import CIRCUIT, attributes
 from pyloric_db.whole import written_whole
@@ -80,6 +82,7 @@ def export(
     """
     if file_format not in FORMATS:
         raise ConfigError(f"the format must be one of {', '.join(FORMATS)}, not {file_format!r}")
+    check_opened(db)
     check_policy(missing)
     shares = read_shares(split)
     target = Path(directory)
@@ -166,7 +169,7 @@ def _variables(matrix: Matrix, masks: bool) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for i, c in enumerate(matrix.columns):
         found[c.name] = (CIRCUIT, matrix.values[:, i], c.attrs)
-        if masks and c.nullable:
+        if masks and may_lack(c):
             said = attributes("1", f"whether there is a value of {c.name}")
             found[f"{c.name}_present"] = (CIRCUIT, matrix.present[:, i], said)
     return found
@@ -196,15 +199,16 @@ def _readme(
             known = constants[column.name]
             mean = "" if known["mean"] is None else f"{known['mean']:.6g}"
             sd = "constant" if known["constant"] else f"{known['sd']:.6g}"
+            prior = prior_of(column.name, db.manifest) if role == "inputs" else ""
             rows.append(
-                f"| `{column.name}` | {role[:-1]} | {column.unit} | {column.long_name} | {mean} "
-                f"| {sd} | {lacking:,} |"
+                f"| `{column.name}` | {role[:-1]} | {column.unit} | {column.long_name} | {prior} "
+                f"| {mean} | {sd} | {lacking:,} |"
             )
-    unfinished = (
-        ""
-        if db.complete
-        else f" It was not complete: {len(db):,} of its {db.manifest.n_circuits:,} circuits were "
-        "finished, and the rest of its grid may be unlike them."
+    logarithms = (
+        "\nColumns that the prior draws log-uniformly are best trained on as logarithms: the\n"
+        "standardisation is linear.\n"
+        if any(f"| {LOG_UNIFORM} " in row for row in rows)
+        else ""
     )
     asked_for = f" for which `{where}` is true" if where != EVERYTHING else ""
     arrays = (
@@ -217,7 +221,7 @@ def _readme(
     return f"""# Training data from the database {db.manifest.name}
 
 {total:,} of the {asked:,} circuits{asked_for}, exported by pyloric-db from the
-database with recipe hash `{db.manifest.recipe_hash}`.{unfinished}
+database with recipe hash `{db.manifest.recipe_hash}`.{_unfinished(db)}
 `{SOURCE_FILE}` is what that says of itself: the recipe, with the prior or grid that the circuits
 were drawn from, the protocol, and all versions.
 
@@ -229,19 +233,42 @@ A hash of a circuit's parameters decides which file it is in, so that the same c
 the same part in every database.
 
 Missing values: {missing}. {_POLICY[missing].format(left_out=asked - total)}
-
+{_failed(db, where)}
 The values are in the units below, not standardised. `{CONSTANTS_FILE}` has the mean and the
 standard deviation of every column over `train{suffix}` alone, over the circuits that have a value;
 the `sd` of a column without spread is given as 1.
-
-| column | role | unit | what it is | mean in train | SD in train | missing |
-|---|---|---|---|---|---|---|
+{logarithms}
+| column | role | unit | what it is | prior | mean in train | SD in train | missing |
+|---|---|---|---|---|---|---|---|
 {chr(10).join(rows)}
 
 ## The hash
 
 {_split_rule()}
 """
+
+
+def _unfinished(db: Database) -> str:
+    """How much of a database was there, and what that says of the rest."""
+    if db.complete:
+        return ""
+    # shards follow the ids, and those of a grid its axes
+    rest = "" if db.random_sample else ", and the rest may be unlike them"
+    return (
+        f" It was not complete: {len(db):,} of its {db.manifest.n_circuits:,} circuits were "
+        f"finished{rest}."
+    )
+
+
+def _failed(db: Database, where: str) -> str:
+    """How many of the circuits asked for have nothing measured, in a paragraph of its own."""
+    n = db.count(f"({where}\n) and status != 'ok'")
+    if not n:
+        return ""
+    return (
+        f"\nThe runs of {n:,} of the circuits asked for failed (`status` is not `ok`): they have\n"
+        "no features, and their flags and counts are missing values too.\n"
+    )
 
 
 def _split_rule() -> str:

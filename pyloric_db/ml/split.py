@@ -4,8 +4,9 @@ The same circuit falls into the same part in every database, whatever else is in
 circuit of a test set was ever trained on. The hash, in full:
 
 - The parameters of a circuit are gbar in mS/cm2, cell by cell and in each the channels in the
-  order Na CaT CaS A KCa Kd H leak, and then gsyn in nS, synapse by synapse, all as float32, with
-  -0 taken as 0. Their bits are words of 32 bits.
+  order Na CaT CaS A KCa Kd H leak, then gsyn in nS, synapse by synapse, and then ggap in nS, gap
+  junction by gap junction, all as float32, with -0 taken as 0. What no recipe gave is 0. Their bits
+  are words of 32 bits.
 - h begins with 0. For every word, h becomes mix(h + word + 0x9E3779B97F4A7C15), where mix is the
   finaliser of SplitMix64 (Steele, Lea & Flood 2014, OOPSLA): x ^= x >> 30, x *=
   0xBF58476D1CE4E5B9, x ^= x >> 27, x *= 0x94D049BB133111EB, x ^= x >> 31; all modulo 2**64.
@@ -34,7 +35,7 @@ def place_of(gbar: npt.ArrayLike, gsyn: npt.ArrayLike) -> npt.NDArray[np.float64
 
     Args:
         gbar: (n, cell, channel) mS/cm2.
-        gsyn: (n, synapse) nS.
+        gsyn: (n, synapse) nS, the gap junctions last.
     """
     membrane = np.asarray(gbar, dtype=np.float32)
     n = len(membrane)

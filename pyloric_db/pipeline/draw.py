@@ -248,6 +248,20 @@ def _draw(recipe: Recipe, ids: np.ndarray) -> Columns:
     return values
 
 
+#: What pandas calls an index without a name, in CSV and in Parquet.
+_PANDAS_INDEX = ("", "__index_level_0__")
+
+
+def _check_separators(content: bytes, path: str) -> None:
+    """ConfigError for a CSV as programs write it where decimals have a comma, or with tabs."""
+    for separator, name in ((b";", "semicolons"), (b"\t", "tabs")):
+        if separator in content.partition(b"\n")[0]:
+            raise ConfigError(
+                f"{path} has {name} between its columns: these must be separated by commas, and "
+                "decimals have a point"
+            )
+
+
 @lru_cache(maxsize=1)
 def _table(spec: TableSpec, circuit: Circuit) -> Columns:
     """The columns of a parameter table.
@@ -269,6 +283,7 @@ def _table(spec: TableSpec, circuit: Circuit) -> Columns:
         if path.lower().endswith(".parquet"):
             table = pyarrow.parquet.ParquetFile(pa.BufferReader(content)).read()
         else:
+            _check_separators(content, path)
             table = pyarrow.csv.read_csv(pa.BufferReader(content))
     except (OSError, pa.ArrowException) as err:
         raise ConfigError(f"{path} is not a CSV or Parquet table: {first_line(err)}") from err
@@ -277,6 +292,11 @@ def _table(spec: TableSpec, circuit: Circuit) -> Columns:
         raise ConfigError(f"{path} has no rows")
     columns: Columns = {}
     for name in table.column_names:
+        if name in _PANDAS_INDEX:
+            raise ConfigError(
+                f"{path} has the column {name!r}, as pandas writes its index: write the table "
+                "with index=False"
+            )
         if name not in allowed:
             raise ConfigError(
                 f"{path} has the column {name!r}, which is no parameter of this circuit"

@@ -125,6 +125,23 @@ class Distribution(_Table):
     log_uniform: Range | None = None
     choice: Choice | None = None
 
+    @field_validator("uniform", "log_uniform", mode="before")
+    @classmethod
+    def _two_ends(cls, ends: Any) -> Any:
+        if isinstance(ends, list | tuple) and len(ends) != 2:
+            raise ValueError(f"give two numbers, [low, high], not {list(ends)!r}")
+        return ends
+
+    @field_validator("choice", mode="before")
+    @classmethod
+    def _numbers_or_names(cls, options: Any) -> Any:
+        for option in options if isinstance(options, list | tuple) else ():
+            if isinstance(option, list | tuple | dict):
+                raise ValueError(
+                    f"list numbers, or names of published cells such as 'LP 1', not {option!r}"
+                )
+        return options
+
     @model_validator(mode="after")
     def _one_of(self) -> "Distribution":
         given = [k for k, v in self if v is not None]
@@ -274,7 +291,7 @@ class Recipe(_Table):
         for name, spec in (prior.parameters if prior else {}).items():
             choices = spec.choice if isinstance(spec, Distribution) else (spec,)
             if choices is not None:
-                _check_axis(name, choices, circuit, ordered=False)
+                _check_choices(name, choices, circuit)
             elif name in circuit.cells:
                 raise ValueError(f"cell {name} needs a choice of published cells")
         return self
@@ -337,6 +354,14 @@ def _check_axis(
             raise ValueError(f"{name} must list numbers, not {value!r}")
     if ordered and list(values) != sorted(set(values)):
         raise ValueError(f"{name} must list ascending numbers, each once")
+
+
+def _check_choices(name: str, values: tuple[Any, ...], circuit: Circuit) -> None:
+    """What a prior chooses from: a grid's axis, but in any order."""
+    try:
+        _check_axis(name, values, circuit, ordered=False)
+    except ValueError as err:
+        raise ValueError(f"parameters.prior.parameters.{name}: {err}") from err
 
 
 def cell_vector(value: CellValue) -> tuple[str, tuple[float, ...]]:

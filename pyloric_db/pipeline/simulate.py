@@ -63,6 +63,11 @@ def read_conductances(gbar: Any, gsyn: Any, circuit: Circuit) -> tuple[np.ndarra
     """
     if not isinstance(circuit, Circuit):
         raise ConfigError(f"circuit must be a pyloric_db.Circuit, not {circuit!r}")
+    for name, given in (("gbar", gbar), ("gsyn", gsyn)):
+        if isinstance(given, xr.Dataset):
+            raise ConfigError(
+                f"{name} is a Dataset: pass .gbar and .gsyn of it, one after the other"
+            )
     if gsyn is None and circuit.synapse_names:
         raise ConfigError(
             f"gsyn is missing: this circuit has the synapses {', '.join(circuit.synapse_names)}"

@@ -467,7 +467,7 @@ class Database:
         """
         import pyloric_db
 
-        return pyloric_db.to_arrays(self, inputs, targets, where, missing)
+        return pyloric_db._to_arrays(self, inputs, targets, where, missing)
 
     def stats(self, where: str = "pyloric") -> Any:
         """Statistics of the circuits for which an expression is true.
@@ -479,7 +479,7 @@ class Database:
         """
         import pyloric_db
 
-        return pyloric_db.stats(self, where)
+        return pyloric_db._stats(self, where)
 
     def cells(self) -> "xr.Dataset":
         """The thermalised cells: gbar_* mS/cm2, activity, period_ms, steady, V mV, Ca uM, m_*, h_*.

@@ -62,11 +62,22 @@ class Rows:
         """
         try:
             wanted = np.atleast_1d(np.asarray(ids))
+        except TypeError as err:  # a Dataset, which is no array
+            hint = ": pass its .circuit_id" if hasattr(ids, "circuit_id") else ""
+            kind = type(ids).__name__
+            raise QueryError(
+                f"circuit ids must be a list of whole numbers, not a {kind}{hint}"
+            ) from err
         except ValueError as err:  # lists in lists, of several lengths
             raise QueryError("circuit ids must be a list of whole numbers") from err
         if wanted.size == 0:
             return np.empty(0, np.int64)
-        if wanted.ndim != 1 or wanted.dtype.kind not in "iu":
+        if wanted.ndim != 1:
+            raise QueryError(
+                "circuit ids must be a list of whole numbers, not an array of "
+                f"{wanted.ndim} dimensions"
+            )
+        if wanted.dtype.kind not in "iu":
             raise QueryError(f"circuit ids must be a list of whole numbers, not {wanted.dtype}")
         rows, found = self._in_spans(wanted) if self._whole else self._among_ids(wanted)
         if not found.all():

@@ -6,10 +6,6 @@ from scipy.stats import rankdata
 from scipy.stats.contingency import association
 
 Floats = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
-
-#: Groups into which a parameter without levels is cut, of about equal size.
-QUANTILES = 10
 
 
 def ranks(columns: npt.NDArray[np.floating]) -> Floats:
@@ -60,12 +56,6 @@ def _without_chance(v: float, n: int, a: int, b: int) -> float:
     most = min(levels - 1 - (levels - 1) ** 2 / (n - 1) for levels in (a, b))
     squared = v**2 * (min(a, b) - 1) - (a - 1) * (b - 1) / (n - 1)
     return float(np.sqrt(max(0.0, squared) / most)) if most > 0 else float("nan")
-
-
-def grouped(values: npt.NDArray[np.floating]) -> Integers:
-    """Levels 0, 1, ... of a parameter without any: its deciles (n,)."""
-    edges = np.unique(np.quantile(values, np.linspace(0, 1, QUANTILES + 1)[1:-1]))
-    return np.searchsorted(edges, values, side="right").astype(np.int64)
 
 
 def variance_explained(levels: npt.NDArray[np.integer], feature: npt.NDArray[np.floating]) -> float:

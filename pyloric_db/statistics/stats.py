@@ -9,13 +9,12 @@ import xarray as xr
 
 from pyloric_db.errors import QueryError
 from pyloric_db.query.columns import numpy_column
-from pyloric_db.query.database import Database, check_opened
+from pyloric_db.query.database import Database
 from pyloric_db.query.expression import quote_name, to_sql
 from pyloric_db.statistics.connected import components
+from pyloric_db.statistics.levels import Levels, levels_of
 from pyloric_db.statistics.measures import (
-    QUANTILES,
     cramers_v,
-    grouped,
     rank_correlations,
     ranks,
     variance_explained,
@@ -38,8 +37,8 @@ class Statistics:
     only those that occur; None where no synapse is a parameter.
 
     `marginals`: for each parameter, over its levels: `selected` and `all`, numbers of circuits.
-    The levels are the values on the grid, and off it where these are at most ten; otherwise ten
-    groups of about equal size, named by their lower and upper ends.
+    The levels are the values on the grid, and off it where these are at most ten; otherwise the
+    deciles among all circuits, named by their lower and upper ends (`levels.levels_of`).
 
     `rank_correlation` (parameter, parameter): Spearman's, within the set, of parameters that have
     an order. `rank_correlation_of_all`: the same of all circuits; a prior that chooses among cells
@@ -51,7 +50,7 @@ class Statistics:
     there: the components are those of the sample, and far more and smaller than the region's.
 
     `sensitivity` (feature, parameter): share of the feature's variance within the set that is
-    between the levels of the parameter (`measures.variance_explained`), from 0 to 1. It is what
+    between these levels of the parameter (`measures.variance_explained`), from 0 to 1. It is what
     knowing this parameter alone tells; interactions do not count. `direction` (feature,
     parameter): Spearman's correlation of the two, NaN for numbered cells.
 
@@ -132,9 +131,7 @@ def stats(db: Database, where: str = "pyloric") -> Statistics:
 
     Raises:
         QueryError: the expression is not valid, or true for no circuit.
-        ConfigError: `db` is no Database.
     """
-    check_opened(db)
     manifest = db.manifest
     features = default_features(manifest.columns)
     parameters = list(needed_columns(manifest))
@@ -144,9 +141,11 @@ def stats(db: Database, where: str = "pyloric") -> Statistics:
         raise QueryError(f"there is no circuit for which {where!r} is true")
     axes = manifest.axes
     some = _sampled(db, [*parameters, *features], n, to_sql(where, manifest))
+    found: dict[str, Levels] = {}
     if axes is None:
         names, ordered = parameters, parameters
-        levels = {p: grouped(some[p]) for p in parameters}
+        found = {p: levels_of(db, p) for p in parameters}
+        levels = {p: found[p].of(some[p]) for p in parameters}
     else:
         names = [a.name for a in axes]
         ordered = [a.name for a in axes if a.kind == "value"]
@@ -168,7 +167,7 @@ def stats(db: Database, where: str = "pyloric") -> Statistics:
         whole_grid=db.whole_grid,
         cells=_cells(axes, values),
         synapses=_synapses(axes, values),
-        marginals=_marginals(db, where, axes, names),
+        marginals=_marginals(db, where, axes, found),
         rank_correlation=_correlation(ranked, ordered).reindex(dims),
         rank_correlation_of_all=of_all,
         cramers_v=xr.DataArray(cramers_v(table), dims=tuple(dims), coords=dims),
@@ -237,27 +236,19 @@ def _synapses(axes: Sequence[Axis] | None, values: dict[str, np.ndarray]) -> xr.
 
 
 def _marginals(
-    db: Database, where: str, axes: Sequence[Axis] | None, names: Sequence[str]
+    db: Database, where: str, axes: Sequence[Axis] | None, found: dict[str, Levels]
 ) -> dict[str, xr.Dataset]:
+    """Over the axes of a grid, or the levels that were found off it."""
+    if axes is None:
+        asked = {name: (levels.sql(name), *_named(name, levels)) for name, levels in found.items()}
+    else:
+        asked = {
+            a.name: (quote_name(index_column(a)), len(a), {a.name: list(a.labels or a.values)})
+            for a in axes
+        }
     condition = to_sql(where, db.manifest)
-    found = {}
-    for k, name in enumerate(names):
-        if axes is not None:
-            column, length = index_column(axes[k]), len(axes[k])
-            labels: Any = list(axes[k].labels or axes[k].values)
-            level, coords = quote_name(column), {name: labels}
-        else:
-            edges = _ends(db, name)
-            few = len(edges) <= QUANTILES
-            lower = edges if few else list(dict.fromkeys(edges[:-1]))
-            upper, length = [*lower[1:], edges[-1]], len(lower)
-            tests = "".join(
-                f" WHEN {quote_name(name)} < CAST({e!r} AS FLOAT) THEN {i}"
-                for i, e in enumerate(upper[:-1])
-            )
-            level = f"CASE{tests} ELSE {length - 1} END" if tests else "0"
-            groups = {"lower": (name, lower), "upper": (name, upper)}
-            coords = {name: lower} if few else groups
+    marginals = {}
+    for name, (level, length, coords) in asked.items():
         # the condition may be null: such a circuit is not selected
         table = db.sql(
             f"SELECT {level} AS level, count(*) AS n, "
@@ -267,22 +258,15 @@ def _marginals(
         counts = {"selected": np.zeros(length, np.int64), "all": np.zeros(length, np.int64)}
         counts["selected"][at] = table["selected"].to_numpy()
         counts["all"][at] = table["n"].to_numpy()
-        found[name] = xr.Dataset({c: (name, v) for c, v in counts.items()}, coords)
-    return found
+        marginals[name] = xr.Dataset({c: (name, v) for c, v in counts.items()}, coords)
+    return marginals
 
 
-def _ends(db: Database, name: str) -> list[float]:
-    """The values of a parameter where these are at most ten, or else the ends of its deciles."""
-    column = quote_name(name)
-    # the limit stands inside: it ends the search for distinct values
-    some = f"SELECT DISTINCT {column} AS v FROM circuits LIMIT {QUANTILES + 1}"
-    values: list[float] = db.sql(f"SELECT v FROM ({some}) ORDER BY v")["v"].to_pylist()
-    if len(values) <= QUANTILES:
-        return values
-    shares = [i / QUANTILES for i in range(QUANTILES + 1)]
-    text = f"SELECT quantile_disc({column}, {shares}) AS edges FROM circuits"
-    edges: list[float] = db.sql(text)["edges"][0].as_py()
-    return edges
+def _named(name: str, levels: Levels) -> tuple[int, dict[str, Any]]:
+    """How many levels a parameter has, and the coordinates that name them."""
+    if levels.are_values:
+        return len(levels), {name: levels.lower}
+    return len(levels), {"lower": (name, levels.lower), "upper": (name, levels.upper)}
 
 
 def _sensitivity(

@@ -55,11 +55,12 @@ def test_the_features_of_other_cells(tmp_path):
 
 
 def test_missing_values_by_policy(db):
-    rows = db.query("lp >= 1", columns=["gsyn_ab_lp_nS", "pyloric", "period_ms", "n_criteria_met"])
+    ok = "lp >= 1 and status == 'ok'"
+    rows = db.query(ok, columns=["gsyn_ab_lp_nS", "pyloric", "period_ms", "n_criteria_met"])
     targets = np.stack([rows.period_ms, rows.n_criteria_met], axis=1)
     there = ~np.isnan(targets)
     drop, mask, fill = (
-        db.to_arrays(**ONE, where="lp >= 1", missing=policy) for policy in ("drop", "mask", "fill")
+        db.to_arrays(**ONE, where=ok, missing=policy) for policy in ("drop", "mask", "fill")
     )
     whole = there.all(axis=1)
     assert 0 < whole.sum() < len(whole)
@@ -71,6 +72,28 @@ def test_missing_values_by_policy(db):
     np.testing.assert_allclose(fill.targets.values, np.where(there, targets, mean), rtol=1e-6)
     assert np.array_equal(fill.targets.present, there)
     assert np.array_equal(mask.inputs.values[:, 1], rows.pyloric.values.astype(np.float32))
+
+
+def test_failed_runs_are_no_negatives(db):
+    """Their flags are False since nothing was measured."""
+    rows = db.query("True", columns=["status", "pyloric", "pyloric_like", "n_criteria_met"])
+    ok = rows.status.values == "ok"
+    assert 0 < ok.sum() < 48
+    targets = ["pyloric", "pyloric_like", "n_criteria_met", "t_simulated_ms"]
+    drop, mask, fill = (
+        db.to_arrays("gsyn_ab_lp_nS", targets, missing=policy)
+        for policy in ("drop", "mask", "fill")
+    )
+    known = ok & ~np.isnan(rows.n_criteria_met.values)
+    assert drop.circuit_id.tolist() == rows.circuit_id.values[known].tolist()
+    assert np.array_equal(mask.targets.present, np.stack([ok, ok, known, np.ones(48, bool)], 1))
+    assert not mask.targets.values[~ok, :3].any() and mask.inputs.present.all()
+    share = rows.pyloric.values[ok].mean()
+    assert fill.targets.values[~ok, 0].tolist() == pytest.approx([share] * (~ok).sum())
+    flags = db.to_arrays("gsyn_ab_lp_nS", targets[:2])  # which are never null in a table
+    assert flags.circuit_id.tolist() == rows.circuit_id.values[ok].tolist()
+    as_inputs = db.to_arrays(["pyloric", "gsyn_ab_lp_index"], "t_simulated_ms", missing="mask")
+    assert np.array_equal(as_inputs.inputs.present, np.stack([ok, np.ones(48, bool)], 1))
 
 
 def test_a_circuit_has_its_place_in_every_database(db, tmp_path):
@@ -122,7 +145,7 @@ def test_blocks_do_not_show(db, monkeypatch):
         ({"targets": [["period_ms"]]}, r"must be names of columns, not \['period_ms'\]"),
         ({"where": "lp = 3"}, "not an expression"),
         ({"where": "lp > 77"}, "no circuit for which 'lp > 77' is true"),
-        ({"where": "isnull(period_ms)"}, "lacks a value: use missing='mask'"),
+        ({"where": "isnull(period_ms)"}, "no circuit .* has a value in every column: let "),
         ({"where": "isnull(period_ms)", "missing": "fill"}, "period_ms has no value"),
         ({"missing": "impute"}, "missing must be one of drop, mask, fill, not 'impute'"),
     ],

@@ -2,10 +2,12 @@ import json
 
 import numpy as np
 import pytest
+import synthetic
 
 from pyloric_db.errors import ConfigError, QueryError
 from pyloric_db.ml.export import FORMATS, export
 from pyloric_db.ml.split import part_of
+from pyloric_db.query import database
 from pyloric_db.query.save import SUFFIXES, load_rows
 
 NAMES = ("train", "validation", "test")
@@ -100,6 +102,78 @@ def test_the_readme_counts_what_was_left_out(db, tmp_path):
     assert f"{asked - written} circuits that lack a value of a column were left out" in text
     export(db, tmp_path / "mask", where="lp < 2", missing="mask")
     assert f"{asked} of the {asked} circuits" in (tmp_path / "mask/README.md").read_text()
+
+
+def test_the_readme_counts_failed_runs(db, tmp_path):
+    failed = db.count("lp < 2 and status != 'ok'")
+    said = f"The runs of {failed} of the circuits asked for failed (`status` is not `ok`)"
+    counts = export(db, tmp_path / "drop", targets="pyloric", where="lp < 2", split="1")
+    assert sum(counts.values()) == 32 - failed < 32
+    assert said in (tmp_path / "drop/README.md").read_text()
+    export(db, tmp_path / "mask", targets="pyloric", where="lp < 2", missing="mask")
+    text = (tmp_path / "mask/README.md").read_text()
+    assert said in text
+    (line,) = (line for line in text.splitlines() if line.startswith("| `pyloric` |"))
+    assert line.endswith(f"| {failed} |")
+    train = load_rows(tmp_path / "mask/train.parquet")
+    assert not train.pyloric_present.values.all()
+    wanted = db.query(f"circuit_id in {train.circuit_id.values.tolist()}", columns="status").status
+    assert np.array_equal(train.pyloric_present, wanted.values == "ok")
+    export(db, tmp_path / "ok", targets="pyloric", where="status == 'ok'", split="1")
+    assert "failed" not in (tmp_path / "ok/README.md").read_text()
+
+
+def test_the_readme_of_a_prior(tmp_path):
+    recipe = {
+        "name": "tiny",
+        "parameters": {
+            "prior": {
+                "count": 60,
+                "seed": 0,
+                "parameters": {
+                    "abpd": {"choice": ["AB/PD 1", "AB/PD 2"]},
+                    "lp": "LP 3",
+                    "gbar_py_Na": {"uniform": [100.0, 500.0]},
+                    "gsyn_ab_lp_nS": {"log_uniform": [0.01, 100.0]},
+                    "gsyn_py_lp_nS": 30.0,
+                },
+            }
+        },
+    }
+    manifest = synthetic.make_manifest(
+        axes=None, n_circuits=60, shard_circuits=30, chunk_circuits=10, recipe=recipe
+    )
+    synthetic.build(tmp_path / "db", manifest, shards=[0])
+    export(database.open(tmp_path / "db"), tmp_path / "out", targets="pyloric", missing="mask")
+    text = (tmp_path / "out/README.md").read_text()
+    assert "30 of its 60 circuits were finished.\n" in text and "unlike" not in text
+    assert "log-uniformly are best trained on as logarithms" in text
+    for name, prior in (
+        ("gbar_abpd_Na", "choice of AB/PD 1, AB/PD 2"),
+        ("gbar_lp_Kd", "fixed at LP 3"),
+        ("gbar_py_Na", "uniform [100, 500]"),
+        ("gbar_py_Kd", "fixed at 0"),
+        ("gsyn_ab_lp_nS", "log-uniform [0.01, 100]"),
+        ("gsyn_py_lp_nS", "fixed at 30"),
+        ("pyloric", ""),
+    ):
+        (line,) = (line for line in text.splitlines() if line.startswith(f"| `{name}` |"))
+        assert line.split("|")[5].strip() == prior
+
+
+def test_the_readme_of_a_part_of_a_grid(tmp_path):
+    synthetic.build(tmp_path / "db", shards=[0])
+    inputs = ["parameters", "gsyn_ab_lp_index"]
+    export(database.open(tmp_path / "db"), tmp_path / "out", inputs=inputs, missing="mask")
+    text = (tmp_path / "out/README.md").read_text()
+    assert "20 of its 48 circuits were finished, and the rest may be unlike them." in text
+    assert "logarithms" not in text and "then ggap in nS" in text
+    lines = {
+        line.split("`")[1]: line.split("|")[5] for line in text.splitlines() if "| input |" in line
+    }
+    assert lines["gbar_lp_Na"] == " grid levels LP 1, LP 2, LP 3 "
+    assert lines["gsyn_ab_lp_nS"] == lines["gsyn_ab_lp_index"] == " grid levels 0, 0.1, 3, 30 "
+    assert lines["gbar_py_Na"] == lines["gsyn_py_lp_nS"] == " fixed at 0 "
 
 
 def test_one_part_and_two(db, tmp_path):

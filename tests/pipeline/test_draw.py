@@ -320,6 +320,17 @@ def test_a_table_by_row(tiny, tmp_path):
     assert columns["gbar_lp_H"].tolist() == np.float32([0.1, 0.3]).tolist()
 
 
+def test_an_index_of_pandas_is_no_parameter(tiny, tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.table({"gbar_abpd_Na": [1.0], "__index_level_0__": [7]})
+    pq.write_table(table, tmp_path / "t.parquet")
+    recipe = load_recipe(tiny({"parameters": {"table": {"path": str(tmp_path / "t.parquet")}}}))
+    with pytest.raises(ConfigError, match="as pandas writes its index: .* with index=False$"):
+        population(recipe)
+
+
 def test_a_table_that_changes_under_a_build_is_noticed(tiny, tmp_path):
     file = tmp_path / "t.csv"
     head = "gbar_abpd_Na,gbar_lp_Na,gbar_py_Na\n"

@@ -243,7 +243,23 @@ BAD_PRIOR = {
     ),
     "no kind": ({"gsyn_ab_lp_nS": {}}, "gsyn_ab_lp_nS.*exactly one of"),
     "unknown kind": ({"gsyn_ab_lp_nS": {"normal": [1, 2]}}, "gsyn_ab_lp_nS.*normal"),
-    "three ends": ({"gsyn_ab_lp_nS": {"uniform": [1, 2, 3]}}, "gsyn_ab_lp_nS"),
+    "three ends": (
+        {"gsyn_ab_lp_nS": {"uniform": [1, 2, 3]}},
+        r"gsyn_ab_lp_nS\.uniform: give two numbers, \[low, high\], not \[1, 2, 3\]$",
+    ),
+    "one end": ({"gsyn_ab_lp_nS": {"log_uniform": [1]}}, r"give two numbers, .* not \[1\]$"),
+    "a cell of ones own": (
+        {"lp": {"choice": [{"Na": 3}]}},
+        r"lp\.choice: list numbers, or names of published cells such as 'LP 1', not {'Na': 3}$",
+    ),
+    "a name for a number": (
+        {"gsyn_ab_lp_nS": {"choice": ["a"]}},
+        r"parameters\.prior\.parameters\.gsyn_ab_lp_nS.* must list numbers, not 'a'$",
+    ),
+    "an unknown cell": (
+        {"lp": {"choice": ["LP 9"]}},
+        r"parameters\.prior\.parameters\.lp: no published cell is named 'LP 9'",
+    ),
     "cell by range": ({"abpd": {"uniform": [0, 1]}}, "abpd needs a choice of published cells"),
     "unknown cell": ({"abpd": "AB/PD 9"}, "'AB/PD 9'"),
     "unknown parameter": ({"gsyn_ab_lp": 1}, "'gsyn_ab_lp'.*did you mean 'gsyn_ab_lp_nS'"),
@@ -317,6 +333,13 @@ BAD_TABLES = {
         HEADER.replace("gsyn_ab_lp_nS", "gsyn_ab_lp") + "1,1,1,1\n",
         "'gsyn_ab_lp'.*did you mean 'gsyn_ab_lp_nS'",
     ),
+    "semicolons": (
+        HEADER.replace(",", ";") + "1,5;1;1;1\n",
+        "has semicolons .*: these must be separated by commas, and decimals have a point$",
+    ),
+    "decimal commas": (HEADER.replace(",", ";") + "1,5;1,5;1,5;1,5\n", "has semicolons"),
+    "tabs": (HEADER.replace(",", "\t") + "1\t1\t1\t1\n", "has tabs between its columns"),
+    "an index of pandas": ("," + HEADER + "0,1,1,1,1\n", "column '', .*with index=False$"),
     "no rows": (HEADER, "has no rows"),
     "ragged": (HEADER + "1,2\n", "is not a CSV or Parquet table"),
     "empty": ("", "is not a CSV or Parquet table"),

@@ -231,6 +231,11 @@ def test_other_circuits():
         ({"temperature_K": None}, "temperature_K must be a finite number"),
         ({"gbar": GBAR[:0], "gsyn": GSYN[:0]}, "there are no circuits"),
         ({"gsyn": None}, "gsyn is missing: this circuit has the synapses ab_lp, "),
+        (
+            {"gbar": xr.Dataset({"gbar": ("circuit", [1.0])}), "gsyn": None},
+            r"gbar is a Dataset: pass \.gbar and \.gsyn of it",
+        ),
+        ({"gsyn": xr.Dataset()}, r"gsyn is a Dataset: pass \.gbar and \.gsyn of it"),
         ({"gbar": GBAR * 1j}, "gbar must be an array of numbers"),
         ({"gbar": xr.DataArray(GBAR, dims=("a", "cell", "channel"))}, "gbar has the dims"),
         ({"circuit": "prinz2004"}, "circuit must be a pyloric_db.Circuit"),

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import xarray as xr
 from circuits import CIRCUITS, NINE_CELLS, pyloric_grid
 
 from pyloric_db.errors import ConfigError
@@ -141,6 +142,7 @@ def test_a_nine_cell_circuit_without_synapses_is_nine_cells():
     ("change", "text"),
     [
         ({"gsyn": None}, "gsyn is missing"),
+        ({"gbar": xr.Dataset(), "gsyn": None}, r"gbar is a Dataset: pass \.gbar and \.gsyn"),
         ({"protocol": {"max_ms": 4000}}, "protocol must be a pyloric_db.Protocol"),
         ({"gbar": np.full((1, 3, 8), -1.0)}, "conductances must be numbers from 0"),
         ({"initial": "hot"}, "initial must be"),

@@ -62,11 +62,19 @@ def test_the_protocol_is_that_of_the_recipe(db, tiny_db):
 
 
 def test_a_path_is_no_opened_database(pristine, tmp_path):
-    for ask in (pyloric_db.to_arrays, pyloric_db.stats, pyloric_db.export):
-        more = (tmp_path / "out",) if ask is pyloric_db.export else ()
-        with pytest.raises(ConfigError, match=r"which pyloric_db.open\(path\) gives, not a str"):
-            ask(str(pristine[0]), *more)
+    with pytest.raises(ConfigError, match=r"which pyloric_db.open\(path\) gives, not a str"):
+        pyloric_db.export(str(pristine[0]), tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_methods_are_the_only_way_to_statistics_and_arrays(db):
+    assert not {"stats", "to_arrays"} & {*dir(pyloric_db)}
+    for name in ("stats", "to_arrays"):
+        with pytest.raises(AttributeError, match=f"no attribute '{name}'"):
+            getattr(pyloric_db, name)
+    assert db.stats("lp == 1").n_selected == len(
+        db.to_arrays(where="lp == 1", missing="mask").place
+    )
 
 
 def test_columns_are_read_only_when_needed(pristine, everything):
@@ -190,6 +198,19 @@ def test_states_come_in_the_order_asked(db, pristine):
     for ids in ([-1], [48], [2**63]):
         with pytest.raises(QueryError, match="not in the database, which has 48 .* from 0 to 47"):
             db.states(ids)
+
+
+def test_rows_are_no_ids(db):
+    rows = db.query("lp == 1")
+    message = "circuit ids must be a list of whole numbers, not "
+    for ask in (db.parameters, db.states, lambda ids: db.simulate(ids, duration_ms=50)):
+        with pytest.raises(QueryError, match=message + r"a Dataset: pass its \.circuit_id$"):
+            ask(rows)
+        with pytest.raises(QueryError, match=message + "an array of 2 dimensions$"):
+            ask([[1, 2]])
+        with pytest.raises(QueryError, match=message + "float64$"):
+            ask([1.0])
+    assert db.parameters(rows.circuit_id).sizes["circuit"] == rows.sizes["circuit"]
 
 
 def test_xarray_opens_the_states_by_itself(pristine):

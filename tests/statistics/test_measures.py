@@ -4,7 +4,6 @@ from scipy.stats import spearmanr
 
 from pyloric_db.statistics.measures import (
     cramers_v,
-    grouped,
     rank_correlations,
     ranks,
     variance_explained,
@@ -81,9 +80,3 @@ def test_chance_is_not_taken_for_an_effect():
 )  # fmt: skip
 def test_nothing_to_explain_is_nan(levels, feature):
     assert np.isnan(variance_explained(np.array(levels, int), np.array(feature, float)))
-
-
-def test_groups_of_equal_size():
-    values = np.random.default_rng(5).random(1000) ** 4
-    assert np.bincount(grouped(values)).tolist() == [100] * 10
-    assert set(grouped(np.ones(50))) == {1} or set(grouped(np.ones(50))) == {0}

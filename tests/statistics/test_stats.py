@@ -13,6 +13,7 @@ from pyloric_db.statistics.measures import variance_explained
 from pyloric_db.statistics.stats import _synapses
 from pyloric_db.store.create import create
 from pyloric_db.store.ledger import Ledger
+from pyloric_db.store.manifest import Axis
 from pyloric_db.store.parameters import parameter_columns
 from pyloric_db.store.shards import write_shard
 from pyloric_db.vocabulary import CELLS, CRITERIA, SYNAPSES, feature_columns, run_columns
@@ -123,6 +124,52 @@ def test_components_of_one_circuit_are_not_listed(inside, pristine):
     assert "1 connected component under single steps, the largest of 2 circuits (100.0%" in joined
 
 
+def test_combinations_are_of_synapses_that_may_be_absent(inside, pristine, tmp_path):
+    shown = inside("stats", pristine[0], "--where", "True").stdout
+    assert "combinations of synapses that are there: 4 of 4 occur\n" in shown
+    axes = (*synthetic.GRID[:2], Axis("gsyn_ab_lp_nS", "value", (3.0, 30.0)), synthetic.GRID[3])
+    synthetic.build(tmp_path / "grid", synthetic.make_manifest(axes, 24))
+    shown = inside("stats", tmp_path / "grid", "--where", "True").stdout
+    assert "combinations of synapses that are there: 2 of 2 occur\n" in shown
+    head = next(line for line in shown.splitlines() if "the most frequent" in line)
+    assert "lp_py" in head and "ab_lp" not in head
+    # no circuit of the set lacks it, but others do
+    shown = inside("stats", tmp_path / "grid", "--where", "gsyn_lp_py_nS > 0").stdout
+    assert "combinations of synapses that are there: 1 of 2 occur\n" in shown
+
+
+def test_combinations_of_synapses_off_a_grid(inside, tmp_path):
+    rng = np.random.default_rng(9)
+    columns = {f"gsyn_{s}_nS": rng.uniform(0.01, 100, 400) for s in SYNAPSES}
+    columns["gsyn_ab_lp_nS"] = np.zeros(400)
+    off_grid(tmp_path / "always", **columns)
+    shown = inside("stats", tmp_path / "always").stdout
+    assert "combinations" not in shown and "the most frequent" not in shown
+    columns["gsyn_pd_lp_nS"][:30] = 0
+    off_grid(tmp_path / "some", **columns)
+    shown = inside("stats", tmp_path / "some", "--where", "True").stdout
+    assert "combinations of synapses that are there: 2 of 2 occur\n" in shown
+
+
+def test_few_circuits_are_no_certainties(inside, tmp_path):
+    rng = np.random.default_rng(10)
+    ab_lp, py_lp = rng.uniform(0, 100, (2, 400))
+    py_lp[:200] = 100 - ab_lp[:200]
+    off_grid(tmp_path / "db", gsyn_ab_lp_nS=ab_lp, gsyn_py_lp_nS=py_lp)
+    few = inside("stats", tmp_path / "db", "--where", "circuit_id < 2").stdout
+    assert "strongest pairs" not in few and "1.000" not in few
+    assert "may do: by up to 1.00 among 465 pairs in a set of 2\n" in few
+    some = inside("stats", tmp_path / "db", "--where", "circuit_id < 90").stdout
+    assert "these are shares within 90 circuits: some are due to chance\n" in some
+    many = inside("stats", tmp_path / "db", "--where", "circuit_id < 200").stdout
+    table = many[many.index("strongest pairs") :].splitlines()
+    assert table[1].split()[:2] == ["gsyn_ab_lp_nS", "gsyn_py_lp_nS"]
+    assert table[1].split()[-2] == "-1.000" and table[2].startswith(
+        "left out are pairs that differ"
+    )
+    assert "by up to 0.27 among 465 pairs in a set of 200" in many and "due to" not in many
+
+
 def test_a_grid_of_cells_alone(tmp_path):
     synthetic.build(tmp_path / "db", synthetic.make_manifest(synthetic.GRID[:2], 6, 6, 6))
     found = database.open(tmp_path / "db").stats("True")
@@ -157,6 +204,69 @@ def test_off_a_grid(tmp_path):
         assert marginal["all"].values[i] == inside.sum()
         assert marginal["selected"].values[i] == (inside & chosen).sum()
     json.dumps(found.to_json(), allow_nan=False)
+
+
+def off_grid(path, n=400, **columns):
+    """A database of n circuits off a grid, with these values of some columns."""
+    manifest = synthetic.make_manifest(axes=None, n_circuits=n, shard_circuits=n)
+    create(path, manifest)
+    ids, known, states = synthetic.shard_data(manifest, 0)
+    given = {name: np.asarray(v, known[name].dtype) for name, v in columns.items()}
+    Ledger(path).record(write_shard(path, manifest, 0, ids, known | given, states))
+    return database.open(path)
+
+
+def test_a_rare_level_tells_what_it_tells(tmp_path):
+    """One circuit in twenty has the synapse, which is no decile."""
+    rng = np.random.default_rng(6)
+    strong = rng.random(400) < 0.05
+    period = rng.normal(1000, 100, 400) + 1000 * strong
+    db = off_grid(
+        tmp_path / "db",
+        gsyn_ab_lp_nS=np.where(strong, 100, 0),
+        gsyn_py_lp_nS=np.where(strong, 3, 0),
+        period_ms=period,
+    )
+    found = db.stats("circuit_id >= 0")
+    levels = found.marginals["gsyn_ab_lp_nS"]
+    assert levels["all"].values.tolist() == [400 - strong.sum(), strong.sum()]
+    share = found.sensitivity.sel(feature="period_ms", parameter="gsyn_ab_lp_nS").item()
+    assert share == pytest.approx(variance_explained(strong.astype(int), period)) and share > 0.5
+    pair = {"parameter": "gsyn_ab_lp_nS", "other": "gsyn_py_lp_nS"}
+    assert found.cramers_v.sel(pair).item() == pytest.approx(1)
+
+
+def test_levels_of_unequal_frequency_are_not_merged(tmp_path):
+    rng = np.random.default_rng(7)
+    level = rng.choice(10, 400, p=[0.55, *[0.05] * 9])
+    period = np.arange(10)[level] * 100 + rng.normal(0, 50, 400)
+    db = off_grid(tmp_path / "db", gsyn_ab_lp_nS=level, period_ms=period)
+    found = db.stats("circuit_id >= 0")
+    share = found.sensitivity.sel(feature="period_ms", parameter="gsyn_ab_lp_nS").item()
+    assert share == pytest.approx(variance_explained(level, period.astype(np.float32)))
+
+
+@pytest.mark.parametrize("tie", [0.0, 0.7, 5.0])
+def test_a_value_of_many_circuits_is_a_level_of_its_own(tmp_path, tie):
+    """Half of the circuits have one value, the least, one amidst the others or the greatest."""
+    rng = np.random.default_rng(8)
+    values = np.where(rng.random(400) < 0.5, tie, rng.uniform(0.01, 3, 400)).astype(np.float32)
+    period = rng.normal(0, 1, 400) + 10 * (values == np.float32(tie))
+    db = off_grid(tmp_path / "db", gsyn_ab_lp_nS=values, period_ms=period)
+    found = db.stats("circuit_id >= 0")
+    marginal = found.marginals["gsyn_ab_lp_nS"]
+    own = int(np.flatnonzero(marginal.lower.values == np.float32(tie))[0])
+    assert marginal.lower.values[own] == marginal.upper.values[own]
+    assert marginal["all"].values[own] == (values == np.float32(tie)).sum()
+    assert marginal["all"].sum() == 400 and 5 <= marginal.sizes["gsyn_ab_lp_nS"] <= 10
+    others = np.delete(marginal["all"].values, own)
+    assert others.max() < 60
+    share = found.sensitivity.sel(feature="period_ms", parameter="gsyn_ab_lp_nS").item()
+    assert share > 0.9
+    begins = marginal.lower.values[1:].astype(np.float32)
+    level = np.searchsorted(begins, values, side="right")  # of which the marginals are counts
+    assert np.bincount(level).tolist() == marginal["all"].values.tolist()
+    assert share == pytest.approx(variance_explained(level, period.astype(np.float32)))
 
 
 @pytest.fixture(scope="module")
@@ -197,7 +307,7 @@ def test_pairs_that_the_prior_ties_together_say_nothing_of_a_set(tied, inside, m
     table = [line.split() for line in shown[shown.index("strongest pairs") :].splitlines()[:11]]
     assert table[0][-2:] == ["among", "all"]
     assert table[1][:2] == ["gsyn_lp_py_nS", "gsyn_py_lp_nS"] and table[1][-2] == "1.000"
-    assert not [row for row in table if row[0].startswith("gbar_lp") and row[-2] == "1.000"]
+    assert not [row for row in table if row and row[0].startswith("gbar_lp") and row[-2] == "1.000"]
     # what hardly ever varies has no correlation among all, and its pairs their place all the same
     of_all = found.rank_correlation_of_all.copy()
     of_all.loc[{"parameter": "gsyn_lp_py_nS"}] = np.nan
