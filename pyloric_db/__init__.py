@@ -32,15 +32,10 @@ _WHERE = {
     "PyloricDBError": "pyloric_db.errors",
 }
 
-#: What methods of a database of the same names go on to: no names for users.
-_METHODS = {"_to_arrays": "pyloric_db.ml.arrays", "_stats": "pyloric_db.statistics.stats"}
-
 __all__ = sorted(_WHERE)  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _METHODS:
-        return getattr(import_module(_METHODS[name]), name.removeprefix("_"))
     if name not in _WHERE:
         raise AttributeError(f"module 'pyloric_db' has no attribute {name!r}")
     return getattr(import_module(_WHERE[name]), name)

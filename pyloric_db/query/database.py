@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from functools import cached_property, partial
+from importlib import import_module
 from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -465,9 +466,9 @@ class Database:
         Raises:
             QueryError: a column is unknown or text, or no circuit is left.
         """
-        import pyloric_db
-
-        return pyloric_db._to_arrays(self, inputs, targets, where, missing)
+        # by name: what is built upon questions is not below them
+        arrays = import_module("pyloric_db.ml.arrays")
+        return arrays.to_arrays(self, inputs, targets, where, missing)
 
     def stats(self, where: str = "pyloric") -> Any:
         """Statistics of the circuits for which an expression is true.
@@ -477,9 +478,7 @@ class Database:
         Raises:
             QueryError: the expression is not valid, or true for no circuit.
         """
-        import pyloric_db
-
-        return pyloric_db._stats(self, where)
+        return import_module("pyloric_db.statistics.stats").stats(self, where)
 
     def cells(self) -> "xr.Dataset":
         """The thermalised cells: gbar_* mS/cm2, activity, period_ms, steady, V mV, Ca uM, m_*, h_*.
