@@ -38,9 +38,8 @@ from pyloric_db.pipeline.states import States
 from pyloric_db.pipeline.thermalise import distinct_cells
 from pyloric_db.rhythm.spikes import SpikeTrains, offsets_of
 from pyloric_db.store.create import create
-from pyloric_db.store.ledger import Ledger
+from pyloric_db.store.ledger import Ledger, Receipt
 from pyloric_db.store.manifest import Manifest
-from pyloric_db.store.receipt import Receipt
 
 DISTINCT = 1_024
 SHARD_CIRCUITS = 6 * LANES

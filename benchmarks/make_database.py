@@ -24,10 +24,9 @@ from pyloric_db.pipeline.draw import netcodes, parameters
 from pyloric_db.pipeline.plan import Plan, make_plan
 from pyloric_db.store.cells import CELL_COLUMNS, write_cells
 from pyloric_db.store.create import create
-from pyloric_db.store.ledger import Ledger
+from pyloric_db.store.ledger import Ledger, Receipt
 from pyloric_db.store.lock import build_lock
 from pyloric_db.store.manifest import Manifest
-from pyloric_db.store.receipt import Receipt
 from pyloric_db.store.shards import write_shard
 from pyloric_db.store.template import state_shape
 from pyloric_db.vocabulary import STATE_VARIABLES, feature_columns, run_columns

@@ -25,8 +25,7 @@ from pyloric_db.pipeline.plan import make_plan
 from pyloric_db.plot.canvas import new_figure
 from pyloric_db.store.create import check_target, create
 from pyloric_db.store.files import LEDGER_FILE, FileSum
-from pyloric_db.store.ledger import Ledger
-from pyloric_db.store.receipt import Receipt
+from pyloric_db.store.ledger import Ledger, Receipt
 
 DOCS = Path(__file__).parents[1] / "docs"
 MIB = 1 << 20

@@ -41,6 +41,8 @@ _LINES_AT_ONCE = 1000
 #: The time left is said once this share is done at a rate that was measured, or after so many s.
 LEFT_SHARE = 0.05
 LEFT_S = 60.0
+#: Where there is no terminal, a line of progress comes every so many s.
+LINE_S = 5.0
 # a closed stdout is None
 out = Console(width=None if sys.stdout and sys.stdout.isatty() else WIDEST)
 err = Console(stderr=True)
@@ -240,7 +242,7 @@ def progress_bar(unit: str, count: ProgressColumn | None = None) -> Iterator[Rep
         yield report
 
 
-def _lines(unit: str, every_s: float = 5.0) -> Report:
+def _lines(unit: str) -> Report:
     last = time.monotonic()
     earlier: dict[str, int] = {}  # done before this run
     firsts: dict[str, tuple[float, int]] = {}  # when the first were finished, and done by then
@@ -252,7 +254,7 @@ def _lines(unit: str, every_s: float = 5.0) -> Report:
         # not from the start, which holds starting workers and compiling
         if done > earlier.setdefault(name, done):
             firsts.setdefault(name, (now, done))
-        if now - last < every_s:
+        if now - last < LINE_S:
             return
         last = now
         line = f"{done:,} of {total:,} {name}"

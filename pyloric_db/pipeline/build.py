@@ -33,13 +33,13 @@ from pyloric_db.store.files import (
 from pyloric_db.store.ledger import (
     Failure,
     Ledger,
+    Receipt,
     clear_failures,
     failures,
     record_failure,
 )
 from pyloric_db.store.lock import build_lock
 from pyloric_db.store.manifest import Manifest
-from pyloric_db.store.receipt import Receipt
 from pyloric_db.store.verify import damaged_shards
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from pyloric_db.protocol import Protocol
 from pyloric_db.store.cells import read_cells, write_cells
 from pyloric_db.store.events import has_events
 from pyloric_db.store.files import CELLS_FILE, files_at
+from pyloric_db.store.ledger import Receipt
 from pyloric_db.store.manifest import Manifest
-from pyloric_db.store.receipt import Receipt
 from pyloric_db.store.sealed import Row
 from pyloric_db.store.shards import write_shard
 from pyloric_db.vocabulary import CHANNELS, H_GATES, M_GATES

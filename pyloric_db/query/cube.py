@@ -1,6 +1,7 @@
 """The table as a labelled hypercube: one dimension for each axis of the grid."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,7 @@ def make_cube(table: Columns, rows: Rows, names: Sequence[str] | None) -> xr.Dat
         dtype = dtype_of(column)
         load: Callable[[], Array]
         if whole:
-            load = _Reshaped(table, name, shape)
+            load = partial(_reshaped, table, name, shape)
         else:
             empty, dtype = _empty(column)
             load = _Scattered(table, name, shape, rows.ids, np.asarray(empty, dtype))
@@ -56,14 +57,9 @@ def make_cube(table: Columns, rows: Rows, names: Sequence[str] | None) -> xr.Dat
     return xr.Dataset(data, coords, {"name": manifest.name})
 
 
-class _Reshaped:
+def _reshaped(table: Columns, name: str, shape: tuple[int, ...]) -> Array:
     """A column of a complete grid: no copy."""
-
-    def __init__(self, table: Columns, name: str, shape: tuple[int, ...]) -> None:
-        self.table, self.name, self.shape = table, name, shape
-
-    def __call__(self) -> Array:
-        return self.table.load(self.name).reshape(self.shape)
+    return table.load(name).reshape(shape)
 
 
 class _Scattered:

@@ -116,8 +116,7 @@ class Database:
         self._rows = Rows(manifest, rows.shards, lambda: self._table.load("circuit_id"))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        address = self.files.address
-        return open, (address if is_url(address) else str(Path(address).absolute()),)
+        return open, (self.files.address,)
 
     @property
     def path(self) -> Path | str:

@@ -19,7 +19,6 @@ from pyloric_db.store.files import (
     files_at,
     is_file_sum,
 )
-from pyloric_db.store.receipt import Receipt
 from pyloric_db.store.sealed import (
     Row,
     append_sealed,
@@ -80,6 +79,27 @@ class LedgerRows:
 def files_of(row: Row) -> list[FileSum]:
     """The files of a row."""
     return [FileSum.from_text(text) for text in row["files"]]
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """A written shard.
+
+    `counts` maps each status to its number of circuits, and `pyloric_like` and `pyloric`,
+    where the table has them, to theirs. `seconds`, and `kernel_seconds` of them for integrating,
+    are for whoever ran the whole task to fill in; so is `finished_at`, unless that is when the
+    shard is recorded.
+    """
+
+    shard: int
+    n_circuits: int
+    first_id: int
+    last_id: int
+    files: tuple[FileSum, ...]
+    counts: dict[str, int]
+    seconds: float = 0.0
+    kernel_seconds: float = 0.0
+    finished_at: str | None = None
 
 
 class Ledger:

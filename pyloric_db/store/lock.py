@@ -6,7 +6,7 @@ import os
 import re
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 from pyloric_db.errors import DatabaseError
@@ -16,15 +16,13 @@ from pyloric_db.store.files import Location, files_at
 NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
 
 
-@contextmanager
-def build_lock(path: Location) -> Iterator[None]:
-    """Holds the build lock of the database at `path`, whose directory is made if need be.
+def build_lock(path: Location) -> AbstractContextManager[None]:
+    """The build lock of the database at `path`, whose directory is made if need be.
 
     Raises:
         DatabaseError: another process holds it, or the place cannot be written.
     """
-    with files_at(path).lock():
-        yield
+    return files_at(path).lock()
 
 
 @contextmanager

@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 from pyloric_db.store.events import encode_events, events_name, has_events
 from pyloric_db.store.files import STATES_DIR, Files, FileSum, Location, files_at
+from pyloric_db.store.ledger import Receipt
 from pyloric_db.store.manifest import Manifest
-from pyloric_db.store.receipt import Receipt
 from pyloric_db.store.table import encode_part, part_name
 from pyloric_db.store.template import CIRCUIT_ID, read_metadata, shard_key, state_shape
 from pyloric_db.vocabulary import LABELS, STATE_VARIABLES
