@@ -4,7 +4,7 @@ Two bytes where an axis has more than 254 cells.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Any
 
@@ -13,15 +13,24 @@ import numpy.typing as npt
 
 from pyloric_db.errors import QueryError, nearest
 from pyloric_db.query.database import Database
+from pyloric_db.store.manifest import Axis
 from pyloric_db.store.parameters import index_column
-from pyloric_db.vocabulary import LABELS, RHYTHMS, Column, glance, label, value_names
+from pyloric_db.vocabulary import (
+    LABELS,
+    MOST_VALUES,
+    RHYTHMS,
+    Column,
+    glance,
+    label,
+    value_names,
+)
 
-Edges = npt.NDArray[np.float64]
+Edges = npt.NDArray[np.floating[Any]]
 Codes = npt.NDArray[np.unsignedinteger[Any]]
 
 BINS = 50
-#: Rows from which ranges are taken; evenly spread, so that they are the same every time.
-SAMPLED = 200_000
+#: Rows that are looked at together.
+_ROWS = 1 << 20
 
 #: The choice that is no column: the strictest label of each circuit.
 RHYTHM = "rhythm"
@@ -32,9 +41,10 @@ class Binned:
     """A column in bins.
 
     `codes` (rows,) hold the bin, and `n` where a circuit has no value. `edges` (n + 1,) are the
-    ends of the bins; parameters and whole numbers of few values have one bin for each, named by
-    `names`, around 0, 1, 2 and so on. `whole` (n,) are the circuits per bin, `missing` those
-    without a value.
+    ends of the bins, in the precision of the column; parameters and whole numbers of few values
+    have one bin for each, named by `names`, around 0, 1, 2 and so on. `whole` (n,) are the circuits
+    per bin, `missing` those without a value. `levels` (n,) are the values with a bin each, as they
+    stand in an expression; of the rhythm, the columns of its labels.
     """
 
     name: str
@@ -44,6 +54,7 @@ class Binned:
     names: tuple[str, ...]
     whole: npt.NDArray[np.int64]
     missing: int
+    levels: tuple[str, ...] = ()
 
     @property
     def n(self) -> int:
@@ -100,24 +111,24 @@ class Bins:
     def _bin(self, name: str, read: Callable[[str], npt.NDArray[Any]]) -> Binned:
         if name == RHYTHM:
             return _rhythm(set(self._columns), read)
-        column = self._columns[name]
-        if name in self._axes and self._axes[name].kind == "cell":
-            title, texts = f"{label(name)} cell", self._axes[name].labels
-            return _binned(name, title, read(name), _around(len(texts)), texts)
+        column, axis = self._columns[name], self._axes.get(name)
+        if axis and axis.kind == "cell":
+            levels = tuple(map(str, range(len(axis))))
+            return _leveled(name, f"{label(name)} cell", read(name), axis.labels, levels)
         if column.kind == "category":
             values = read(name)
             n = len(column.categories)
             codes = np.full(len(values), n, code_type(n))
             for place, category in enumerate(column.categories):
                 codes[values == category] = place
-            edges = _around(n)
-            return _counted(name, column.long_name, codes, edges, column.categories)
-        return _numbers(column, read(name))
+            levels = tuple(map(repr, column.categories))
+            return _counted(name, column.long_name, codes, _around(n), column.categories, levels)
+        return _numbers(column, read(name), axis)
 
 
 def _rhythm(present: set[str], read: Callable[[str], npt.NDArray[Any]]) -> Binned:
     """Each circuit's strictest label; a failed run has none and is no silent circuit."""
-    labels = [n for n in RHYTHMS if n in present]
+    labels = tuple(n for n in RHYTHMS if n in present)
     status = read("status")
     codes = np.full(len(status), len(labels), np.uint8)
     for place in range(len(labels) - 1, -1, -1):
@@ -125,27 +136,37 @@ def _rhythm(present: set[str], read: Callable[[str], npt.NDArray[Any]]) -> Binne
     codes[status != "ok"] = len(labels) + 1
     names = (*(n.replace("_", "-") for n in labels), "other", "failed")
     title = "rhythm: the strictest label of each circuit"
-    return _counted(RHYTHM, title, codes, _around(len(names)), names)
+    return _counted(RHYTHM, title, codes, _around(len(names)), names, labels)
 
 
-def _numbers(column: Column, values: npt.NDArray[Any]) -> Binned:
+def _numbers(column: Column, values: npt.NDArray[Any], axis: Axis | None = None) -> Binned:
+    """Numbers or flags; a parameter on an axis of values has a bin for each of these."""
     if column.kind == "bool":
-        return _binned(column.name, column.title, values, _around(2), ("no", "yes"))
-    sample = values[:: max(1, len(values) // SAMPLED)].astype(np.float64)
-    sample = sample[np.isfinite(sample)]
-    if not len(sample):
-        sample = np.zeros(1)
-    distinct = np.unique(sample)
+        return _leveled(column.name, column.title, values, ("no", "yes"), ("False", "True"))
+    known = None if axis is None else np.asarray(axis.values, values.dtype)
+    distinct = _distinct(values) if known is None else np.unique(known)
     names = () if column.measured else value_names(distinct)
     if names:
-        places = np.minimum(np.searchsorted(distinct, values), len(distinct) - 1)
-        known = np.isfinite(values)
-        if bool((distinct[places[known]] == values[known]).all()):
-            found = np.where(known, places, np.nan)
-            return _binned(column.name, column.title, found, _around(len(distinct)), names)
-    low, high = np.quantile(sample, (0.001, 0.999))
+        places = np.where(np.isfinite(values), np.searchsorted(distinct, values), np.nan)
+        levels = tuple(str(v).removesuffix(".0") for v in distinct)
+        return _leveled(column.name, column.title, places, names, levels)
+    finite = values[np.isfinite(values)]
+    low, high = np.quantile(finite, (0.001, 0.999)) if len(finite) else (0.0, 0.0)
     edges: Edges = np.linspace(low, high if high > low else low + 1, BINS + 1)
+    if values.dtype == np.float32:
+        edges = edges.astype(np.float32)  # as an expression compares them with the column
     return _binned(column.name, column.title, values, edges, ())
+
+
+def _distinct(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """All different values of a column in order; where they are many, some of them."""
+    found = np.empty(0, values.dtype)
+    for start in range(0, len(values), _ROWS):
+        part = values[start : start + _ROWS]
+        found = np.union1d(found, part[np.isfinite(part)])
+        if len(found) > MOST_VALUES:
+            break
+    return found
 
 
 def code_type(n: int) -> np.dtype[np.unsignedinteger[Any]]:
@@ -159,6 +180,18 @@ def _around(n: int) -> Edges:
     return edges
 
 
+def _leveled(
+    name: str,
+    title: str,
+    places: npt.NDArray[Any],
+    names: tuple[str, ...],
+    levels: tuple[str, ...],
+) -> Binned:
+    """Places among values that have a bin each; NaN where there is no value."""
+    binned = _binned(name, title, places, _around(len(names)), names)
+    return replace(binned, levels=levels)
+
+
 def _binned(
     name: str,
     title: str,
@@ -166,18 +199,25 @@ def _binned(
     edges: Edges,
     names: tuple[str, ...],
 ) -> Binned:
-    """Values by evenly spaced edges; the first and the last bin take in what lies beyond."""
+    """Values by edges; the first and the last bin take in what lies beyond."""
     n = len(edges) - 1
     codes = np.empty(len(values), code_type(n))
-    scale = n / (edges[-1] - edges[0])
-    for start in range(0, len(values), 1 << 20):
-        part = values[start : start + (1 << 20)].astype(np.float64)
-        places = np.clip(np.floor((part - edges[0]) * scale), 0, n - 1)
-        codes[start : start + (1 << 20)] = np.where(np.isfinite(part), places, n)
+    for start in range(0, len(values), _ROWS):
+        # compared with the edges as an expression would, not divided by a width
+        part = values[start : start + _ROWS].astype(edges.dtype, copy=False)
+        places = np.searchsorted(edges[1:-1], part, side="right")
+        codes[start : start + _ROWS] = np.where(np.isnan(part), n, places)
     return _counted(name, title, codes, edges, names)
 
 
-def _counted(name: str, title: str, codes: Codes, edges: Edges, names: tuple[str, ...]) -> Binned:
+def _counted(
+    name: str,
+    title: str,
+    codes: Codes,
+    edges: Edges,
+    names: tuple[str, ...],
+    levels: tuple[str, ...] = (),
+) -> Binned:
     n = len(edges) - 1
     counts = np.bincount(codes, minlength=n + 1)
-    return Binned(name, title, codes, edges, names, counts[:n], int(counts[n]))
+    return Binned(name, title, codes, edges, names, counts[:n], int(counts[n]), levels)

@@ -30,6 +30,7 @@ from bokeh.plotting import figure
 
 from pyloric_db.errors import PyloricDBError
 from pyloric_db.explorer.bins import RHYTHM, Binned, Bins
+from pyloric_db.explorer.conditions import expression
 from pyloric_db.explorer.crossfilter import Brush, CrossFilter, Linked
 from pyloric_db.explorer.panels import Panel, name_ticks
 from pyloric_db.query.database import Database
@@ -91,10 +92,13 @@ class Page:
         self.cross = CrossFilter(
             [bins.load(n) for n in names], (bins.load(pair[0]), bins.load(pair[1]))
         )
-        self.words = Div(name="selected")
-        # its text alone: the browser lays out the whole page anew when a Div that it shows changes
-        text = ValueOf(obj=self.words, attr="text", formatter="printf", format="%s")
-        shown = Pane(elements=[text], styles={"width": "900px", "margin": "5px"})
+        self.words, self.expression = Div(name="selected"), Div(name="expression")
+        shown = _text_of(self.words, width="900px")
+        # as high as two lines: histograms must not move under the pointer
+        said = _text_of(
+            self.expression, width="1190px", height="32px", overflow="auto",
+            **{"font-family": "monospace", "user-select": "text", "white-space": "pre-wrap"},
+        )  # fmt: skip
         self.problem = Div(width=900, height=16, name="problem")
         clear = Button(label="lift all brushes", width=140, name="clear")
         clear.on_click(self._clear)
@@ -115,6 +119,7 @@ class Page:
             column(
                 Div(text=_heading(db), width=1200),
                 row(shown, clear),
+                said,
                 self.problem,
                 *grid,
                 row(self.density_layout, self.list_layout),
@@ -151,11 +156,14 @@ class Page:
         density = linked.density.astype(np.float32)
         density[density == 0] = np.nan
         self.density.data = {**self.density.data, "image": [density]}
-        self.mapper.update(high=max(2.0, float(linked.density.max())))
+        most = float(linked.density.max())
+        self.mapper.update(high=max(2.0, most))
+        self.scale.visible = most > 0
         self.words.text = (
             f"{linked.selected:,} of {self.bins.rows:,} circuits selected; drag over a "
-            "histogram to brush it, double-click it to lift its brush"
+            "histogram to brush it, or click for one bin; double-click to lift its brush"
         )
+        self.expression.text = expression(self.cross.columns, self.cross.brushes)
         self.document.unhold()
 
     def _choose(self, panel: Panel, name: str) -> None:
@@ -196,13 +204,14 @@ class Page:
         self.density_figure = figure(
             width=LEFT, height=430, tools="", toolbar_location=None, name="density",
             x_range=Range1d(0, 1), y_range=Range1d(0, 1),
+            # room for the scale, also where there is nothing to scale
+            min_border_right=80,
         )  # fmt: skip
         self.density_figure.image(
             "image", "x", "y", "dw", "dh", source=self.density, color_mapper=self.mapper
         )
-        self.density_figure.add_layout(
-            ColorBar(color_mapper=self.mapper, title="circuits", width=12), "right"
-        )
+        self.scale = ColorBar(color_mapper=self.mapper, title="circuits", width=12)
+        self.density_figure.add_layout(self.scale, "right")
         for menu in (self.x_menu, self.y_menu):
             menu.on_change("value", self._choose_pair)
         self._place_density()
@@ -366,6 +375,12 @@ class Page:
                 show(future.result())
 
         self.workers.submit(make).add_done_callback(done)
+
+
+def _text_of(words: Div, **styles: str) -> Pane:
+    """Its text alone: the browser lays out the whole page anew when a Div that it shows changes."""
+    text = ValueOf(obj=words, attr="text", formatter="printf", format="%s")
+    return Pane(elements=[text], styles={"margin": "5px", **styles})
 
 
 def _heading(db: Database) -> str:

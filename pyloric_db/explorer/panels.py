@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from bokeh.events import DoubleTap, MouseEnter, SelectionGeometry
+from bokeh.events import DoubleTap, MouseEnter, SelectionGeometry, Tap
 from bokeh.layouts import column
 from bokeh.models import (
     BasicTicker,
@@ -77,7 +77,7 @@ class Panel:
             width=300, height=185, tools=[tool], active_drag=tool, toolbar_location=None,
             x_range=Range1d(0, 1), y_range=Range1d(0, 1), min_border_left=55, min_border_right=8,
         )  # fmt: skip
-        self.figure.yaxis.ticker.desired_num_ticks = 3
+        self.figure.yaxis.ticker.update(desired_num_ticks=3, min_interval=1)
         self.figure.yaxis.formatter = NumeralTickFormatter(format="0,0")
         self.figure.xgrid.visible = False
         self.figure.xaxis.axis_label_text_font_size = "11px"
@@ -95,6 +95,7 @@ class Panel:
         self.menu.on_change("value", lambda _, old, new: self._choose(new, on_choose))
         self.figure.on_event(MouseEnter, lambda _: on_enter(self))
         self.figure.on_event(SelectionGeometry, self._geometry)
+        self.figure.on_event(Tap, lambda event: self._take(event.x, event.x, final=True))
         self.figure.on_event(DoubleTap, lambda _: self._lift())
         self.show_column(binned)
 
@@ -133,13 +134,15 @@ class Panel:
             on_choose(self, new)
 
     def _geometry(self, event: SelectionGeometry) -> None:
+        self._take(*(event.geometry.get(k) for k in ("x0", "x1")), final=bool(event.final))
+
+    def _take(self, start: Any, end: Any, *, final: bool) -> None:
         """A page sends where the pointer is; anything that is not two numbers is let go."""
-        ends = [event.geometry.get(k) for k in ("x0", "x1")]
-        if not all(isinstance(x, int | float) and np.isfinite(x) for x in ends):
+        if not all(isinstance(x, int | float) and np.isfinite(x) for x in (start, end)):
             return
-        brush = self.binned.bins_between(min(ends), max(ends))
+        brush = self.binned.bins_between(min(start, end), max(start, end))
         if brush[0] < brush[1]:
-            self._on_brush(self, brush, bool(event.final))
+            self._on_brush(self, brush, final)
 
     def _lift(self) -> None:
         self._on_brush(self, None, True)

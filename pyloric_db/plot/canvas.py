@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from pyloric_db.plot.tallies import Tally
+    from pyloric_db.query.database import Database
 
 #: A subset in front of the whole: dark on light, whatever the printer.
 SUBSET, WHOLE = "#0072B2", "0.78"
@@ -79,6 +80,13 @@ def number_ticks(ax: "Axes", tally: "Tally", most: int) -> None:
     else:
         ax.xaxis.set_major_locator(MaxNLocator(most, steps=[1, 2, 2.5, 5, 10]))
         ax.xaxis.set_major_formatter("{x:g}")
+
+
+def unfinished(db: "Database") -> str:
+    """A line for the title of a figure whose database is not complete; "" for one that is."""
+    if db.complete:
+        return ""
+    return f"\nnot complete: {len(db):,} of {db.manifest.n_circuits:,} circuits"
 
 
 def short_title(column: Column) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from pyloric_db.plot.canvas import SUBSET, WHOLE, name_bars, new_figure, number_ticks
+from pyloric_db.plot.canvas import SUBSET, WHOLE, name_bars, new_figure, number_ticks, unfinished
 from pyloric_db.plot.tallies import (
     Counts,
     Tally,
@@ -71,7 +71,7 @@ def histograms_figure(
         words += f" and the {subset:,} of {where!r} (blue), each scaled to its highest bar"
     ranges = any(c.name in criteria for c in chosen)
     words += "\nhatched: accepted range, mean ± 2 SD of 99 lobsters" if ranges else ""
-    figure.suptitle(words, fontsize=10, wrap=True)
+    figure.suptitle(words + unfinished(db), fontsize=10, wrap=True)
     return figure
 
 

@@ -12,6 +12,7 @@ from pyloric_db.plot.canvas import (
     new_figure,
     number_ticks,
     short_title,
+    unfinished,
 )
 from pyloric_db.plot.tallies import (
     Tally,
@@ -60,7 +61,8 @@ def marginals_figure(db: Database, where: str = "pyloric") -> "Figure":
     figure.supylabel("share of circuits (%)", fontsize=10)
     circuits = "circuit" if subset == 1 else "circuits"
     figure.suptitle(
-        f"blue: the {subset:,} {circuits} of {where!r}; grey: all {len(db):,}", fontsize=10
+        f"blue: the {subset:,} {circuits} of {where!r}; grey: all {len(db):,}{unfinished(db)}",
+        fontsize=10,
     )
     return figure
 

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, NamedTuple
 
 from pyloric_db.errors import QueryError
-from pyloric_db.plot.canvas import new_figure
+from pyloric_db.plot.canvas import new_figure, unfinished
 from pyloric_db.plot.tallies import condition, count, number, rows
 from pyloric_db.query.database import Database
 from pyloric_db.vocabulary import Criterion, colour_of, label, published
@@ -80,7 +80,7 @@ def rhythm_figure(db: Database, where: str = "pyloric") -> "Figure":
             f"{where}: {chosen:,} circuits\nperiod {period.median:.0f} ms (median; 90% from "
             f"{period.low:.0f} to {period.high:.0f} ms)"
         )
-    ax.set_title(title, fontsize=11)
+    ax.set_title(title + unfinished(db), fontsize=11)
     return figure
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pyloric_db.errors import QueryError, nearest
-from pyloric_db.plot.canvas import new_figure, short_name
+from pyloric_db.plot.canvas import new_figure, short_name, unfinished
 from pyloric_db.plot.clutter import best_order, stacked
 from pyloric_db.plot.tallies import grid_index, number, number_columns, rows
 from pyloric_db.query.database import Database
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 CIRCUITS_PER_PIXEL = 5
 #: Colour classes of which the search for the order counts unlike neighbours.
 CLASSES = 8
+#: Pixels whose quantiles part these classes, drawn at random, and always the same.
+SAMPLED = 100_000
 #: Pixels along a side of the drawn image; a larger one is averaged over blocks.
 MOST_DRAWN = 1_500
 #: Steps of an axis that a strip shows; more would be a blur, and are plain grey.
@@ -152,17 +154,20 @@ def _means(
 def _classes(grid: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
     """Colour classes with as many pixels each; 0 where there is no value."""
     finite = np.isfinite(grid)
-    # every k-th value is enough for quantiles
     values = grid[finite]
-    values = values[:: max(1, len(values) // 100_000)]
     codes = finite.astype(np.uint8)
     if not len(values):
         return codes
-    distinct = np.unique(values)
+    sample = values
+    if len(values) > SAMPLED:  # enough for quantiles; every k-th would be in step with the grid
+        sample = values[np.random.default_rng(0).integers(0, len(values), SAMPLED)]
+    distinct = np.unique(sample)
+    if len(distinct) <= CLASSES:
+        distinct = np.unique(values)  # a flag may be rare
     if len(distinct) <= CLASSES:
         bounds = distinct[:-1]
     else:
-        bounds = np.unique(np.quantile(values, np.linspace(0, 1, CLASSES + 1)[1:-1]))
+        bounds = np.unique(np.quantile(sample, np.linspace(0, 1, CLASSES + 1)[1:-1]))
     for bound in bounds:
         codes += grid > bound
     return codes
@@ -193,7 +198,8 @@ def stack_figure(
     if not db.whole_grid or drawn.size < len(db):
         held = f"{laid.circuits:,} with a value on {drawn.size:,} pixels"
         pixel = f"mean of each pixel's circuits ({held})"
-    ax.set_title(f"{laid.column.long_name}\n{pixel}; hatched: no value", fontsize=10)
+    title = f"{laid.column.long_name}\n{pixel}; hatched: no value{unfinished(db)}"
+    ax.set_title(title, fontsize=10)
     words = (
         "strips: each axis of the grid, outermost outside, from its first value (light) to its "
         "last (dark); plain grey where that is too fine to draw"

@@ -8,6 +8,7 @@ from pyloric_db.explorer.bins import RHYTHM, Bins, _numbers
 from pyloric_db.explorer.crossfilter import CrossFilter
 from pyloric_db.store.ledger import Ledger
 from pyloric_db.store.lock import build_lock
+from pyloric_db.store.manifest import Axis
 from pyloric_db.vocabulary import Column
 
 
@@ -72,6 +73,28 @@ def test_axes_of_a_grid(tmp_path):
     assert bins.load("lp").whole.tolist() == [16, 16, 16]
     assert bins.load("gsyn_ab_lp_nS").names == ("0", "0.1", "3", "30")
     assert "gsyn_ab_lp_index" not in bins.choices and "netcode" not in bins.choices
+
+
+def test_values_that_repeat_in_step_with_the_rows_are_all_seen():
+    """Rows of a grid repeat: every k-th row has only some of the values of an inner axis."""
+    n = 600_000
+    values = np.tile(np.array([0, 3, 100], np.float32), n // 3)
+    parameter = _numbers(Column("gsyn_lp_py_nS", "float32", "nS", ""), values)
+    assert parameter.names == ("0", "3", "100") and parameter.whole.tolist() == [n // 3] * 3
+    measured = values + np.random.default_rng(0).normal(size=n).astype(np.float32)
+    period = _numbers(Column("period_ms", "float32", "ms", ""), measured)
+    ends = np.quantile(measured, (0.001, 0.999)).astype(np.float32)
+    assert period.edges[[0, -1]].tolist() == ends.tolist()
+    rare = np.zeros(n, np.float32)
+    rare[-1] = 15
+    assert _numbers(Column("n_criteria_met", "int8", "1", "", True), rare).names == ("0", "15")
+
+
+def test_a_parameter_has_a_bin_for_each_value_on_its_axis(tmp_path):
+    axes = (Axis("gsyn_ab_lp_nS", "value", (0.0, 10.0, 3.0)), synthetic.cell_axis("lp", 5))
+    synthetic.build(tmp_path / "db", synthetic.make_manifest(axes, 15, 5, 5), shards=[0])
+    binned = Bins(pyloric_db.open(tmp_path / "db")).load("gsyn_ab_lp_nS")
+    assert binned.names == ("0", "3", "10") and binned.whole.tolist() == [5, 0, 0]
 
 
 def test_a_brush_takes_the_bins_that_it_touches(bins):

@@ -137,6 +137,54 @@ def test_classes_can_be_brushed(page, bins):
     assert get(page, "brush-0", "[m.left, m.right]") == [-0.5, 0.5]
 
 
+def test_brushes_stand_as_an_expression_that_can_be_selected(page, bins, explorer_db):
+    rows = drag(page, bins, 1, "period_ms", 0.3, 0.7)
+    rows &= drag(page, bins, 0, "rhythm", 0.02, 0.5)
+    settle(page, rows.sum())
+    text = get(page, "expression", "m.text")
+    assert " <= period_ms < " in text and "pyloric" in text
+    assert explorer_db.count(text) == rows.sum()
+    shown = page.get_by_text(text, exact=True)
+    box = shown.evaluate("e => e.getRootNode().host.getBoundingClientRect().toJSON()")
+    page.mouse.click(box["x"] + 20, box["y"] + 8, click_count=3)
+    assert shown.evaluate("e => String(e.getRootNode().getSelection())").strip() == text
+    page.get_by_text("lift all brushes").click()
+    settle(page, 600)
+    assert get(page, "expression", "m.text") == ""
+
+
+def test_a_click_takes_one_bin(page, bins):
+    box = page.locator(".bk-Figure").nth(1).bounding_box()
+    page.mouse.click(box["x"] + 150, box["y"] + 90)
+    page.wait_for_function(f"() => ({GET % 'm.visible'})('brush-1')")
+    left, right = get(page, "brush-1", "[m.left, m.right]")
+    binned = bins.load("period_ms")
+    place = int(np.searchsorted(binned.edges, left))
+    assert (left, right) == (binned.edges[place], binned.edges[place + 1])
+    settle(page, binned.whole[place])
+    page.wait_for_timeout(500)  # or the first of the next clicks would be the second
+    page.mouse.dblclick(box["x"] + 150, box["y"] + 90)
+    settle(page, 600)
+    assert not get(page, "brush-1", "m.visible")
+
+
+def test_where_nothing_is_selected_ticks_are_whole_and_no_colour_has_a_number(page, bins):
+    binned = bins.load("period_ms")
+    width = "Bokeh.index.find_one(m).frame.bbox.width"
+    before = get(page, "density", width)
+    place = int(np.argmin(binned.whole))
+    assert binned.whole[place] == 0
+    at = float(binned.edges[place : place + 2].mean())
+    x = get(page, "histogram-1", f"Bokeh.index.find_one(m).frame.x_scale.compute({at})")
+    box = page.locator(".bk-Figure").nth(1).bounding_box()
+    page.mouse.click(box["x"] + x, box["y"] + 90)
+    settle(page, 0)
+    axis = "Bokeh.index.find_one(m).views.find_one(m.left[0])"
+    assert get(page, "histogram-0", f"Array.from({axis}.tick_coords.major[1], Number)") == [0, 1]
+    assert not get(page, "density", "m.right[0].visible")
+    assert get(page, "density", width) == before  # nothing moves
+
+
 def test_another_column_can_be_chosen(page, bins):
     settle(page, drag(page, bins, 1, "period_ms", 0.3, 0.7).sum())
     page.locator("select").nth(1).select_option("v_min_lp_mV")

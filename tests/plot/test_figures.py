@@ -390,6 +390,21 @@ def test_parameters_as_people_print_them(name, printed):
     assert short_name(name) == printed
 
 
+def test_figures_of_an_unfinished_database_say_so(db, part):
+    def words(figure):
+        texts = [ax.get_title() for ax in figure.axes]
+        return "\n".join([*texts, figure._suptitle.get_text() if figure._suptitle else ""])
+
+    for draw in (
+        lambda db: rhythm_figure(db, "circuit_id >= 0"),
+        histograms_figure,
+        lambda db: marginals_figure(db, "circuit_id >= 0"),
+        stack_figure,
+    ):
+        assert words(draw(part)).count("\nnot complete: 20 of 48 circuits") == 1
+        assert "not complete" not in words(draw(db))
+
+
 def test_no_global_state_is_touched(db, tmp_path):
     import matplotlib
 

@@ -102,6 +102,18 @@ def test_classes_have_as_many_pixels_each_and_none_for_no_value():
     assert _classes(flags).tolist() == [1, 2, 2, 1]
 
 
+def test_classes_are_those_of_all_pixels_of_a_large_grid():
+    """Values that repeat with the innermost axis, a rare flag, and quantiles."""
+    levels = np.tile(np.array([5, 7, 9], np.float32), (300_000, 1))
+    assert (_classes(levels) == [1, 2, 3]).all()
+    rare = np.zeros((300_000, 3), np.float32)
+    rare[1000, 2] = 1
+    assert np.bincount(_classes(rare).ravel()).tolist() == [0, 899_999, 1]
+    many = np.arange(900_000, dtype=np.float32).reshape(-1, 9) % 9_000
+    shares = np.bincount(_classes(many).ravel())[1:] / many.size
+    assert shares == pytest.approx(np.full(8, 1 / 8), abs=0.01)
+
+
 @pytest.mark.parametrize(
     "column, axes, message",
     [
