@@ -72,7 +72,7 @@ Drawn = list[tuple[str, Tally, list[str]]]
 
 def _on_grid(db: Database, where: str) -> Drawn:
     drawn = []
-    for place, axis in enumerate(db.manifest.axes or ()):
+    for axis in db.manifest.axes or ():
         if len(axis) < 2:
             continue
         if axis.kind == "cell":
@@ -81,7 +81,7 @@ def _on_grid(db: Database, where: str) -> Drawn:
         else:
             title = short_title(db.manifest.column(axis.name))
             names = [f"{v:g}" for v in axis.values]
-        drawn.append((title, per_value(db, place, where), names))
+        drawn.append((title, per_value(db, axis, where), names))
     return drawn
 
 

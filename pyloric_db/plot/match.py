@@ -1,18 +1,17 @@
 """A recording beside the model circuit that plays its rhythm."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pyloric_db.plot.canvas import new_figure
-from pyloric_db.plot.traces import draw_bursts
+from pyloric_db.plot.traces import draw_bursts, draw_voltage, simulated_bursts
 from pyloric_db.protocol import Protocol
 from pyloric_db.query.nearest import Scale
-from pyloric_db.rhythm.bursts import Bursts, find_bursts
+from pyloric_db.rhythm.bursts import Bursts
+from pyloric_db.rhythm.features import bursts_where
 from pyloric_db.rhythm.reasons import recorded_bursts
-from pyloric_db.rhythm.spikes import SpikeTrains, offsets_of, segment_count
 from pyloric_db.vocabulary import colour_of, label, published
 
 if TYPE_CHECKING:
@@ -100,7 +99,7 @@ def _recording(
     times = recording.values
     bursts, stop = recorded_bursts(recording, protocol)
     onset = _onset(bursts, stop, span_ms)
-    bursts = _between(bursts, onset, onset + span_ms)
+    bursts = bursts_where(bursts, (bursts.end_ms >= onset) & (bursts.start_ms <= onset + span_ms))
     for i, ax in enumerate(axes):
         shown = times[i][(times[i] >= onset) & (times[i] <= onset + span_ms)]
         ax.vlines((shown - onset) / 1000, 0, 1, color=colour_of(i), linewidth=0.7)
@@ -111,38 +110,11 @@ def _recording(
     return onset
 
 
-def _between(bursts: Bursts, begin_ms: float, end_ms: float) -> Bursts:
-    """The bursts of which something lies between these times."""
-    kept = (bursts.end_ms >= begin_ms) & (bursts.start_ms <= end_ms)
-    return replace(
-        bursts,
-        start_ms=bursts.start_ms[kept],
-        end_ms=bursts.end_ms[kept],
-        n_spikes=bursts.n_spikes[kept],
-        begun=bursts.begun[kept],
-        ended=bursts.ended[kept],
-        offsets=offsets_of(segment_count(kept, bursts.offsets)),
-    )
-
-
 def _model(axes: list[Any], simulation: "xr.Dataset", span_ms: float, protocol: Protocol) -> None:
-    chosen = simulation.isel(circuit=0)
-    time = chosen["time"].values
-    trains = SpikeTrains.from_padded(
-        simulation["spike_time_ms"].values[:1], [str(c) for c in chosen["cell"].values]
-    )
-    bursts = find_bursts(trains, 0.0, float(time[-1]), protocol)
-    onset = _onset(bursts, float(time[-1]), span_ms)
+    bursts = simulated_bursts(simulation, protocol)
+    onset = _onset(bursts, float(simulation["time"].values[-1]), span_ms)
     for i, ax in enumerate(axes):
-        ax.plot(
-            (time - onset) / 1000,
-            chosen["V"].values[i],
-            color=colour_of(i),
-            linewidth=0.7,
-        )
-        draw_bursts(ax, bursts, i, 62, colour_of(i), onset)
-        ax.set_ylim(-90, 70)
-        ax.set_yticks([-60, 0])
+        draw_voltage(ax, simulation, bursts, i, onset)
     axes[0].text(-0.02, 1.04, "mV", transform=axes[0].transAxes, ha="right", fontsize=9)
 
 

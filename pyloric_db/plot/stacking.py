@@ -13,6 +13,7 @@ from pyloric_db.plot.canvas import new_figure, short_name, unfinished
 from pyloric_db.plot.clutter import best_order, stacked
 from pyloric_db.plot.tallies import grid_index, number, number_columns, rows
 from pyloric_db.query.database import Database
+from pyloric_db.store.manifest import Axis
 from pyloric_db.vocabulary import Column
 
 if TYPE_CHECKING:
@@ -66,11 +67,11 @@ def stack(db: Database, column: str = "pyloric", axes: Sequence[str] | None = No
             holds text.
     """
     manifest = db.manifest
-    if manifest.axes is None or manifest.grid_size is None:
+    if manifest.axes is None:
         raise QueryError(f"the circuits of {manifest.name} are no grid: they cannot be stacked")
     (feature,) = number_columns(db, [column])
-    names = [a.name for a in manifest.axes]
-    sizes = [len(a) for a in manifest.axes]
+    every = manifest.axes
+    names = [a.name for a in every]
     for name in axes or ():
         if name not in names:
             raise QueryError(
@@ -79,17 +80,17 @@ def stack(db: Database, column: str = "pyloric", axes: Sequence[str] | None = No
             )
     if axes is not None and (twice := [name for name in axes if axes.count(name) > 1]):
         raise QueryError(f"axis {twice[0]!r} is named twice")
-    varying = [i for i, n in enumerate(sizes) if n > 1]
+    varying = [i for i, axis in enumerate(every) if len(axis) > 1]
     circuits = int(rows(db, f"SELECT count({number(feature)}) FROM circuits")[0][0])
     if axes is not None:
         chosen = [i for i in varying if names[i] in axes]
     elif db.whole_grid:
         chosen = varying
     else:
-        chosen = _most_telling(db, feature, circuits, sizes, varying)
+        chosen = _most_telling(db, feature, circuits, every, varying)
     if not chosen:
         raise QueryError("no axis with several values is left to stack")
-    shape = tuple(sizes[i] for i in chosen)
+    shape = tuple(len(every[i]) for i in chosen)
     if math.prod(shape) > MOST_PIXELS:
         raise QueryError(
             f"an image of {math.prod(shape):,} pixels is too large (at most {MOST_PIXELS:,}): "
@@ -98,7 +99,7 @@ def stack(db: Database, column: str = "pyloric", axes: Sequence[str] | None = No
     if db.whole_grid and chosen == varying:
         grid = db.circuits[column].values.reshape(shape).astype(np.float32)
     else:
-        grid = _means(db, feature, sizes, chosen)
+        grid = _means(db, feature, [every[i] for i in chosen])
     x, y, clutter = best_order(_classes(grid))
     return Stack(
         feature,
@@ -111,7 +112,7 @@ def stack(db: Database, column: str = "pyloric", axes: Sequence[str] | None = No
 
 
 def _most_telling(
-    db: Database, column: Column, circuits: int, sizes: list[int], varying: list[int]
+    db: Database, column: Column, circuits: int, axes: Sequence[Axis], varying: list[int]
 ) -> list[int]:
     """Axes along which the mean of the feature varies most, in the order of the axes.
 
@@ -121,7 +122,7 @@ def _most_telling(
     for axis in varying:
         means = rows(
             db,
-            f"SELECT {grid_index(db, axis)} AS place, avg({number(column)}) FROM circuits "
+            f"SELECT {grid_index(axes[axis])} AS place, avg({number(column)}) FROM circuits "
             "GROUP BY 1 ORDER BY 1",
         )
         values = [m for _, m in means if m is not None]
@@ -129,19 +130,17 @@ def _most_telling(
         variances.append((-round(float(np.var(values)), 9) if values else 0.0, axis))
     chosen: list[int] = []
     for _, axis in sorted(variances):
-        pixels = math.prod(sizes[i] for i in chosen) * sizes[axis]
+        pixels = math.prod(len(axes[i]) for i in (*chosen, axis))
         if not chosen or pixels * CIRCUITS_PER_PIXEL <= circuits:
             chosen.append(axis)
     return sorted(chosen)
 
 
-def _means(
-    db: Database, column: Column, sizes: list[int], chosen: list[int]
-) -> npt.NDArray[np.float32]:
-    """Means over the other axes; NaN where no circuit has the feature."""
-    shape = tuple(sizes[i] for i in chosen)
+def _means(db: Database, column: Column, axes: Sequence[Axis]) -> npt.NDArray[np.float32]:
+    """Means over all other axes; NaN where no circuit has the feature."""
+    shape = tuple(map(len, axes))
     strides = [math.prod(shape[k + 1 :]) for k in range(len(shape))]
-    place = " + ".join(f"({grid_index(db, i)}) * {s}" for i, s in zip(chosen, strides, strict=True))
+    place = " + ".join(f"({grid_index(a)}) * {s}" for a, s in zip(axes, strides, strict=True))
     table = db.sql(
         f"SELECT CAST({place} AS BIGINT) AS place, avg({number(column)}) AS mean "
         f"FROM circuits GROUP BY 1 HAVING avg({number(column)}) IS NOT NULL"

@@ -12,6 +12,7 @@ from pyloric_db.errors import QueryError
 from pyloric_db.query.columns import check_names
 from pyloric_db.query.database import Database
 from pyloric_db.query.expression import quote_name, to_sql
+from pyloric_db.store.manifest import Axis
 from pyloric_db.store.parameters import index_column
 from pyloric_db.vocabulary import CONDUCTANCES, MOST_VALUES, Column, value_names
 
@@ -147,10 +148,9 @@ def histogram(
     return _tally(db, place, where, n, edges)
 
 
-def per_value(db: Database, axis: int, where: str | None) -> Tally:
-    """Circuits per value of a grid axis, given its place among the axes."""
-    assert db.manifest.axes is not None
-    return _tally(db, grid_index(db, axis), where, len(db.manifest.axes[axis]), None)
+def per_value(db: Database, axis: Axis, where: str | None) -> Tally:
+    """Circuits per value of an axis of the grid."""
+    return _tally(db, grid_index(axis), where, len(axis), None)
 
 
 def per_distinct(
@@ -179,10 +179,9 @@ def per_distinct(
     return names, Tally(np.array(whole), np.array(subset), 0, missing)
 
 
-def grid_index(db: Database, axis: int) -> str:
-    """SQL of the zero-based index along a grid's axis, given its place among the axes."""
-    assert db.manifest.axes is not None
-    return f"CAST({quote_name(index_column(db.manifest.axes[axis]))} AS BIGINT)"
+def grid_index(axis: Axis) -> str:
+    """SQL of the zero-based index along an axis of the grid."""
+    return f"CAST({quote_name(index_column(axis))} AS BIGINT)"
 
 
 def _tally(

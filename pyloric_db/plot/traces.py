@@ -40,27 +40,39 @@ def traces_figure(
         ConfigError: matplotlib is missing.
     """
     cells = [str(c) for c in simulation["cell"].values]
-    time_s = simulation["time"].values / 1000
-    trains = SpikeTrains.from_padded(simulation["spike_time_ms"].values[:1], cells)
-    stop_ms = float(simulation["time"].values[-1])
-    bursts = find_bursts(trains, 0.0, stop_ms, protocol)
+    bursts = simulated_bursts(simulation, protocol)
     figure = new_figure(figsize=(9, 1.5 * len(cells) + 1.2))
     axes = figure.subplots(len(cells), 1, sharex=True, sharey=True, squeeze=False)
     for i, (cell, ax) in enumerate(zip(cells, axes[:, 0], strict=True)):
-        colour = colour_of(i)
-        ax.plot(time_s, simulation["V"].values[0, i], color=colour, linewidth=0.7)
-        draw_bursts(ax, bursts, i, 62, colour)
+        draw_voltage(ax, simulation, bursts, i)
         ax.set_ylabel(label(cell), rotation=0, ha="right", va="center", fontsize=12)
-        ax.set_ylim(-90, 70)
-        ax.set_yticks([-60, 0])
         ax.spines[["top", "right"]].set_visible(False)
         ax.axhline(0, color="0.85", linewidth=0.6, zorder=0)
     axes[-1, 0].set_xlabel("time (s)")
-    axes[-1, 0].set_xlim(time_s[0], time_s[-1] if shown_ms is None else shown_ms / 1000)
+    time_ms = simulation["time"].values
+    axes[-1, 0].set_xlim(time_ms[0] / 1000, (shown_ms or time_ms[-1]) / 1000)
     figure.supylabel("membrane potential (mV)", fontsize=10)
     if title:
         figure.suptitle(title, fontsize=11)
     return figure
+
+
+def simulated_bursts(simulation: "xr.Dataset", protocol: Protocol) -> Bursts:
+    """The bursts of the first circuit that was simulated, in the time that was recorded."""
+    cells = [str(c) for c in simulation["cell"].values]
+    trains = SpikeTrains.from_padded(simulation["spike_time_ms"].values[:1], cells)
+    return find_bursts(trains, 0.0, float(simulation["time"].values[-1]), protocol)
+
+
+def draw_voltage(
+    ax: "Axes", simulation: "xr.Dataset", bursts: Bursts, cell: int, onset_ms: float = 0.0
+) -> None:
+    """One cell's voltage in mV and its bursts above, over time in s, which is 0 at `onset_ms`."""
+    time_s = (simulation["time"].values - onset_ms) / 1000
+    ax.plot(time_s, simulation["V"].values[0, cell], color=colour_of(cell), linewidth=0.7)
+    draw_bursts(ax, bursts, cell, 62, colour_of(cell), onset_ms)
+    ax.set_ylim(-90, 70)
+    ax.set_yticks([-60, 0])
 
 
 def draw_bursts(

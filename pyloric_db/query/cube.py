@@ -1,5 +1,6 @@
 """The table as a labelled hypercube: one dimension for each axis of the grid."""
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -25,10 +26,11 @@ Array = npt.NDArray[Any]
 def make_cube(table: Columns, rows: Rows, names: Sequence[str] | None) -> xr.Dataset:
     """See `Database.cube`; `rows` are those of the table."""
     manifest = table.manifest
-    if manifest.axes is None or manifest.grid_size is None:
+    if manifest.axes is None:
         raise QueryError(f"the circuits of {manifest.name} are no grid: use db.circuits")
-    axes, size = manifest.axes, manifest.grid_size
+    axes = manifest.axes
     dims, shape = tuple(a.name for a in axes), tuple(map(len, axes))
+    size = math.prod(shape)
     whole = rows.are(size)
     if not whole and size > MOST_SCATTERED:
         raise QueryError(

@@ -114,24 +114,24 @@ def following(
         return first.start_ms - np.repeat(early, first.counts)
 
     cut = np.repeat(np.max([_cut_start(cell) for cell in others], axis=0), pacemaker.counts)
-    pacemaker = _bursts_where(pacemaker, pacemaker.begun & (opens_ms(pacemaker) > cut))
+    pacemaker = bursts_where(pacemaker, pacemaker.begun & (opens_ms(pacemaker) > cut))
     n_cycles = pacemaker.counts - 1
     first = segment_reduce(np.minimum, opens_ms(pacemaker), pacemaker.offsets, np.inf)
     last = segment_reduce(np.maximum, opens_ms(pacemaker), pacemaker.offsets, -np.inf)
-    others = [_bursts_where(cell, _inside(cell, first, last)) for cell in others]
+    others = [bursts_where(cell, _inside(cell, first, last)) for cell in others]
     once = n_cycles >= MIN_CYCLES
     for cell in others:
         once &= cell.counts == n_cycles
 
     # from here on only these have bursts: one per cycle, so that the cells' arrays align
     pacemaker, *others = (
-        _bursts_where(cell, np.repeat(once, cell.counts)) for cell in (pacemaker, *others)
+        bursts_where(cell, np.repeat(once, cell.counts)) for cell in (pacemaker, *others)
     )
     opening, closing = np.zeros((2, pacemaker.start_ms.size), dtype=bool)
     opening[pacemaker.offsets[:-1][once]] = True  # it begins the first cycle, ends none
     closing[pacemaker.offsets[1:][once] - 1] = True  # it ends the last, begins none
     next_opens = opens_ms(pacemaker)[~opening]
-    pacemaker = _bursts_where(pacemaker, ~closing)
+    pacemaker = bursts_where(pacemaker, ~closing)
     aligned = np.ones(next_opens.size, dtype=bool)
     for cell in others:
         aligned &= (cell.start_ms >= opens_ms(pacemaker)) & (cell.start_ms < next_opens)
@@ -153,7 +153,8 @@ def following(
     )
 
 
-def _bursts_where(bursts: Bursts, kept: Bools) -> Bursts:
+def bursts_where(bursts: Bursts, kept: Bools) -> Bursts:
+    """Those of the bursts for which a flag (burst,) is true."""
     return _picked(bursts, kept, segment_count(kept, bursts.offsets), bursts.tonic)
 
 
