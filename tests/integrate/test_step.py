@@ -8,11 +8,15 @@ import pytest
 from circuits import CIRCUITS, random_conductances, random_state
 
 from pyloric_db.integrate.step import make_stepper
+from pyloric_db.model.cells import cell_gbar
 from pyloric_db.model.channels import PRINZ_CHANNELS
-from pyloric_db.model.circuit import PRINZ2004
+from pyloric_db.model.circuit import PRINZ2004, Circuit, GapJunction
 from pyloric_db.model.constants import Constants
 from pyloric_db.model.equations import derivatives, steady_state, time_constant
+from pyloric_db.pipeline.simulate import simulate
 from pyloric_db.vocabulary import H_GATES, M_GATES
+
+TWO_JOINED = Circuit(cells=("a", "b"), gap_junctions=(GapJunction("a", "b"),))
 
 WARM = Constants(
     Q10_gbar=(1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.7, 1.8),
@@ -29,6 +33,38 @@ def one_step(circuit, state, gbar, gsyn, i_ext, *, dt, dtype="float64", **option
     with jax.enable_x64(dtype == "float64"):
         out = jax.jit(stepper.step)(stepper.pack(state), stepper.parameters(gbar, gsyn, i_ext))
         return stepper.unpack(out)
+
+
+@pytest.mark.parametrize("g_nS", [100.0, 1e4, 1e6])
+def test_strong_gap_junctions_are_stable_and_converge(g_nS):
+    """A step that looks at the neighbour's old voltage has the cells swap theirs."""
+    gbar = np.stack([cell_gbar("AB/PD 2"), cell_gbar("AB/PD 4")])[None]
+
+    def run(dt_ms):
+        found = simulate(
+            gbar, [[g_nS]], circuit=TWO_JOINED, duration_ms=4000, dt_ms=dt_ms, dtype="float64"
+        )
+        return found.V.values[0], np.diff(found.spike_time_ms.values[0, 0])
+
+    V, coarse = run(0.05)
+    _, fine = run(0.0125)
+    assert np.abs(V[0] - V[1]).max() < 1.3e5 / g_nS
+    between = [gaps[gaps > 500] for gaps in (coarse, fine)]
+    assert len(between[0]) == len(between[1]) >= 2
+    np.testing.assert_allclose(*between, rtol=0.02)
+
+
+def test_cells_joined_by_nothing_are_apart():
+    circuit, rng = CIRCUITS["nine"], np.random.default_rng(3)
+    alone = replace(circuit, gap_junctions=())
+    state, (gbar, gsyn) = random_state(circuit, rng, 8), random_conductances(circuit, rng, 8)
+    n = len(circuit.synapses)
+    gsyn[:, n:] = 0
+    i_ext = np.zeros(state["V"].shape)
+    joined = one_step(circuit, state, gbar, gsyn, i_ext, dt=0.05, dtype="float32")
+    apart = one_step(alone, state, gbar, gsyn[:, :n], i_ext, dt=0.05, dtype="float32")
+    for name, values in apart.items():
+        np.testing.assert_array_equal(joined[name], values)
 
 
 NO_CALCIUM = Constants(
