@@ -32,7 +32,7 @@ class Protocol:
     min_ms: float = 2_000.0  # first decision, counted from the start of the run
     max_ms: float = 13_000.0  # end of the run, transient included
     silent_ms: float = 3_000.0  # a cell that has not fired for so long is silent for good
-    rest_mV: float = 8.0  # and so is one whose voltage stays within this range ...
+    rest_mV: float = 8.0  # and so is one whose voltage stays within this range (see `settled`) ...
     rest_ms: float = 1_000.0  # ... for so long
     settled_cv: float = 0.004  # spread of a cycle that is taken to repeat for good
     settled_cycles: int = 2

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 from keyword import iskeyword
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
@@ -20,7 +20,7 @@ from pydantic import (
 from pyloric_db.errors import ConfigError, DatabaseError, nearest
 from pyloric_db.model.cells import PUBLISHED_CELLS, cell_gbar
 from pyloric_db.model.circuit import PRINZ2004, Circuit, GapJunction, Source, Synapse
-from pyloric_db.model.constants import TRANSMITTERS, Constants
+from pyloric_db.model.constants import ACETYLCHOLINE, GLUTAMATE, TRANSMITTERS, Constants
 from pyloric_db.pipeline.toml_files import packaged_texts, read_toml, sentence
 from pyloric_db.protocol import Protocol
 from pyloric_db.rhythm.analyse import check_pacemaker
@@ -187,13 +187,15 @@ class ParametersSpec(_Table):
 
 
 Factor = Annotated[float, Field(gt=0)]
+Potential = Annotated[float, Field(ge=-200, le=100)]
 
 
 class ConstantsSpec(_Table):
     """Numbers of the model that are to differ from the published ones, see `Constants`.
 
     Q10 factors of conductances are by channel (`Q10_gbar`) and by transmitter (`Q10_gsyn`), those
-    of synaptic rates by transmitter (`Q10_tau_s`).
+    of synaptic rates by transmitter (`Q10_tau_s`); so are reversal potentials, mV (`E_rev`), and
+    rates of unbinding, 1/ms (`k_minus`).
     """
 
     area_cm2: Factor | None = None
@@ -203,6 +205,8 @@ class ConstantsSpec(_Table):
     Ca_out: Factor | None = None
     tau_Ca: Factor | None = None
     RT_2F: Factor | None = None
+    E_rev: dict[str, Potential] | None = None
+    k_minus: dict[str, Factor] | None = None
     Q10_gbar: dict[str, Factor] | None = None
     Q10_gsyn: dict[str, Factor] | None = None
     Q10_tau_m: Factor | None = None
@@ -210,7 +214,7 @@ class ConstantsSpec(_Table):
     Q10_tau_Ca: Factor | None = None
     Q10_tau_s: dict[str, Factor] | None = None
 
-    @field_validator("Q10_gbar", "Q10_gsyn", "Q10_tau_s")
+    @field_validator("Q10_gbar", "Q10_gsyn", "Q10_tau_s", "E_rev", "k_minus")
     @classmethod
     def _known(cls, factors: dict[str, float] | None, info: ValidationInfo) -> Any:
         names = CHANNELS if info.field_name == "Q10_gbar" else TRANSMITTERS
@@ -223,7 +227,16 @@ class ConstantsSpec(_Table):
     def constants(self) -> Constants:
         given = self.model_dump(exclude_none=True)
         by_channel = given.pop("Q10_gbar", {})
-        return Constants(Q10_gbar=tuple(by_channel.get(c, 1.0) for c in CHANNELS), **given)
+        E_rev, k_minus = given.pop("E_rev", {}), given.pop("k_minus", {})
+        transmitters = tuple(
+            replace(t, E_rev=E_rev.get(t.name, t.E_rev), k_minus=k_minus.get(t.name, t.k_minus))
+            for t in (GLUTAMATE, ACETYLCHOLINE)
+        )
+        return Constants(
+            Q10_gbar=tuple(by_channel.get(c, 1.0) for c in CHANNELS),
+            transmitters=transmitters,
+            **given,
+        )
 
 
 class SampleSpec(_Table):

@@ -244,6 +244,7 @@ def simulate(
     dtype: Literal["float32", "float64"] = ...,
     constants: Constants | None = ...,
     spike_threshold_mV: float = ...,
+    thermal_phase: float | Sequence[float] = ...,
     return_state: Literal[False] = False,
 ) -> xr.Dataset: ...
 
@@ -265,6 +266,7 @@ def simulate(
     dtype: Literal["float32", "float64"] = ...,
     constants: Constants | None = ...,
     spike_threshold_mV: float = ...,
+    thermal_phase: float | Sequence[float] = ...,
     return_state: Literal[True],
 ) -> tuple[xr.Dataset, xr.Dataset]: ...
 
@@ -285,6 +287,7 @@ def simulate(
     dtype: Literal["float32", "float64"] = "float32",
     constants: Constants | None = None,
     spike_threshold_mV: float = Protocol.spike_threshold_mV,
+    thermal_phase: float | Sequence[float] = 0.5,
     return_state: bool = False,
 ) -> xr.Dataset | tuple[xr.Dataset, xr.Dataset]:
     """Simulate circuits and return traces and spike times.
@@ -309,6 +312,8 @@ def simulate(
         dtype: `float32` or `float64`.
         constants: the model's numbers; None for the published ones.
         spike_threshold_mV: a spike is a local maximum of V above it.
+        thermal_phase: where in their cycles cells start that start `thermal`, one number for all or
+            one for each cell.
         return_state: return the state at the end too.
 
     Returns:
@@ -330,6 +335,7 @@ def simulate(
         dtype=dtype,
         spike_threshold_mV=spike_threshold_mV,
         temperature_K=_number(temperature_K, "temperature_K"),
+        thermal_phase=thermal_phase,  # type: ignore[arg-type]
     )
     if duration_ms <= 0:
         raise ConfigError(f"duration_ms must be above 0, not {duration_ms}")

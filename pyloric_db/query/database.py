@@ -383,7 +383,8 @@ class Database:
         The distance is the root mean square, over the features compared, of the difference in
         units of the standard deviation: 1 is as far as one SD in each. The SDs of the fifteen
         features of circuits with AB/PD, LP and PY are the published ones
-        (`vocabulary.CRITERIA`), all others those of the feature in this database. A feature that
+        (`vocabulary.CRITERIA`), all others those of the feature in this database. Phases of other
+        cells' bursts differ by half a cycle at most. A feature that
         the given rhythm does not have is not compared, nor is one in which the database's
         circuits do not differ, and a circuit that lacks one of those compared is left out.
 

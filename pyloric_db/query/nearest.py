@@ -60,10 +60,13 @@ def find_nearest(
         raise QueryError(
             f"the circuits of {db.path} do not differ in any of the features to be compared"
         )
-    off = [
-        f"((CAST({quote_name(name)} AS DOUBLE) - ({value!r})) / {scale[name].sd!r})"
-        for name, value in wanted.items()
-    ]
+    criteria = published(db.manifest.cells)
+    off = []
+    for name, value in wanted.items():
+        x = f"(CAST({quote_name(name)} AS DOUBLE) - ({value!r}))"
+        if name.startswith("phase_start_") and name not in criteria:
+            x = f"({x} - round({x}))"  # just before a burst of the first cell is near just after
+        off.append(f"({x} / {scale[name].sd!r})")
     squares = " + ".join(f"{x} * {x}" for x in off)
     names = list(db.manifest.by_name)
     ranked = db._ask(

@@ -12,6 +12,10 @@ from pyloric_db.rhythm.bursts import find_bursts
 from pyloric_db.rhythm.spikes import Bools, Floats, Integers, SpikeTrains, segment_reduce
 from pyloric_db.vocabulary import CELLS
 
+#: A voltage that stays within this range is at rest. Between short bursts some cells depolarise
+#: by little more in a second; circuits of AB/PD, LP and PY alone are known to have none of these.
+REST_mV = 1.0
+
 #: A cell alone repeats when its last so many intervals agree to so much of their mean.
 STEADY_INTERVALS = 3
 STEADY_SPREAD = 0.01
@@ -48,7 +52,9 @@ def settled(
     cell is steady in a window when it is silent, tonic, or bursts over at least
     `protocol.settled_cycles` cycles that spread by at most `protocol.settled_cv`. A silent cell
     has not fired for `protocol.silent_ms`, or for `protocol.rest_ms` in which its voltage did
-    not move by `protocol.rest_mV`; in the early window, not at all.
+    not move by `protocol.rest_mV` (in circuits that are not of AB/PD, LP and PY alone by `REST_mV`,
+    if that is less); in the early window, not at all. In those other circuits a cell that has burst
+    in the window is not silent.
 
     A circuit is decided when all its cells are steady, and those that burst keep time with the
     first if that bursts: the mean lengths of their cycles are alike, or one is two or three of the
@@ -96,7 +102,8 @@ def _settled_from(
     trains = trains.window(begin, now)
     shape = (trains.n_circuits, trains.n_cells)
     last_spike = segment_reduce(np.maximum, trains.times, trains.offsets, -np.inf).reshape(shape)
-    pause = np.where(V_range < protocol.rest_mV, protocol.rest_ms, protocol.silent_ms)
+    rest_mV = protocol.rest_mV if three else min(protocol.rest_mV, REST_mV)
+    pause = np.where(V_range < rest_mV, protocol.rest_ms, protocol.silent_ms)
     since = now[:, None] - pause
     silent = (last_spike < since) & (begin <= since)
     pausing = silent & (last_spike >= now[:, None] - protocol.silent_ms)
@@ -109,6 +116,8 @@ def _settled_from(
     activity = activities(trains, bursts, cycles, now, protocol)
     repeats = (cycles.n >= protocol.settled_cycles) & (cycles.cv <= protocol.settled_cv)
     bursting = activity == BURSTING
+    if not three:
+        silent &= ~bursting
     steady = silent | (activity == TONIC) | (bursting & repeats.reshape(shape))
     mean_ms = np.where(bursting, cycles.mean_ms.reshape(shape), np.nan)
     ratio = np.maximum(mean_ms / mean_ms[:, :1], mean_ms[:, :1] / mean_ms)

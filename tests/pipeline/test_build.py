@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from pyloric_db.errors import (
     PyloricDBWarning,
     ShardError,
 )
+from pyloric_db.model.constants import ACETYLCHOLINE, GLUTAMATE
 from pyloric_db.pipeline.coordinate import WINDOW
 from pyloric_db.pipeline.plan import make_plan, versions
 from pyloric_db.pipeline.recipe import load_recipe
@@ -311,7 +313,10 @@ def test_a_script_without_a_guard_builds_once(tiny_toml, tmp_path):
     assert done.stderr == ""
 
 
-WARM = {"Q10_gbar": {"Kd": 1.5}, "Q10_gsyn": {"glutamate": 1.3}, "Q10_tau_m": 2.4, "tau_Ca": 150}
+WARM = {
+    "Q10_gbar": {"Kd": 1.5}, "Q10_gsyn": {"glutamate": 1.3}, "Q10_tau_m": 2.4, "tau_Ca": 150,
+    "E_rev": {"glutamate": 0}, "k_minus": {"acetylcholine": 0.02},
+}  # fmt: skip
 
 
 def test_a_database_of_another_temperature(client, tiny, tiny_db, tmp_path):
@@ -319,7 +324,11 @@ def test_a_database_of_another_temperature(client, tiny, tiny_db, tmp_path):
     db = pyl.build(recipe, tmp_path / "db", cluster=client)
     constants, protocol = pyl.constants_of(db), pyl.Protocol(**db.manifest.settings)
     assert constants == pyl.Constants(
-        Q10_gbar=(1, 1, 1, 1, 1, 1.5, 1, 1), Q10_gsyn={"glutamate": 1.3}, Q10_tau_m=2.4, tau_Ca=150
+        Q10_gbar=(1, 1, 1, 1, 1, 1.5, 1, 1),
+        Q10_gsyn={"glutamate": 1.3},
+        Q10_tau_m=2.4,
+        tau_Ca=150,
+        transmitters=(replace(GLUTAMATE, E_rev=0.0), replace(ACETYLCHOLINE, k_minus=0.02)),
     )
     assert protocol.temperature_K == 293
     given = db.parameters(range(24))

@@ -5,10 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import xarray as xr
-from circuits import CIRCUITS, NINE_CELLS, pyloric_grid
+from circuits import CIRCUITS, NINE_CELLS, TWO_CELLS, pyloric_grid
 
 from pyloric_db.errors import ConfigError
 from pyloric_db.model.cells import cell_gbar
+from pyloric_db.model.circuit import SINGLE_CELL
+from pyloric_db.model.constants import Constants
 from pyloric_db.pipeline.simulate import classify, simulate
 from pyloric_db.protocol import Protocol
 from pyloric_db.rhythm.recordings import features_from_spikes
@@ -94,6 +96,37 @@ def test_fixed_protocol_runs_to_the_end():
     protocol = replace(PROTOCOL, min_ms=4000.0, max_ms=4000.0)
     found = classify(gbar, gsyn, protocol=protocol, initial="cold")
     assert (found["t_simulated_ms"] == 4000).all()
+
+
+def test_a_cell_that_creeps_up_to_its_next_short_burst_is_not_silent():
+    """It moves by less than 8 mV in a second."""
+    gbar = np.array([[[0, 7.5, 0, 20, 20, 100, 0.03, 0.03]]])
+    found = classify(gbar, circuit=SINGLE_CELL)
+    (activity,) = (found[n].item() for n in found if n.startswith("activity_"))
+    assert activity == "bursting" and found.period_ms.item() == pytest.approx(1369, rel=0.01)
+
+
+def test_a_slow_rhythm_is_found_by_a_protocol_that_waits_for_it():
+    """The one of docs/recipes.md."""
+    protocol = Protocol(
+        max_ms=120_000, transient_ms=20_000, early_ms=20_000, min_ms=40_000,
+        silent_ms=20_000, rest_ms=20_000, max_burst_gap_ms=2_000,
+    )  # fmt: skip
+    slow = Constants(tau_Ca=3000.0)
+    gbar = cell_gbar("AB/PD 3")[None, None]
+    found = classify(gbar, circuit=SINGLE_CELL, protocol=protocol, constants=slow)
+    assert found.period_ms.item() == pytest.approx(8462, rel=0.01)
+
+
+def test_cells_may_start_at_phases_of_their_own():
+    gbar = np.stack([cell_gbar("AB/PD 1")] * 2)[None]
+    start = {"circuit": TWO_CELLS, "initial": "thermal", "duration_ms": 2000, "variables": ()}
+    gsyn = np.zeros((1, len(TWO_CELLS.synapse_names)))
+    apart = simulate(gbar, gsyn, thermal_phase=[0.5, 0], **start).spike_time_ms.values[0]
+    same = simulate(gbar, gsyn, **start).spike_time_ms.values[0]
+    np.testing.assert_array_equal(same[0], same[1])
+    np.testing.assert_array_equal(*(s[0][~np.isnan(s[0])] for s in (apart, same)))
+    assert abs(np.nanmin(apart[1]) - np.nanmin(apart[0])) > 300
 
 
 def test_initial_states_change_the_run(crowd):

@@ -126,8 +126,11 @@ def test_other_circuits_are_compared_by_what_they_have(tmp_path):
     rhythm = other.query(f"circuit_id == {row}")
     assert other.nearest(rhythm[usual], k=1).circuit_id.item() == row
     assert set(other.nearest(rhythm, k=1).attrs["compared"]) >= set(usual)
-    features = dict.fromkeys(("period_ms", "phase_start_b"), 1000.0)
-    off = [(table[n].astype(float) - 1000) / np.nanstd(table[n].astype(float)) for n in features]
+    features = {"period_ms": 1000.0, "phase_start_b": 0.98}
+    off = [(table[n].astype(float) - v) for n, v in features.items()]
+    off[1] -= np.round(off[1])  # as far as to -0.02
+    assert np.nanmax(np.abs(off[1])) > 0.1
+    off = [x / np.nanstd(table[n].astype(float)) for x, n in zip(off, features, strict=True)]
     distance = np.sqrt(np.mean(np.square(off), axis=0))
     found = other.nearest(features, k=12)
     np.testing.assert_allclose(found.distance, np.sort(distance[~np.isnan(distance)]), rtol=1e-9)
