@@ -70,7 +70,7 @@ def test_rows_on_a_full_disk_leave_what_was_there(tmp_path, monkeypatch, suffix)
         raise FULL
 
     monkeypatch.setattr("pyloric_db.query.save.csv_pieces", full)
-    monkeypatch.setattr("pyarrow.parquet.write_table", full)
+    monkeypatch.setattr("pyarrow.parquet.ParquetWriter.write_table", full)
     monkeypatch.setattr("xarray.Dataset.to_netcdf", full)
     monkeypatch.setattr("xarray.Dataset.to_zarr", full)
     with pytest.raises(ConfigError, match=f"rows.{suffix} cannot be written: No space left"):

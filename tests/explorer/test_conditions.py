@@ -32,7 +32,6 @@ def same(db, columns, brushes):
     found = db.query(expression(cross.columns, cross.brushes), columns=[])["circuit_id"].values
     rows = cross.first_rows(cross.linked().selected + 1)
     assert found.tolist() == db.circuits["circuit_id"].values[rows].tolist()
-    assert db.count(expression(cross.columns, cross.brushes)) == cross.linked().selected
     return cross.linked().selected
 
 
