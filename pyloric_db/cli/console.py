@@ -7,7 +7,7 @@ import time
 import unicodedata
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Protocol, TextIO
@@ -83,7 +83,8 @@ def end_interrupted(note: str = "") -> NoReturn:
     """Ends the process there and then, with code 130."""
     # past all buffers: the signal may have come while they were being written
     show_cursor = "\x1b[?25h" if err.is_terminal else ""
-    os.write(2, f"{show_cursor}\npyloric-db: interrupted{note}\n".encode())
+    with suppress(OSError):  # nobody reads it any more
+        os.write(2, f"{show_cursor}\npyloric-db: interrupted{note}\n".encode())
     os._exit(130)
 
 
@@ -103,7 +104,8 @@ def ends_at_once() -> Iterator[None]:
 
 
 def complain(sentence: str) -> None:
-    say(f"pyloric-db: {sentence}", err, style="red")
+    with suppress(OSError):
+        say(f"pyloric-db: {sentence}", err, style="red")
 
 
 @contextmanager
@@ -264,6 +266,8 @@ def _lines(unit: str) -> Report:
             line += f", {rate:,.0f}/s"
             if done - at_first >= LEFT_SHARE * (total - at_first) or now - began >= LEFT_S:
                 line += f", {(total - done) / rate:,.0f} s left"
-        print(line, file=sys.stderr, flush=True)
+        if sys.stderr is not None:
+            with suppress(OSError, ValueError):  # a log that takes no more ends no build
+                print(line, file=sys.stderr, flush=True)
 
     return report

@@ -1,5 +1,6 @@
 """Build a database: hand out shards, keep the ledger, go on where an earlier build stopped."""
 
+import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -26,7 +27,10 @@ from pyloric_db.store.files import (
     LEDGER_FILE,
     MANIFEST_FILE,
     Files,
+    FileSum,
     Location,
+    check_sizes,
+    difference,
     files_at,
     remove_all_partials,
 )
@@ -40,6 +44,7 @@ from pyloric_db.store.ledger import (
 )
 from pyloric_db.store.lock import build_lock
 from pyloric_db.store.manifest import Manifest
+from pyloric_db.store.table import part_name
 from pyloric_db.store.verify import damaged_shards
 
 if TYPE_CHECKING:
@@ -47,6 +52,8 @@ if TYPE_CHECKING:
 
 #: So many shards that were set aside are named in a message.
 NAMED_SHARDS = 10
+#: A file system may need so long, s, until a file of another machine is seen.
+NOTICED_S = 5.0
 
 Progress = Callable[[int, int], None]
 
@@ -137,6 +144,8 @@ def build(
             aside |= set(run(sorted(damaged)))
         if begun:
             remove_all_partials(files)
+        else:
+            files.remove_leftovers()  # of workers that were killed
         if aside:
             raise _set_aside(files, manifest, sorted(aside))
         clear_failures(files)
@@ -179,7 +188,7 @@ def _crew(stack: ExitStack, cluster: Any, profile: Any) -> "Crew":
 
     try:
         return stack.enter_context(open_crew(cluster, profile))
-    except OSError as err:
+    except (OSError, RuntimeError) as err:  # a nanny that fails is a RuntimeError
         raise ClusterError(f"no workers could be started: {err}") from err
 
 
@@ -229,14 +238,16 @@ def _run(
 ) -> list[int]:
     """Build shards on a cluster; returns those that were set aside. `aside` are so already."""
     here, ours = files.address, versions()
+    seen = here, files.sum(MANIFEST_FILE).to_text()
     ledger = Ledger(files)
     if not has_cells:
         cells = grid_cells(plan)
-        job = (_task, ours, "store_cells", here, cells, plan.recipe)
+        job = (_task, ours, seen, "store_cells", here, cells, plan.recipe)
         Coordinator(crew, lambda _: job, lambda rows: ledger.append(*rows), _no_cells).run([0])
     counter = _Counter(manifest, aside.union(todo), progress)
 
     def done(receipts: Sequence[Receipt]) -> None:
+        _check_here(files, receipts)
         ledger.record(*receipts)
         counter.finished(receipts)
 
@@ -247,6 +258,7 @@ def _run(
             lambda shard: (
                 _task,
                 ours,
+                seen,
                 "build_shard",
                 here,
                 plan.recipe,
@@ -261,17 +273,49 @@ def _run(
         crew.client.unsubscribe_topic(PROGRESS_TOPIC)
 
 
-def _task(ours: dict[str, str], name: str, *arguments: Any) -> Any:
+def _check_here(files: Files, receipts: Sequence[Receipt]) -> None:
+    """ClusterError where a worker wrote a shard that is not where the ledger would say it is."""
+    parts = [f for r in receipts for f in r.files if f.path == part_name(r.shard)]
+    for again in (True, False):
+        try:
+            check_sizes(files, parts)
+            return
+        except DatabaseError as err:
+            if not again:
+                raise ClusterError(
+                    f"a worker has written a shard that is not in {files} here: workers must see "
+                    f"the same files ({err})"
+                ) from err
+            time.sleep(NOTICED_S)
+
+
+def _task(ours: dict[str, str], seen: tuple[str, str], name: str, *arguments: Any) -> Any:
     """Runs a function of `pipeline.task` on a worker; the coordinator itself loads no JAX.
 
-    The versions are compared with each shard, since workers may join at any time.
+    The versions, and what the worker sees of the database, are compared with each shard, since
+    workers may join at any time.
     """
     from distributed import get_worker
 
-    check_versions(get_worker().address, versions(), ours)
+    address = get_worker().address
+    check_versions(address, versions(), ours)
+    _check_seen(address, *seen)
     from pyloric_db.pipeline import task
 
     return getattr(task, name)(*arguments)
+
+
+def _check_seen(worker: str, place: str, manifest: str) -> None:
+    """ClusterError where a worker does not see the database that is built."""
+    try:
+        wrong = difference(place, FileSum.from_text(manifest))
+    except (DatabaseError, OSError) as err:
+        wrong = str(err)
+    if wrong:
+        raise ClusterError(
+            f"the worker at {worker} does not see the database {place} as it is here "
+            f"({MANIFEST_FILE} {wrong}): all machines must reach it by the same name"
+        )
 
 
 def _no_cells(failure: Failure) -> None:

@@ -1,11 +1,12 @@
 """Dask clusters, from profiles."""
 
 import logging
+import resource
 import signal
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from multiprocessing import resource_tracker, spawn
 from numbers import Integral
@@ -45,6 +46,9 @@ from pyloric_db.pipeline.profile import (
 from pyloric_db.pipeline.slurm import check_slurm, keep_jobs, slurm_cluster
 from pyloric_db.pipeline.steady_clock import keep_steady
 from pyloric_db.store.shards import load_libraries
+
+#: Open files that are asked for, where the system sets no limit of its own.
+MOST_FILES = 65_536
 
 #: Settings of every cluster that we start.
 DASK_SETTINGS = {
@@ -130,6 +134,11 @@ def profile_of(cluster: Any, workers: int | None, n_shards: int) -> Profile | No
             )
         if workers is not None:
             raise ConfigError("workers is for a local cluster: a Dask cluster has its own")
+        state = "asynchronous" if cluster.asynchronous else _status_of(cluster)
+        if state != "running":
+            raise ConfigError(
+                f"a Dask cluster or client must be running, not asynchronous; this one is {state}"
+            )
         return None
     profile = load_profile("local" if cluster is None else cluster)
     if workers is not None:
@@ -146,6 +155,12 @@ def profile_of(cluster: Any, workers: int | None, n_shards: int) -> Profile | No
     return profile
 
 
+def _status_of(cluster: Client | Cluster) -> str:
+    """Clients have a text, clusters a member of an enumeration."""
+    status = cluster.status
+    return status if isinstance(status, str) else str(status.name)
+
+
 @contextmanager
 def open_crew(cluster: Any, profile: Profile | None) -> Iterator[Crew]:
     """Workers of a profile, or of a given Dask cluster or client, which is left running.
@@ -155,16 +170,14 @@ def open_crew(cluster: Any, profile: Profile | None) -> Iterator[Crew]:
     """
     limit_s = 60 * (profile or load_profile("local")).shard_limit_minutes
     if profile is None:
-        if isinstance(cluster, Client):
-            yield _crew(cluster, limit_s)
-            return
-        with Client(cluster) as client:
-            yield _crew(client, limit_s)
+        with nullcontext(cluster) if isinstance(cluster, Client) else Client(cluster) as client:
+            _say_if_idle(client)
+            yield _crew(client, limit_s, keep_processes())
         return
     with dask.config.set(DASK_SETTINGS), _quiet():
         if isinstance(profile, SchedulerProfile):
             with _client_of(profile) as client:
-                _say_if_idle(client, profile)
+                _say_if_idle(client)
                 yield _crew(client, limit_s, keep_processes())
         elif isinstance(profile, SlurmProfile):
             with slurm_cluster(profile, DASHBOARD) as jobs, Client(jobs) as client:
@@ -261,13 +274,14 @@ def _client_of(profile: SchedulerProfile) -> Client:
         raise ClusterError(f"there is no Dask scheduler at {profile.address}: {err}") from err
 
 
-def _say_if_idle(client: Client, profile: SchedulerProfile) -> None:
+def _say_if_idle(client: Client) -> None:
     """Says that the build waits, which would look as if it hung."""
     with _scheduler_there():
-        workers = client.scheduler_info(n_workers=-1).get("workers")
-    if not workers:
+        info = client.scheduler_info(n_workers=-1)
+    if not info.get("workers"):
         warnings.warn(
-            f"waiting for workers of {profile.address}, for {NO_WORKERS_S / 60:g} min at most",
+            f"waiting for workers of {info.get('address', 'the cluster')}, "
+            f"for {NO_WORKERS_S / 60:g} min at most",
             PyloricDBWarning,
             stacklevel=2,
         )
@@ -280,6 +294,7 @@ def local_client(workers: int | None = None) -> Iterator[Client]:
     Args:
         workers: number of worker processes; None for one per core.
     """
+    _allow_files()
     with dask.config.set(DASK_SETTINGS), _deaf_to_interrupts(), without_main():
         cluster = LocalCluster(
             n_workers=workers or cores(),
@@ -292,6 +307,14 @@ def local_client(workers: int | None = None) -> Iterator[Client]:
         )
     with dask.config.set(DASK_SETTINGS), without_main(), cluster, Client(cluster) as client:
         yield client
+
+
+def _allow_files() -> None:
+    """As many open files as the system lets this process have: a worker takes a dozen of them."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    if wanted > soft != resource.RLIM_INFINITY:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _gpu_cluster(profile: LocalGpuProfile) -> SpecCluster:

@@ -28,8 +28,11 @@ PROGRESS_TOPIC = "pyloric-db progress"
 KEY_PREFIX = "pyloric-shard"
 #: How often to look after the workers, s.
 LOOK_S = 2.0
-#: Errors of the disk and not of the shard: they would fail every other shard too.
-DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+#: Errors of the disk or the machine and not of the shard: they would fail every other shard too.
+DISK_ERRORS = {
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.EACCES, errno.EPERM,
+    errno.EFBIG, errno.EMFILE, errno.ENFILE,
+}  # fmt: skip
 
 #: A function that workers can import, and its arguments.
 Call = tuple[Callable[..., Any], *tuple[Any, ...]]

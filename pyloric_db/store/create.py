@@ -2,6 +2,7 @@
 
 from pyloric_db.errors import DatabaseError
 from pyloric_db.store.files import (
+    FAILURES_FILE,
     LEDGER_FILE,
     LOCK_FILE,
     MANIFEST_FILE,
@@ -29,7 +30,8 @@ def check_target(location: Location | Ledger, manifest: Manifest) -> None:
     names = files.top_names()
     if MANIFEST_FILE not in names and LEDGER_FILE not in names:
         # leftovers of a build that was killed before its first file are ours
-        foreign = sorted(n for n in names if n != LOCK_FILE and not n.endswith(PARTIAL))
+        ours = (LOCK_FILE, FAILURES_FILE)
+        foreign = sorted(n for n in names if n not in ours and not n.endswith(PARTIAL))
         if foreign:
             raise DatabaseError(
                 f"{files} is not empty and holds no database (but {foreign[0]!r}): "

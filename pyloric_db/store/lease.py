@@ -134,7 +134,12 @@ def _has_died(holder: dict[str, Any]) -> bool:
     pid, machine = holder.get("pid"), _machine()
     if not machine or holder.get("machine") != machine or type(pid) is not int:
         return False
-    return not Path(f"/proc/{pid}").exists()
+    try:
+        # behind the name in brackets; Z is one that nobody has waited for
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return True
+    return state == "Z"
 
 
 def _machine() -> str:

@@ -1,5 +1,7 @@
 """What progress says where there is no terminal."""
 
+import io
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -37,3 +39,15 @@ def test_a_long_build_says_the_time_left_after_a_minute(said_at):
     said_at(20, 10)
     assert said_at(70, 110) == "110 of 10,000 circuits, 2/s\n"
     assert said_at(80, 130) == "130 of 10,000 circuits, 2/s, 4,935 s left\n"
+
+
+def test_progress_that_nobody_can_read_ends_nothing(monkeypatch, capsys):
+    class Full(io.StringIO):
+        def write(self, text):
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(console, "LINE_S", 0.0)
+    for stream in (None, Full()):
+        monkeypatch.setattr(sys, "stderr", stream)
+        console._lines("circuits")(1, 2)
+    assert capsys.readouterr().out == ""

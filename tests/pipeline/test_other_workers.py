@@ -1,15 +1,18 @@
 """Workers of a running scheduler, which somebody else started: what they must have."""
 
+import shutil
 from contextlib import contextmanager
 
 import pytest
-from distributed import LocalCluster
+from distributed import Client, LocalCluster
 
 import pyloric_db as pyl
-from pyloric_db.errors import ClusterError, PyloricDBWarning
+from pyloric_db.errors import ClusterError, ConfigError, PyloricDBWarning
+from pyloric_db.pipeline import build, coordinate
 from pyloric_db.pipeline import cluster as clusters
-from pyloric_db.pipeline import coordinate
 from pyloric_db.pipeline.cluster import LOOPBACK, without_main
+from pyloric_db.store.files import MANIFEST_FILE, files_at
+from pyloric_db.store.ledger import Ledger, Receipt, files_of
 
 OLDER = "import pyloric_db; pyloric_db.__version__ = '0.0.1'"
 WITHOUT = "import sys; sys.modules['pyloric_db'] = None"
@@ -73,3 +76,40 @@ def test_a_scheduler_without_workers_is_waited_for_and_given_up(
     waiting, end = done.stderr.splitlines()
     assert f"waiting for workers of {profile['address']}" in waiting
     assert done.returncode == 2 and "there has been no worker process for" in end
+
+
+def test_a_cluster_without_workers_is_not_waited_for_for_ever(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(clusters, "NO_WORKERS_S", 0.0)
+    with LocalCluster(n_workers=0, dashboard_address=None) as none, Client(none) as client:
+        with (
+            pytest.warns(UserWarning, match="waiting for workers of tcp"),
+            pytest.raises(ClusterError, match="there has been no worker process for 0 min"),
+        ):
+            pyl.build(tiny(), tmp_path / "db", cluster=client)
+    with pytest.raises(ConfigError, match="must be running, not asynchronous; this one is closed"):
+        pyl.build(tiny(), tmp_path / "other", cluster=client)
+    assert not (tmp_path / "other").exists()
+
+
+def test_workers_must_see_the_database_that_is_built(tiny_db, tmp_path):
+    """Another machine may have nothing, or something else, at its path."""
+    files = files_at(tiny_db)
+    manifest = files.sum(MANIFEST_FILE).to_text()
+    build._check_seen("tcp://here", files.address, manifest)
+    with pytest.raises(ClusterError, match="worker at tcp://there does not see the database .*mis"):
+        build._check_seen("tcp://there", str(tmp_path / "nowhere"), manifest)
+    other = shutil.copytree(tiny_db, tmp_path / "other")
+    (other / MANIFEST_FILE).write_text("{}")
+    with pytest.raises(ClusterError, match="does not see the database .*bytes"):
+        build._check_seen("tcp://there", str(other), manifest)
+
+
+def test_a_shard_that_is_elsewhere_is_not_recorded(tiny_db, tmp_path, monkeypatch):
+    monkeypatch.setattr(build, "NOTICED_S", 0.0)
+    files = files_at(shutil.copytree(tiny_db, tmp_path / "db"))
+    row = Ledger(files).read().shards[1]
+    receipt = Receipt(1, 5, 5, 9, tuple(files_of(row)), {})
+    build._check_here(files, [receipt])
+    (tmp_path / "db" / "features" / "part-000001.parquet").unlink()
+    with pytest.raises(ClusterError, match="a shard that is not in .*workers must see the same"):
+        build._check_here(files, [receipt])

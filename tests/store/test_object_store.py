@@ -1,6 +1,9 @@
 """What an object store needs besides: chains for files that grow, a lease for the lock."""
 
 import json
+import os
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -271,3 +274,13 @@ def test_sql_reaches_nothing_else(pristine, url):
     ):
         with pytest.raises(QueryError):
             db.sql(text)
+
+
+def test_a_holder_that_nobody_has_waited_for_is_dead():
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as holder:
+        content = {"pid": holder.pid, "machine": lease._machine()}
+        assert not lease._has_died(content)
+        holder.kill()
+        os.waitid(os.P_PID, holder.pid, os.WEXITED | os.WNOWAIT)  # a zombie
+        assert lease._has_died(content)
+    assert lease._has_died(content)
