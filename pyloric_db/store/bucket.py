@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import lru_cache
 from typing import Any
 
@@ -27,7 +28,15 @@ REQUESTS = 16
 LISTED_FROM = 256
 
 _URL = re.compile(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])((?:/[\w.=+@-]+)*)/?", re.ASCII)
-_RETRIES = {"max_retries": 5}
+#: A store that does not answer at all is said at once ...
+_AT_FIRST = {"max_retries": 5}
+#: ... but one that is away for a minute, or asks to slow down, ends nothing.
+_LATER = {
+    "max_retries": 12,
+    "backoff": {
+        "init_backoff": timedelta(seconds=0.1), "max_backoff": timedelta(seconds=15), "base": 2,
+    },
+}  # fmt: skip
 
 
 def bucket_at(url: str) -> "Bucket":
@@ -75,6 +84,7 @@ class Bucket(Files):
         self._obstore = obstore
         self._bucket, self._prefix = bucket, prefix
         self._store = self._store_at(prefix)
+        self._first = self._store_at(prefix, _AT_FIRST)
         self._links: dict[str, _Link] = {}
         #: Called before the ledger is written; raises DatabaseError once the lock is lost.
         self.check_lock: Callable[[], None] = lambda: None
@@ -124,7 +134,7 @@ class Bucket(Files):
 
     def top_names(self) -> set[str]:
         with self._errors():
-            found = self._obstore.list_with_delimiter(self._store)
+            found = self._obstore.list_with_delimiter(self._first)
         return {o["path"] for o in found["objects"]} | set(found["common_prefixes"])
 
     def write(self, contents: Mapping[str, bytes]) -> None:
@@ -204,7 +214,7 @@ class Bucket(Files):
         from obstore.fsspec import FsspecStore
 
         return DirFileSystem(
-            f"{self._bucket}/{self._prefix}".strip("/"), FsspecStore("s3", **_connection())
+            f"{self._bucket}/{self._prefix}".strip("/"), FsspecStore("s3", **_connection(_LATER))
         )
 
     def arrow_path(self, name: str) -> str:
@@ -226,11 +236,11 @@ class Bucket(Files):
 
     # requests
 
-    def _store_at(self, prefix: str) -> Any:
+    def _store_at(self, prefix: str, retries: Any = _LATER) -> Any:
         from obstore.store import S3Store
 
         with self._errors():
-            return S3Store(self._bucket, prefix=prefix or None, **_connection())
+            return S3Store(self._bucket, prefix=prefix or None, **_connection(retries))
 
     def _get(self, name: str) -> tuple[bytes, Any]:
         with self._errors():
@@ -309,10 +319,10 @@ def _link_key(name: str, number: int) -> str:
     return f"{_folder(name)}{number:06d}.jsonl"
 
 
-def _connection() -> dict[str, Any]:
+def _connection(retries: Any) -> dict[str, Any]:
     """How to reach the store; the library reads region and credentials from the environment."""
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    options: dict[str, Any] = {"retry_config": _RETRIES}
+    options: dict[str, Any] = {"retry_config": retries}
     if endpoint:
         options["endpoint"] = endpoint
         options["client_options"] = {"allow_http": endpoint.startswith("http://")}
