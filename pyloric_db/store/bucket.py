@@ -32,9 +32,9 @@ _URL = re.compile(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])((?:/[\w.=+@-]+)*)/?"
 _AT_FIRST = {"max_retries": 5}
 #: ... but one that is away for a minute, or asks to slow down, ends nothing.
 _LATER = {
-    "max_retries": 12,
+    "max_retries": 15,
     "backoff": {
-        "init_backoff": timedelta(seconds=0.1), "max_backoff": timedelta(seconds=15), "base": 2,
+        "init_backoff": timedelta(seconds=0.2), "max_backoff": timedelta(seconds=15), "base": 4,
     },
 }  # fmt: skip
 
