@@ -11,7 +11,8 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -135,7 +136,8 @@ def _shared_directory(profile: SlurmProfile) -> Path:
     return Path(profile.shared_directory).expanduser()
 
 
-def slurm_cluster(profile: SlurmProfile, dashboard: str) -> Any:
+@contextmanager
+def slurm_cluster(profile: SlurmProfile, dashboard: str) -> Iterator[Any]:
     """A scheduler in this process, and jobs that were submitted for its workers.
 
     Everything they say to each other is encrypted. The certificates are made for this cluster;
@@ -158,7 +160,14 @@ def slurm_cluster(profile: SlurmProfile, dashboard: str) -> Any:
         cluster.scale(jobs=profile.jobs)
     except (OSError, RuntimeError, ValueError) as err:
         raise ClusterError(f"no cluster of Slurm jobs: {' '.join(str(err).split())}") from err
-    return cluster
+    try:
+        with cluster:
+            yield cluster
+    finally:
+        # certificates and key: an interrupted process ends before Python collects what holds them
+        for name, value in vars(cluster).items():
+            if name.startswith("_job_") and hasattr(value, "close"):
+                value.close()
 
 
 def keep_jobs(cluster: Any, profile: SlurmProfile) -> Callable[[Workers], None]:

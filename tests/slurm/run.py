@@ -245,7 +245,8 @@ def interrupted(folder: Path, environment: dict[str, str]) -> None:
     assert "interrupted; what is finished is kept" in err, err
     _wait("jobs to go", lambda: not jobs(environment), 30)
     assert verify(path).good
-    print("interrupted: exit code 130, and no job is left")
+    assert not list(folder.glob(".dask-jobqueue.worker.*")), "keys that stay"
+    print("interrupted: exit code 130, and no job or key is left")
 
 
 def refused(folder: Path, environment: dict[str, str]) -> None:
