@@ -3,6 +3,7 @@
 import inspect
 import sys
 from collections.abc import Callable
+from io import TextIOWrapper
 from typing import Annotated
 
 import typer
@@ -53,6 +54,9 @@ for command in (
 
 def main() -> None:
     """Entry point: errors become one sentence and an exit code, our warnings one sentence."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names that its encoding lacks
     try:
         with warnings_as_sentences():
             app()

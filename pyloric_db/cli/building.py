@@ -202,7 +202,9 @@ def _print_built(db: "Database", seconds: float, as_json: bool) -> None:
 
 @contextmanager
 def _interruptible(*, has_jobs: bool) -> Iterator[None]:
-    """Ctrl-C, and SIGTERM as batch systems send it, end the process at once with code 130.
+    """Ctrl-C, SIGTERM as batch systems send it, and the end of a terminal end the process at once.
+
+    With code 130.
 
     A build survives being killed, and its workers die with it. Closing the cluster in good order
     would take seconds and be one more thing that can be interrupted. Only where it has jobs in
@@ -215,7 +217,7 @@ def _interruptible(*, has_jobs: bool) -> Iterator[None]:
         if has_jobs and not interrupted:
             interrupted = True
             raise KeyboardInterrupt
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in before:
             signal.signal(number, signal.SIG_IGN)
         for worker in multiprocessing.active_children():
             worker.kill()  # one that is just starting would complain of its parent's death
@@ -223,7 +225,10 @@ def _interruptible(*, has_jobs: bool) -> Iterator[None]:
 
     # what Python says of semaphores that a killed process leaves; it removes them as it says so
     os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker:UserWarning")
-    before = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM)}
+    ours = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # else nohup has it ignored
+        ours.append(signal.SIGHUP)
+    before = {s: signal.signal(s, stop) for s in ours}
     try:
         yield
     except KeyboardInterrupt:

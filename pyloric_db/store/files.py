@@ -208,6 +208,10 @@ def files_at(location: Location) -> Files:
     from pyloric_db.store.disk import Disk
 
     try:
+        str(location).encode()
+    except UnicodeEncodeError as err:
+        raise DatabaseError(f"the name {str(location)!r} is not valid in UTF-8") from err
+    try:
         return Disk(Path(location).expanduser())
     except (RuntimeError, TypeError) as err:  # ~somebody who is not there, or no path at all
         raise DatabaseError(f"{location} cannot be found: {err}") from err

@@ -23,6 +23,12 @@ def snapshot(path):
     return {p: (p.read_bytes() if p.is_file() else None) for p in path.rglob("*")}
 
 
+def test_names_that_are_no_text_are_refused(tmp_path):
+    with pytest.raises(DatabaseError, match="is not valid in UTF-8"):
+        create(tmp_path / "b\udcff", synthetic.make_manifest())
+    assert not list(tmp_path.iterdir())
+
+
 def test_create_again_changes_nothing(database):
     path, manifest = database
     before = snapshot(path)
