@@ -210,6 +210,9 @@ def _interruptible(*, has_jobs: bool) -> Iterator[None]:
     would take seconds and be one more thing that can be interrupted. Only where it has jobs in
     a queue does it cancel them first; a second Ctrl-C does not wait for that.
     """
+    ours = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # else nohup has it ignored
+        ours.append(signal.SIGHUP)
     interrupted = False
 
     def stop(signum: int, frame: object) -> None:
@@ -217,7 +220,7 @@ def _interruptible(*, has_jobs: bool) -> Iterator[None]:
         if has_jobs and not interrupted:
             interrupted = True
             raise KeyboardInterrupt
-        for number in before:
+        for number in ours:
             signal.signal(number, signal.SIG_IGN)
         for worker in multiprocessing.active_children():
             worker.kill()  # one that is just starting would complain of its parent's death
@@ -225,9 +228,6 @@ def _interruptible(*, has_jobs: bool) -> Iterator[None]:
 
     # what Python says of semaphores that a killed process leaves; it removes them as it says so
     os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker:UserWarning")
-    ours = [signal.SIGINT, signal.SIGTERM]
-    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # else nohup has it ignored
-        ours.append(signal.SIGHUP)
     before = {s: signal.signal(s, stop) for s in ours}
     try:
         yield
