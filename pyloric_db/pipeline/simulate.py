@@ -335,6 +335,7 @@ def simulate(
         dtype=dtype,
         spike_threshold_mV=spike_threshold_mV,
         temperature_K=_number(temperature_K, "temperature_K"),
+        # Protocol takes a user's list, and keeps a tuple
         thermal_phase=thermal_phase,  # type: ignore[arg-type]
     )
     if duration_ms <= 0:

@@ -192,18 +192,17 @@ class Database:
                 partial(self._some_rows, c.name),
             )
             for c in self.manifest.columns
+            if c.name != "circuit_id"
         }
-        ids = self.manifest.column("circuit_id").attrs
-        variables["circuit_id"] = lazy_variable(
+        circuit_id = lazy_variable(  # the ledger knows the ids, the table need not be read
             (CIRCUIT,),
             (len(self),),
             np.int64,
             lambda: self._rows.ids,
-            ids,
+            self.manifest.column("circuit_id").attrs,
             self._rows.ids_at,
         )
-        coords = {"circuit_id": variables.pop("circuit_id")}
-        return xr.Dataset(variables, coords, {"name": self.manifest.name})
+        return xr.Dataset(variables, {"circuit_id": circuit_id}, {"name": self.manifest.name})
 
     def _some_rows(self, name: str, rows: "npt.NDArray[Any]") -> "npt.NDArray[Any] | None":
         """A column's values in some rows, if these are in few parts and the column is unread."""
