@@ -68,6 +68,19 @@ def test_the_shares_of_a_cube_are_those_of_the_circuits_in_it(tmp_path):
     assert float(share) == table["pyloric"][chosen].mean()
 
 
+def test_circuits_of_a_database_run_with_a_change(tiny_db, capsys):
+    (block,) = re.findall(
+        r"```python\n(ids = .*?)```", (DOCS / "queries.md").read_text(), re.DOTALL
+    )
+    db = pyloric_db.open(tiny_db)
+    names = {"db": db, "pyl": pyloric_db}
+    exec(block.replace('db.query("pyloric")', "db.query('circuit_id >= 0')"), names)
+    assert len(names["before"].circuit) == db.manifest.n_circuits
+    assert (names["no_py_lp"].period_ms != names["before"].period_ms).any()
+    assert (names["less_A"].spike_rate_lp_Hz != names["before"].spike_rate_lp_Hz).any()
+    assert capsys.readouterr().out.count("pyloric-like") == 3
+
+
 def test_links_of_the_readme_lead_to_files():
     readme = (DOCS.parent / "README.md").read_text()
     links = re.findall(r"\]\(([^)#]+)\)", readme)
