@@ -150,7 +150,7 @@ class Engine:
         epoch_ms: float,
         scheme: str = "gates_first",
         dtype: str = "float32",
-        constants: Constants | None = None,
+        constants: Constants = Constants(),
         temperature_K: float = REFERENCE_TEMPERATURE_K,
         spike_threshold_mV: float = 0.0,
     ):

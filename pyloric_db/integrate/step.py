@@ -164,7 +164,7 @@ def make_stepper(
     dt: float,
     scheme: str = "gates_first",
     dtype: str = "float32",
-    constants: Constants | None = None,
+    constants: Constants = Constants(),
     temperature_K: float = REFERENCE_TEMPERATURE_K,
     arithmetic: Arithmetic | None = None,
 ) -> Stepper:
@@ -175,12 +175,11 @@ def make_stepper(
         dt: ms.
         scheme: `gates_first` or `old_state`.
         dtype: `float32` or `float64`.
-        constants: the model's numbers; None for the published ones.
+        constants: the model's numbers.
         temperature_K: baked into time constants and the calcium reversal potential.
         arithmetic: None for that of `dtype`.
     """
-    c = constants or Constants()
-    T = temperature_K
+    c, T = constants, temperature_K
     ops = arithmetic or Arithmetic(dtype)
     f = ops.constant
     groups = gate_groups(c, T)

@@ -124,9 +124,9 @@ class Constants:
         return hash((self.area_cm2, self.C, self.f, self.tau_Ca, self.RT_2F, self.channels))
 
 
-def warn_without_q10(constants: Constants | None, temperature_K: float) -> None:
+def warn_without_q10(constants: Constants, temperature_K: float) -> None:
     """Says it where a temperature changes next to nothing."""
-    if temperature_K != REFERENCE_TEMPERATURE_K and not (constants or Constants()).know_temperature:
+    if temperature_K != REFERENCE_TEMPERATURE_K and not constants.know_temperature:
         warnings.warn(
             f"temperature_K {temperature_K:g} changes the calcium reversal potential alone, since "
             "all Q10 factors are 1: give yours among the constants",

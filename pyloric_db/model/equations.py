@@ -35,7 +35,7 @@ def derivatives(
     gsyn: np.ndarray,
     *,
     circuit: Circuit,
-    constants: Constants | None = None,
+    constants: Constants = Constants(),
     temperature_K: float = REFERENCE_TEMPERATURE_K,
     i_ext_nA: np.ndarray | float = 0.0,
 ) -> dict[str, np.ndarray]:
@@ -47,7 +47,7 @@ def derivatives(
         gbar: (..., cell, channel) mS/cm2.
         gsyn: (..., synapse) nS.
         circuit: the topology.
-        constants: the model's numbers; None for the published ones.
+        constants: the model's numbers.
         temperature_K: scales conductances and time constants by the Q10 factors.
         i_ext_nA: injected current, broadcast to (..., cell).
 
@@ -57,8 +57,7 @@ def derivatives(
     Source: Prinz, Billimoria & Marder 2003 (cells); Abbott & Marder 1998 and Prinz, Bucher &
     Marder 2004 (synapses).
     """
-    c = constants or Constants()
-    T = temperature_K
+    c, T = constants, temperature_K
     V, Ca, m, h, s = (np.asarray(state[k]) for k in ("V", "Ca", "m", "h", "s"))
     E_Ca = c.RT_2F * (T / REFERENCE_TEMPERATURE_K) * np.log(c.Ca_out / Ca)
     total = np.zeros_like(V)

@@ -273,9 +273,9 @@ class Recipe(_Table):
         """The protocol; settings that the recipe does not name have their defaults."""
         return Protocol(**self.protocol)  # type: ignore[arg-type]
 
-    def run_constants(self) -> Constants | None:
-        """The model's numbers; None for the published ones."""
-        return None if self.constants is None else self.constants.constants()
+    def run_constants(self) -> Constants:
+        """The model's numbers; those that the recipe does not name are the published ones."""
+        return (self.constants or ConstantsSpec()).constants()
 
     def in_shards_of(self, circuits: int) -> "Recipe":
         """The same in shards of at most so many circuits."""

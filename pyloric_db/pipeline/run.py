@@ -31,7 +31,7 @@ engine_for = lru_cache(maxsize=16)(Engine)
 
 
 def protocol_engine(
-    circuit: Circuit, protocol: Protocol, constants: Constants | None = None
+    circuit: Circuit, protocol: Protocol, constants: Constants = Constants()
 ) -> Engine:
     """The engine that runs a circuit under a protocol."""
     return engine_for(
@@ -41,7 +41,7 @@ def protocol_engine(
         scheme=protocol.scheme,
         dtype=protocol.dtype,
         spike_threshold_mV=protocol.spike_threshold_mV,
-        constants=constants or Constants(),
+        constants=constants,
         temperature_K=protocol.temperature_K,
     )
 
@@ -89,7 +89,7 @@ def run_circuits(
     *,
     circuit: Circuit,
     protocol: Protocol,
-    constants: Constants | None = None,
+    constants: Constants = Constants(),
     on_done: Callable[[int], None] | None = None,
     keep: LastPeriods | None = None,
 ) -> tuple[Columns, States]:
@@ -101,7 +101,7 @@ def run_circuits(
         initial: states at the start, circuit first.
         circuit: the topology.
         protocol: times, thresholds and tolerances.
-        constants: the model's numbers; None for the published ones.
+        constants: the model's numbers.
         on_done: called with the number of circuits finished since the last call.
         keep: is given the spikes of every circuit.
 

@@ -156,10 +156,11 @@ def _number(value: Any, name: str) -> float:
 
 def _model(constants: Any, protocol: Protocol) -> Constants:
     """A user's constants, which are the published ones where there are none."""
-    if not isinstance(constants, Constants | None):
+    model = Constants() if constants is None else constants
+    if not isinstance(model, Constants):
         raise ConfigError(f"constants must be a pyloric_db.Constants, not {constants!r}")
-    warn_without_q10(constants, protocol.temperature_K)
-    return constants or Constants()
+    warn_without_q10(model, protocol.temperature_K)
+    return model
 
 
 #: Thermalised cells that a process remembers per settings: those of any grid, under 10 MB.
@@ -173,7 +174,7 @@ def _thermalised(*_: Any) -> dict[bytes, tuple[Any, ...]]:
 
 
 def thermal_cells(
-    gbar: np.ndarray, protocol: Protocol, constants: Constants | None = None
+    gbar: np.ndarray, protocol: Protocol, constants: Constants = Constants()
 ) -> ThermalCells:
     """Thermalised cells for all distinct gbar vectors; some thousand are remembered per settings.
 
@@ -182,7 +183,7 @@ def thermal_cells(
         protocol: see `thermalise`, as for the others.
     """
     distinct, _ = distinct_cells(gbar)
-    remembered = _thermalised(protocol, constants or Constants())
+    remembered = _thermalised(protocol, constants)
     memory = dict(remembered)
     missing = np.array([g.tobytes() not in memory for g in distinct], bool)
     if missing.any():
@@ -211,7 +212,7 @@ def _initial(
     gbar: np.ndarray,
     circuit: Circuit,
     protocol: Protocol,
-    constants: Constants | None = None,
+    constants: Constants,
 ) -> States:
     if isinstance(initial, str):
         if initial == "cold":

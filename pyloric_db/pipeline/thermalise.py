@@ -48,14 +48,14 @@ class ThermalCells:
 
 
 def thermalise(
-    gbar: np.ndarray, protocol: Protocol, constants: Constants | None = None
+    gbar: np.ndarray, protocol: Protocol, constants: Constants = Constants()
 ) -> ThermalCells:
     """Run cells alone from the cold start until steady.
 
     Args:
         gbar: (cell, channel) mS/cm2.
         protocol: `thermal_phase`, `thermal_max_ms`, temperature, and how to integrate.
-        constants: the model's numbers; None for the published ones.
+        constants: the model's numbers.
 
     Returns:
         the cells' activity, period and state at the phase; a cell that does not repeat is taken

@@ -91,7 +91,7 @@ def test_a_small_step_follows_the_derivative(name, scheme, T):
     state, (gbar, gsyn) = random_state(circuit, rng, 8), random_conductances(circuit, rng, 8)
     state["V"] = rng.uniform(-90, 0, state["V"].shape)  # above, tau_s is not long against dt
     i_ext = rng.uniform(-5, 5, state["V"].shape)
-    constants = WARM if T != 283.0 else None
+    constants = WARM if T != 283.0 else Constants()
     after = one_step(
         circuit,
         state,
