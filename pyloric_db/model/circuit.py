@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 
 from pyloric_db.errors import ConfigError, nearest
-from pyloric_db.model.constants import Constants
+from pyloric_db.model.constants import TRANSMITTERS
 from pyloric_db.vocabulary import CELLS, SYNAPSES
 
 
@@ -84,11 +84,10 @@ class Circuit:
                     raise ConfigError(
                         f"{kind} {name!r} is listed twice in the circuit, or two have this name"
                     )
-        transmitters = [t.name for t in Constants().transmitters]
         known_sources = [s.name for s in self.sources]
         for source in self.sources:
             self._check(source.cell, self.cells, f"cell of synaptic source {source.name!r}")
-            self._check(source.transmitter, transmitters, f"transmitter of source {source.name!r}")
+            self._check(source.transmitter, TRANSMITTERS, f"transmitter of source {source.name!r}")
         for synapse in self.synapses:
             self._check(synapse.source, known_sources, f"source of synapse {synapse.name!r}")
             self._check(synapse.post, self.cells, f"target of synapse {synapse.name!r}")

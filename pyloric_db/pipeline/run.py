@@ -25,19 +25,21 @@ from pyloric_db.vocabulary import feature_columns
 
 Columns = dict[str, np.ndarray]
 
-
 #: Made and compiled once per process for the same arguments.
-engine_for = lru_cache(maxsize=16)(Engine)
+_engine = lru_cache(maxsize=16)(Engine)
 
 
 def protocol_engine(
-    circuit: Circuit, protocol: Protocol, constants: Constants = Constants()
+    circuit: Circuit,
+    protocol: Protocol,
+    constants: Constants = Constants(),
+    epoch_ms: float | None = None,
 ) -> Engine:
-    """The engine that runs a circuit under a protocol."""
-    return engine_for(
+    """The engine that runs a circuit under a protocol, in its epochs if no other are asked for."""
+    return _engine(
         circuit,
         dt_ms=protocol.dt_ms,
-        epoch_ms=protocol.epoch_ms,
+        epoch_ms=epoch_ms or protocol.epoch_ms,
         scheme=protocol.scheme,
         dtype=protocol.dtype,
         spike_threshold_mV=protocol.spike_threshold_mV,

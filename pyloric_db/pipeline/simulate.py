@@ -18,7 +18,7 @@ from pyloric_db.model.constants import (
     warn_without_q10,
 )
 from pyloric_db.pipeline.recipe import MOST_CONDUCTANCE
-from pyloric_db.pipeline.run import engine_for, run_circuits, status_of
+from pyloric_db.pipeline.run import protocol_engine, run_circuits, status_of
 from pyloric_db.pipeline.states import (
     States,
     aligned,
@@ -354,16 +354,7 @@ def simulate(
     # pieces of a whole number of samples, so that every piece is the same program
     unit = max(1, int(SAMPLE_MS / dt_ms + 1e-9)) * SAMPLES_PER_SLOT
     piece = max(1, round(PIECE_MS / dt_ms / unit)) * unit
-    engine = engine_for(
-        circuit,
-        dt_ms=dt_ms,
-        epoch_ms=piece * dt_ms,
-        scheme=scheme,
-        dtype=dtype,
-        spike_threshold_mV=protocol.spike_threshold_mV,
-        constants=model,
-        temperature_K=protocol.temperature_K,
-    )
+    engine = protocol_engine(circuit, protocol, model, piece * dt_ms)
     n = len(gbar)
     # traces take memory; without them a GPU can be full
     width = WIDTHS[-1] if variables else engine.lanes
