@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache
 from numbers import Real
 from typing import Any, Literal, overload
 
@@ -26,7 +25,7 @@ from pyloric_db.pipeline.states import (
     states_dataset,
     states_from,
 )
-from pyloric_db.pipeline.thermalise import ThermalCells, distinct_cells, thermal_start, thermalise
+from pyloric_db.pipeline.thermalise import thermal_cells, thermal_start
 from pyloric_db.protocol import Protocol
 from pyloric_db.vocabulary import (
     CELL,
@@ -161,50 +160,6 @@ def _model(constants: Any, protocol: Protocol) -> Constants:
         raise ConfigError(f"constants must be a pyloric_db.Constants, not {constants!r}")
     warn_without_q10(model, protocol.temperature_K)
     return model
-
-
-#: Thermalised cells that a process remembers per settings: those of any grid, under 10 MB.
-MOST_REMEMBERED = 10_000
-
-
-@lru_cache(maxsize=4)
-def _thermalised(*_: Any) -> dict[bytes, tuple[Any, ...]]:
-    """This process's thermalised cells under these settings, by the bytes of their gbar."""
-    return {}
-
-
-def thermal_cells(
-    gbar: np.ndarray, protocol: Protocol, constants: Constants = Constants()
-) -> ThermalCells:
-    """Thermalised cells for all distinct gbar vectors; some thousand are remembered per settings.
-
-    Args:
-        gbar: (circuit, cell, channel) mS/cm2.
-        protocol: see `thermalise`, as for the others.
-    """
-    distinct, _ = distinct_cells(gbar)
-    remembered = _thermalised(protocol, constants)
-    memory = dict(remembered)
-    missing = np.array([g.tobytes() not in memory for g in distinct], bool)
-    if missing.any():
-        fresh = thermalise(distinct[missing], protocol, constants)
-        for i, g in enumerate(fresh.gbar):
-            memory[g.tobytes()] = (
-                fresh.activity[i],
-                fresh.period_ms[i],
-                fresh.steady[i],
-                {k: v[i] for k, v in fresh.states.items()},
-            )
-        if len(memory) <= MOST_REMEMBERED:
-            remembered.update(memory)
-    rows = [memory[g.tobytes()] for g in distinct]
-    return ThermalCells(
-        gbar=distinct,
-        activity=np.array([r[0] for r in rows], dtype=object),
-        period_ms=np.array([r[1] for r in rows]),
-        steady=np.array([r[2] for r in rows]),
-        states={k: np.stack([r[3][k] for r in rows]) for k in rows[0][3]},
-    )
 
 
 def _initial(

@@ -12,11 +12,13 @@ import pyloric_db as pyl
 from pyloric_db.errors import ConfigError
 from pyloric_db.model.cells import PUBLISHED_CELLS, cell_gbar, prinz2003_gbar
 from pyloric_db.model.circuit import PRINZ2004, SINGLE_CELL
-from pyloric_db.pipeline.simulate import simulate, thermal_cells
+from pyloric_db.pipeline import thermalise as module
+from pyloric_db.pipeline.simulate import simulate
 from pyloric_db.pipeline.states import states_dataset
 from pyloric_db.pipeline.thermalise import (
     distinct_cells,
     initial_states,
+    thermal_cells,
     thermal_start,
     thermalise,
 )
@@ -166,8 +168,6 @@ def test_initial_states_pick_each_cell(published):
 
 
 def test_cells_are_computed_once(monkeypatch):
-    from pyloric_db.pipeline import simulate as module
-
     protocol = replace(Protocol(), thermal_phase=0.123)
     seen = []
 
