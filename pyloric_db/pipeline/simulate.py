@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from pyloric_db.errors import ConfigError, nearest
-from pyloric_db.integrate.engine import SAMPLE_MS, SAMPLES_PER_SLOT, WIDTHS, Epoch
+from pyloric_db.integrate.engine import SAMPLE_MS, SAMPLES_PER_SLOT, WIDTHS, Engine, Epoch
 from pyloric_db.model.circuit import PRINZ2004, Circuit
 from pyloric_db.model.constants import (
     REFERENCE_TEMPERATURE_K,
@@ -310,60 +310,65 @@ def simulate(
     unit = max(1, int(SAMPLE_MS / dt_ms + 1e-9)) * SAMPLES_PER_SLOT
     piece = max(1, round(PIECE_MS / dt_ms / unit)) * unit
     engine = protocol_engine(circuit, protocol, model, piece * dt_ms)
-    n = len(gbar)
     # traces take memory; without them a GPU can be full
     width = WIDTHS[-1] if variables else engine.lanes
     chunks = [
         _simulate_chunk(
             engine,
-            {k: v[a : a + width] for k, v in start.items()},
-            gbar[a : a + width],
-            gsyn[a : a + width],
-            injected[a : a + width],
+            {k: v[here] for k, v in start.items()},
+            gbar[here],
+            gsyn[here],
+            injected[here],
             n_steps,
-            piece,
             every,
             variables,
             return_state,
         )
-        for a in range(0, n, width)
+        for here in (slice(a, a + width) for a in range(0, len(gbar), width))
     ]
-    traces, spikes, ends, failures = zip(*chunks, strict=True)
-    n_spikes = max((s.shape[2] for s in spikes), default=0)
-    padded = np.full((n, len(circuit.cells), n_spikes), np.nan)
-    at = 0
-    for s in spikes:
-        padded[at : at + len(s), :, : s.shape[2]] = s
-        at += len(s)
-    units = {
-        name: (dims, attributes(unit, text)) for name, (dims, unit, text) in STATE_VARIABLES.items()
-    }
-    data: dict[str, Any] = {
-        name: ((CIRCUIT, *units[name][0], TIME), np.concatenate([t[name] for t in traces]),
-               units[name][1])
-        for name in variables
-    }  # fmt: skip
-    data["spike_time_ms"] = (
-        (CIRCUIT, CELL, SPIKE),
-        padded,
-        attributes("ms", "spike times from the start of the run"),
-    )
-    data["status"] = (
-        CIRCUIT,
+    traces, counts, times, ends, failures = zip(*chunks, strict=True)
+    dataset = _dataset(
+        circuit,
+        {name: np.concatenate([t[name] for t in traces]) for name in variables},
+        np.arange(-(-n_steps // every)) * every * dt_ms,
+        _padded(np.concatenate(counts), np.concatenate(times)),
         np.concatenate(failures),
-        attributes("1", "how the run ended"),
-    )
-    dims = {d for name in variables for d in units[name][0]} | {CELL}
-    labels = state_labels(circuit.cells, circuit.source_names)
-    coords: dict[str, Any] = {d: list(v) for d, v in labels.items() if d in dims}
-    if variables:
-        times = np.arange(-(-n_steps // every)) * every * dt_ms
-        coords[TIME] = (TIME, times, attributes("ms", "time"))
-    dataset = xr.Dataset(data, coords=coords | of_circuits)
+    ).assign_coords(of_circuits)
     if not return_state:
         return dataset
     stored = {k: np.concatenate([e[k] for e in ends]) for k in STATE_VARIABLES}
     return dataset, states_dataset(stored, circuit).assign_coords(of_circuits)
+
+
+def _padded(counts: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """Spike times (circuit, cell, spike), NaN behind a cell's last, of so many (circuit, cell)."""
+    padded = np.full((*counts.shape, counts.max(initial=0)), np.nan)
+    padded[np.arange(padded.shape[2]) < counts[..., None]] = times
+    return padded
+
+
+def _dataset(
+    circuit: Circuit,
+    traces: dict[str, np.ndarray],
+    times_ms: np.ndarray,
+    spikes: np.ndarray,
+    status: np.ndarray,
+) -> xr.Dataset:
+    """What `simulate` returns, with the dims, labels and units of the contract."""
+    data: dict[str, Any] = {}
+    labelled = {CELL}
+    for name, values in traces.items():
+        dims, unit, text = STATE_VARIABLES[name]
+        data[name] = (CIRCUIT, *dims, TIME), values, attributes(unit, text)
+        labelled.update(dims)
+    described = attributes("ms", "spike times from the start of the run")
+    data["spike_time_ms"] = (CIRCUIT, CELL, SPIKE), spikes, described
+    data["status"] = CIRCUIT, status, attributes("1", "how the run ended")
+    labels = state_labels(circuit.cells, circuit.source_names)
+    coords: dict[str, Any] = {d: list(names) for d, names in labels.items() if d in labelled}
+    if traces:
+        coords[TIME] = TIME, times_ms, attributes("ms", "time")
+    return xr.Dataset(data, coords)
 
 
 def _injected(i_ext_nA: Any, shape: tuple[int, ...], circuit: Circuit) -> np.ndarray:
@@ -388,29 +393,29 @@ def _steps(ms: float, dt_ms: float, name: str) -> int:
 
 
 def _simulate_chunk(
-    engine: Any,
+    engine: Engine,
     start: States,
     gbar: np.ndarray,
     gsyn: np.ndarray,
     i_ext_nA: np.ndarray,
     n_steps: int,
-    piece: int,
     every: int,
     variables: tuple[str, ...],
     return_state: bool,
-) -> tuple[dict[str, np.ndarray], np.ndarray, States, np.ndarray]:
-    """Traces, padded spike times, end states (if wanted) and status of at most one batch."""
+) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray, States, np.ndarray]:
+    """Of at most one batch: traces, numbers of spikes (circuit, cell) and their times cell by
+    cell, end states (if wanted), status."""
     batch = engine.start(start, gbar, gsyn, i_ext_nA)
     n, n_cells = gbar.shape[:2]
     traces: dict[str, list[np.ndarray]] = {
         v: [np.asarray(start[v], engine.dtype)[..., None]] for v in variables
     }
-    spikes: list[Epoch] = []
+    epochs: list[Epoch] = []
+    piece = engine.n_steps
     # records that fit into a piece, of which those are kept that were asked for
     finest = math.gcd(every, piece)
-    done = 0
     end = None
-    while done < n_steps:
+    for done in range(0, n_steps, piece):
         if return_state and n_steps - done < piece:
             end = engine.advance(batch, np.full(n, n_steps - done))
         if variables:
@@ -420,25 +425,18 @@ def _simulate_chunk(
                 traces[name].append(values[..., wanted % every == 0])
         else:
             batch, epoch = engine.epoch(batch)
-        spikes.append(epoch)
-        done += piece
-    stop = n_steps * engine.dt_ms
-    circuit_cell = np.arange(n * n_cells)
-    rows = np.concatenate([np.repeat(circuit_cell, e.n_spikes.ravel()) for e in spikes])
-    times = np.concatenate([e.spike_ms + i * engine.epoch_ms for i, e in enumerate(spikes)])
-    kept = times <= stop
+        epochs.append(epoch)
+    rows = np.concatenate([np.repeat(np.arange(n * n_cells), e.n_spikes.ravel()) for e in epochs])
+    times = np.concatenate([e.spike_ms + i * engine.epoch_ms for i, e in enumerate(epochs)])
+    kept = times <= n_steps * engine.dt_ms
     rows, times = rows[kept], times[kept]
-    order = np.lexsort((times, rows))
-    rows, times = rows[order], times[order]
-    counts = np.bincount(rows, minlength=n * n_cells)
-    padded = np.full((n * n_cells, counts.max(initial=0)), np.nan)
-    padded[rows, np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)] = times
     n_records = -(-n_steps // every)
     return (
         {k: np.concatenate(v, axis=-1)[..., :n_records] for k, v in traces.items()},
-        padded.reshape(n, n_cells, -1),
+        np.bincount(rows, minlength=n * n_cells).reshape(n, n_cells),
+        times[np.lexsort((times, rows))],
         engine.stepper.unpack(batch.state if end is None else end),
-        status_of(*spikes),
+        status_of(*epochs),
     )
 
 
