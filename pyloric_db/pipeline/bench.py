@@ -49,7 +49,8 @@ from pyloric_db.store.shards import write_shard
 KERNEL_REPETITIONS = 5
 #: Epochs of a full batch in each.
 KERNEL_EPOCHS = 2
-#: Whole shards on one process, and as many on all; the first also loads what writes them.
+#: Whole shards on one process, and as many on all; the first also loads and compiles what is
+#: missing.
 SHARD_REPETITIONS = 3
 SHARD_CIRCUITS = 2048
 #: On a GPU so many processes share it, and their shards fill it so many times.
@@ -312,10 +313,8 @@ def _ready(job: _Job) -> tuple[Engine, Batch]:
 
 @cache
 def _warm(job: _Job) -> tuple[Engine, Batch]:
-    """The same, compiled for every width, and the batch after an epoch."""
+    """The same, and the batch after an epoch."""
     engine, batch = _ready(job)
-    for width in engine.widths:
-        engine.epoch(batch.take(np.arange(width) % len(batch)))
     return engine, engine.epoch(batch)[0]
 
 
