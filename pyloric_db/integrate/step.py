@@ -14,9 +14,9 @@ gate takes one division. Synapses and voltage, whose x is unbounded, take the re
 """
 
 import operator
-from collections.abc import Callable
-from dataclasses import astuple, dataclass
-from functools import reduce
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, replace
+from functools import cached_property, reduce
 from typing import Any
 
 import jax.numpy as jnp
@@ -26,11 +26,13 @@ from jax import lax
 from pyloric_db.integrate.arithmetic import Arithmetic
 from pyloric_db.model.channels import Gate, Sigmoid
 from pyloric_db.model.circuit import Circuit
-from pyloric_db.model.constants import REFERENCE_TEMPERATURE_K, Constants, q10
+from pyloric_db.model.constants import REFERENCE_TEMPERATURE_K, Constants, Transmitter, q10
 from pyloric_db.vocabulary import H_GATES, M_GATES
 
 #: V, Ca (cell, batch); s (source, batch); one (gate, cell, batch) per group of gates.
 State = tuple[Any, ...]
+#: (channel, cell, batch) mS/cm2, (synapse, batch) mS/cm2, (cell, batch) uA/cm2.
+Parameters = tuple[Any, Any, Any]
 
 
 @dataclass(frozen=True)
@@ -81,30 +83,65 @@ def on_host(array: Any) -> np.ndarray:
     return np.asarray(array.get() if hasattr(array, "get") else array)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Stepper:
-    """The step of one circuit at one dt, and the layout of its state and parameters.
+    """The step of one circuit at one dt, ms, and the layout of its state and parameters.
 
-    `step(state, parameters)` advances a batch by dt, in two parts: `relax(state)` gives the new s
-    and gates, each of which depends on itself and on the old voltage and calcium alone, and
-    `conclude(state, E_Ca, s, gates, parameters)` the new state and its calcium reversal potential,
-    which `reversal(Ca)` gives too, mV. `pack` and `unpack` convert between the stored arrays (batch
-    first) and the step's own; `parameters` converts conductances.
+    `step` advances a batch, in two parts: `relax` gives the new s and gates, each of which depends
+    on itself and on the old voltage and calcium alone, and `conclude` the new state. `pack` and
+    `unpack` convert between the stored arrays (batch first) and the step's own; `parameters`
+    converts conductances. `make_stepper` says what the fields are.
     """
 
     circuit: Circuit
+    dt: float
+    scheme: str
     constants: Constants
     temperature_K: float
     arithmetic: Arithmetic
-    groups: tuple[GateGroup, ...]
-    relax: Callable[[State], tuple[Any, tuple[Any, ...]]]
-    reversal: Callable[[Any], Any]
-    conclude: Callable[[State, Any, Any, tuple[Any, ...], tuple[Any, Any, Any]], tuple[State, Any]]
 
-    def step(self, state: State, parameters: tuple[Any, Any, Any]) -> State:
+    def step(self, state: State, parameters: Parameters) -> State:
         """The state one dt later."""
         new, _ = self.conclude(state, self.reversal(state[1]), *self.relax(state), parameters)
         return new
+
+    def relax(self, state: State) -> tuple[Any, tuple[Any, ...]]:
+        """New s and gates."""
+        V, Ca, s, *gates = state
+        return self._sources(s, V), tuple(
+            self._gates(x, group, V, Ca) for x, group in zip(gates, self.groups, strict=True)
+        )
+
+    def reversal(self, Ca: Any) -> Any:
+        """Calcium's reversal potential, mV."""
+        c, f = self.constants, self.arithmetic.constant
+        RT_2F = f(c.RT_2F * self.temperature_K / REFERENCE_TEMPERATURE_K)
+        return RT_2F * (f(np.log(c.Ca_out)) - self.arithmetic.log(Ca))
+
+    def conclude(
+        self,
+        state: State,
+        E_Ca: Any,
+        new_s: Any,
+        new_gates: tuple[Any, ...],
+        parameters: Parameters,
+    ) -> tuple[State, Any]:
+        """The new state, from its s and gates, and its calcium's reversal potential."""
+        V, Ca, s, *gates = state
+        gbar, gsyn, i_ext = parameters
+        if self.scheme == "old_state":
+            new_Ca = self._calcium(Ca, self._open(gates, gbar), V, E_Ca)
+            new_V = self._voltage(V, self._open(gates, gbar), E_Ca, s, gsyn, i_ext)
+            new_E_Ca = self.reversal(new_Ca)
+        else:
+            # V stands midway between the old and the new gates: so must the calcium current
+            half = self.arithmetic.constant(0.5)
+            midway = [half * (x + y) for x, y in zip(gates, new_gates, strict=True)]
+            # the barriers keep XLA from computing these a second time inside the voltage's loop
+            new_Ca = lax.optimization_barrier(self._calcium(Ca, self._open(midway, gbar), V, E_Ca))
+            new_E_Ca = lax.optimization_barrier(self.reversal(new_Ca))
+            new_V = self._voltage(V, self._open(new_gates, gbar), new_E_Ca, new_s, gsyn, i_ext)
+        return (new_V, new_Ca, new_s, *new_gates), new_E_Ca
 
     def pack(self, state: dict[str, np.ndarray]) -> State:
         """Stored state (batch, ...) to the step's own layout (..., batch)."""
@@ -157,6 +194,124 @@ class Stepper:
             np.ascontiguousarray(i_ext_nA.T * 1e-3 / c.area_cm2, dtype),
         )
 
+    # the parts of a step
+
+    @cached_property
+    def groups(self) -> tuple[GateGroup, ...]:
+        """The gates, in the order of their arrays in the state."""
+        return gate_groups(self.constants, self.temperature_K)
+
+    @cached_property
+    def _place(self) -> dict[tuple[str, str], tuple[int, int]]:
+        """Where each gate ("m" | "h", channel) is: its group, and which of that group's."""
+        return {
+            key: (g, i) for g, group in enumerate(self.groups) for i, key in enumerate(group.keys)
+        }
+
+    @cached_property
+    def _released(self) -> list[Transmitter]:
+        """The transmitter of each source, at this temperature."""
+        by_name = {t.name: t for t in self.constants.transmitters}
+        released = [by_name[source.transmitter] for source in self.circuit.sources]
+        factors = self.constants.Q10_tau_s
+        return [
+            replace(t, k_minus=t.k_minus * q10(factors.get(t.name, 1.0), self.temperature_K))
+            for t in released
+        ]
+
+    def _gates(self, x: Any, group: GateGroup, V: Any, Ca: Any) -> Any:
+        ops = self.arithmetic
+        e = ops.boltzmann(V[None])
+        rate = group.tau.rate(e)
+        # x = dt/tau = n/t, both linear in E: t * n and the Pade denominator are quadratic. All
+        # constants are multiplied here: left to XLA, programs would differ in rounding
+        n_0, n_1 = (self.dt * group.rate * c for c in rate.over)
+        t_0, t_1 = rate.under
+
+        def quadratic(c_0: Any, c_1: Any, c_2: Any) -> Any:
+            c = [jnp.asarray(value, ops.dtype) for value in (c_0, c_1, c_2)]
+            return c[0] + rate.E * (c[1] + rate.E * c[2])
+
+        step = quadratic(n_0 * t_0, n_0 * t_1 + n_1 * t_0, n_1 * t_1)
+        pade = quadratic(
+            t_0 * t_0 + 0.5 * n_0 * t_0 + n_0 * n_0 / 12,
+            2 * t_0 * t_1 + 0.5 * n_0 * t_1 + 0.5 * n_1 * t_0 + n_0 * n_1 / 6,
+            t_1 * t_1 + 0.5 * n_1 * t_1 + n_1 * n_1 / 12,
+        )
+        target: Any = ops.constant(1.0)
+        denominator = group.inf.denominator(e)
+        if group.half_Ca_uM is not None:
+            target = Ca[None]
+            denominator = denominator * (Ca[None] + ops.constant(group.half_Ca_uM))
+        return x + (target - x * denominator) * step / (denominator * pade)
+
+    def _sources(self, s: Any, V: Any) -> Any:
+        circuit, ops = self.circuit, self.arithmetic
+        if not circuit.sources:
+            return s
+        V_pre = jnp.stack([V[circuit.cells.index(source.cell)] for source in circuit.sources])
+        tables = [(t.inf.V_half, t.inf.slope, t.k_minus) for t in self._released]
+        V_half, slope, k_minus = np.array(tables).T[..., None]
+        # with s_inf = e/(1 + e), tau_s = (1 - s_inf)/k_minus = 1/(k_minus (1 + e))
+        e = ops.boltzmann(V_pre)(V_half, -slope)
+        return s + (e / (1 + e) - s) * ops.one_minus_exp(ops.constant(self.dt * k_minus) * (1 + e))
+
+    def _open(self, gates: Sequence[Any], gbar: Any) -> dict[str, Any]:
+        """Open conductance of each channel, (cell, batch) mS/cm2."""
+        g = {}
+        for i, channel in enumerate(self.constants.channels):
+            value = gbar[i]
+            if channel.m is not None:
+                a, b = self._place["m", channel.name]
+                value = value * _power(gates[a][b], channel.power)
+            if channel.h is not None:
+                a, b = self._place["h", channel.name]
+                value = value * gates[a][b]
+            g[channel.name] = value
+        return g
+
+    def _calcium(self, Ca: Any, g: dict[str, Any], V: Any, E_Ca: Any) -> Any:
+        c, f = self.constants, self.arithmetic.constant
+        carriers = [g[channel.name] for channel in c.channels if channel.E_rev is None]
+        g_Ca = reduce(operator.add, carriers or [jnp.zeros_like(V)])
+        uM_per_density = f(c.f * c.area_cm2 * 1e3)
+        k_Ca = f(-np.expm1(-self.dt / c.tau_Ca * q10(c.Q10_tau_Ca, self.temperature_K)))
+        return Ca + (f(c.Ca_rest) - uM_per_density * (g_Ca * (V - E_Ca)) - Ca) * k_Ca
+
+    def _voltage(self, V: Any, g: dict[str, Any], E_Ca: Any, s: Any, gsyn: Any, i_ext: Any) -> Any:
+        circuit, c, f = self.circuit, self.constants, self.arithmetic.constant
+        total = reduce(operator.add, g.values())
+        drive = i_ext
+        for channel in c.channels:
+            E = E_Ca if channel.E_rev is None else f(channel.E_rev)
+            drive = drive + g[channel.name] * E
+        if circuit.synapse_names:
+            rows = []
+            for post, cell in enumerate(circuit.cells):
+                g_in: Any = jnp.zeros_like(V[post])
+                drive_in = g_in
+                for i, synapse in enumerate(circuit.synapses):
+                    if synapse.post == cell:
+                        k = circuit.source_names.index(synapse.source)
+                        open_ = gsyn[i] * s[k]
+                        g_in = g_in + open_
+                        drive_in = drive_in + open_ * f(self._released[k].E_rev)
+                rows.append((g_in, drive_in))
+            total = total + jnp.stack([r[0] for r in rows])
+            drive = drive + jnp.stack([r[1] for r in rows])
+        # a cell without any open conductance would divide 0 by 0
+        total = total + f(1e-9)
+        approach = self.arithmetic.one_minus_exp(total * f(self.dt / c.C))
+        free = V + (drive / total - V) * approach
+        if not circuit.gap_junctions:
+            return free
+        hold = total / approach
+        junctions = {
+            (circuit.cells.index(gap.cell_1), circuit.cells.index(gap.cell_2)): gsyn[i]
+            for i, gap in enumerate(circuit.gap_junctions, start=len(circuit.synapses))
+        }
+        return free + _through_junctions(V, free, hold, junctions)
+
 
 def make_stepper(
     circuit: Circuit,
@@ -179,149 +334,7 @@ def make_stepper(
         temperature_K: baked into time constants and the calcium reversal potential.
         arithmetic: None for that of `dtype`.
     """
-    c, T = constants, temperature_K
-    ops = arithmetic or Arithmetic(dtype)
-    f = ops.constant
-    groups = gate_groups(c, T)
-    where = {key: (g, i) for g, group in enumerate(groups) for i, key in enumerate(group.keys)}
-    position = {cell: i for i, cell in enumerate(circuit.cells)}
-    transmitters = {t.name: t for t in c.transmitters}
-    releases = [transmitters[s.transmitter] for s in circuit.sources]
-    source_cells = [position[s.cell] for s in circuit.sources]
-    k_minus = np.array([t.k_minus * q10(c.Q10_tau_s.get(t.name, 1.0), T) for t in releases])[
-        :, None
-    ]
-    s_table = Sigmoid(
-        np.array([t.inf.V_half for t in releases])[:, None],
-        np.array([t.inf.slope for t in releases])[:, None],
-    )
-    inward: list[list[tuple[int, int, float]]] = [[] for _ in circuit.cells]
-    for i, synapse in enumerate(circuit.synapses):
-        k = circuit.source_names.index(synapse.source)
-        inward[position[synapse.post]].append((i, k, releases[k].E_rev))
-    joined = {
-        (position[gap.cell_1], position[gap.cell_2]): i
-        for i, gap in enumerate(circuit.gap_junctions, start=len(circuit.synapses))
-    }
-    k_Ca = f(-np.expm1(-dt / c.tau_Ca * q10(c.Q10_tau_Ca, T)))
-    uM_per_density = f(c.f * c.area_cm2 * 1e3)
-    RT_2F = f(c.RT_2F * T / REFERENCE_TEMPERATURE_K)
-    log_Ca_out = f(np.log(c.Ca_out))
-
-    def advance_gates(x: Any, group: GateGroup, V: Any, Ca: Any) -> Any:
-        e = ops.boltzmann(V[None])
-        rate = group.tau.rate(e)
-        # x = dt/tau = n/t, both linear in E: t * n and the Pade denominator are quadratic. All
-        # constants are multiplied here: left to XLA, programs would differ in rounding
-        n_0, n_1 = (dt * group.rate * c for c in rate.over)
-        t_0, t_1 = rate.under
-
-        def quadratic(c_0: Any, c_1: Any, c_2: Any) -> Any:
-            c = [jnp.asarray(value, ops.dtype) for value in (c_0, c_1, c_2)]
-            return c[0] + rate.E * (c[1] + rate.E * c[2])
-
-        step = quadratic(n_0 * t_0, n_0 * t_1 + n_1 * t_0, n_1 * t_1)
-        pade = quadratic(
-            t_0 * t_0 + 0.5 * n_0 * t_0 + n_0 * n_0 / 12,
-            2 * t_0 * t_1 + 0.5 * n_0 * t_1 + 0.5 * n_1 * t_0 + n_0 * n_1 / 6,
-            t_1 * t_1 + 0.5 * n_1 * t_1 + n_1 * n_1 / 12,
-        )
-        target: Any = f(1.0)
-        denominator = group.inf.denominator(e)
-        if group.half_Ca_uM is not None:
-            target = Ca[None]
-            denominator = denominator * (Ca[None] + f(group.half_Ca_uM))
-        return x + (target - x * denominator) * step / (denominator * pade)
-
-    def advance_sources(s: Any, V: Any) -> Any:
-        if not circuit.sources:
-            return s
-        V_pre = jnp.stack([V[i] for i in source_cells])
-        # with s_inf = e/(1 + e), tau_s = (1 - s_inf)/k_minus = 1/(k_minus (1 + e))
-        e = ops.boltzmann(V_pre)(s_table.V_half, -s_table.slope)
-        return s + (e / (1 + e) - s) * ops.one_minus_exp(f(dt * k_minus) * (1 + e))
-
-    def conductances(gates: tuple[Any, ...], gbar: Any) -> dict[str, Any]:
-        """Open conductance of each channel, (cell, batch) mS/cm2."""
-        g = {}
-        for i, channel in enumerate(c.channels):
-            value = gbar[i]
-            if channel.m is not None:
-                a, b = where["m", channel.name]
-                value = value * _power(gates[a][b], channel.power)
-            if channel.h is not None:
-                a, b = where["h", channel.name]
-                value = value * gates[a][b]
-            g[channel.name] = value
-        return g
-
-    def advance_calcium(Ca: Any, gates: tuple[Any, ...], gbar: Any, V: Any, E_Ca: Any) -> Any:
-        g = conductances(gates, gbar)
-        carriers = [g[ch.name] for ch in c.channels if ch.E_rev is None]
-        g_Ca = reduce(operator.add, carriers or [jnp.zeros_like(V)])
-        return Ca + (f(c.Ca_rest) - uM_per_density * (g_Ca * (V - E_Ca)) - Ca) * k_Ca
-
-    def advance_voltage(V: Any, g: dict[str, Any], E_Ca: Any, s: Any, gsyn: Any, i_ext: Any) -> Any:
-        total = reduce(operator.add, g.values())
-        drive = i_ext
-        for channel in c.channels:
-            E = E_Ca if channel.E_rev is None else f(channel.E_rev)
-            drive = drive + g[channel.name] * E
-        if circuit.synapse_names:
-            rows = []
-            for post in range(len(circuit.cells)):
-                g_in: Any = jnp.zeros_like(V[post])
-                drive_in = g_in
-                for i, k, E_rev in inward[post]:
-                    open_ = gsyn[i] * s[k]
-                    g_in = g_in + open_
-                    drive_in = drive_in + open_ * f(E_rev)
-                rows.append((g_in, drive_in))
-            total = total + jnp.stack([r[0] for r in rows])
-            drive = drive + jnp.stack([r[1] for r in rows])
-        # a cell without any open conductance would divide 0 by 0
-        total = total + f(1e-9)
-        approach = ops.one_minus_exp(total * f(dt / c.C))
-        free = V + (drive / total - V) * approach
-        if not joined:
-            return free
-        return free + _through_junctions(
-            V, free, total / approach, {pair: gsyn[i] for pair, i in joined.items()}
-        )
-
-    def relax(state: State) -> tuple[Any, tuple[Any, ...]]:
-        V, Ca, s, *gates = state
-        return advance_sources(s, V), tuple(
-            advance_gates(x, group, V, Ca) for x, group in zip(gates, groups, strict=True)
-        )
-
-    def reversal(Ca: Any) -> Any:
-        return RT_2F * (log_Ca_out - ops.log(Ca))
-
-    def conclude(
-        state: State,
-        E_Ca: Any,
-        new_s: Any,
-        new_gates: tuple[Any, ...],
-        parameters: tuple[Any, Any, Any],
-    ) -> tuple[State, Any]:
-        V, Ca, s, *gates = state
-        gbar, gsyn, i_ext = parameters
-        if scheme == "old_state":
-            new_Ca = advance_calcium(Ca, tuple(gates), gbar, V, E_Ca)
-            new_V = advance_voltage(V, conductances(tuple(gates), gbar), E_Ca, s, gsyn, i_ext)
-            new_E_Ca = reversal(new_Ca)
-        else:
-            # V stands midway between the old and the new gates: so must the calcium current
-            midway = tuple(f(0.5) * (x + y) for x, y in zip(gates, new_gates, strict=True))
-            # the barriers keep XLA from computing these a second time inside the voltage's loop
-            new_Ca = lax.optimization_barrier(advance_calcium(Ca, midway, gbar, V, E_Ca))
-            new_E_Ca = lax.optimization_barrier(reversal(new_Ca))
-            g = conductances(new_gates, gbar)
-            new_V = advance_voltage(V, g, new_E_Ca, new_s, gsyn, i_ext)
-        return (new_V, new_Ca, new_s, *new_gates), new_E_Ca
-
-    return Stepper(circuit, c, T, ops, groups, relax, reversal, conclude)
+    return Stepper(circuit, dt, scheme, constants, temperature_K, arithmetic or Arithmetic(dtype))
 
 
 def _through_junctions(V: Any, free: Any, hold: Any, junctions: dict[tuple[int, int], Any]) -> Any:

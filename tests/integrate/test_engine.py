@@ -10,8 +10,8 @@ import reference
 from circuits import CIRCUITS, as_reference, published_cells, pyloric_grid
 
 from pyloric_db.errors import ConfigError
-from pyloric_db.integrate import engine as engine_module
 from pyloric_db.integrate.engine import WIDTHS, Engine
+from pyloric_db.integrate.step import Stepper
 from pyloric_db.model.cells import cell_gbar, prinz2003_gbar
 from pyloric_db.model.circuit import PRINZ2004, SINGLE_CELL, Circuit, GapJunction
 from pyloric_db.model.constants import Constants
@@ -174,19 +174,14 @@ def test_advance_is_the_epoch(name):
 def test_programs_are_compiled_once(monkeypatch, dtype):
     """However many batches there are, the step is traced a fixed number of times."""
     traces = 0
-    make = engine_module.make_stepper
+    conclude = Stepper.conclude
 
-    def counting(*args, **kwargs):
-        stepper = make(*args, **kwargs)
+    def counting(*arguments):
+        nonlocal traces
+        traces += 1
+        return conclude(*arguments)
 
-        def conclude(*arguments):
-            nonlocal traces
-            traces += 1
-            return stepper.conclude(*arguments)
-
-        return replace(stepper, conclude=conclude)
-
-    monkeypatch.setattr(engine_module, "make_stepper", counting)
+    monkeypatch.setattr(Stepper, "conclude", counting)
     # no other test uses this threshold, so the engine is new
     protocol = Protocol(
         transient_ms=20, epoch_ms=20, min_ms=40, max_ms=200, spike_threshold_mV=0.125, dtype=dtype
