@@ -180,10 +180,11 @@ def main() -> None:
     rate = GPU_RATE * cores() / FULL_CORES
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / "db")
-        manifest = create(path, plan.manifest)
+        ledger = Ledger(path)
+        manifest = create(ledger, plan.manifest)
         some = np.concatenate([plan.shard_ids(shard)[::100] for shard in range(n_shards)])
         _, gbar, _ = parameters(plan.recipe, some)
-        Ledger(path).append(task.store_cells(path, distinct_cells(gbar)[0], plan.recipe))
+        ledger.append(task.store_cells(path, distinct_cells(gbar)[0], plan.recipe))
         job = partial(work, path, plan, manifest)
         spawn = partial(ProcessPoolExecutor, mp_context=multiprocessing.get_context("spawn"))
         print(f"a shard of {SHARD_CIRCUITS:,} circuits", file=sys.stderr, flush=True)

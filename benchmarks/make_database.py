@@ -45,8 +45,8 @@ def write_database(source: Path, target: Path, circuits: int | None = None) -> N
     donors, cells = _donors(source)
     target.mkdir(parents=True, exist_ok=True)
     with build_lock(target), progress_bar("circuits", MofNCompleteColumn()) as progress:
-        manifest = create(target, plan.manifest)
         ledger, done = Ledger(target), 0
+        manifest = create(ledger, plan.manifest)
         ledger.append(write_cells(target, cells))
         todo = sorted(set(range(manifest.n_shards)) - ledger.done_shards())
         with ProcessPoolExecutor(initializer=_prepare, initargs=(target, plan, donors)) as pool:

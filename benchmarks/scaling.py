@@ -116,8 +116,8 @@ def resume(folder: Path, rows: int) -> dict[str, Any]:
     }  # fmt: skip
     plan = make_plan(recipe)
     path = folder / "large"
-    create(path, plan.manifest)
     ledger = Ledger(path)
+    create(ledger, plan.manifest)
     for start in range(0, rows - 10, 50_000):
         stop = min(start + 50_000, rows - 10)
         ledger.record(*(trivial_shard(shard, 1) for shard in range(start, stop)))

@@ -138,8 +138,8 @@ def cell_columns(n=3) -> dict[str, np.ndarray]:
 def build(path: Path, manifest: Manifest | None = None, shards=None) -> Manifest:
     """A database with these shards, in this order (all of them if not said)."""
     with build_lock(path):
-        manifest = create(path, manifest or make_manifest())
         ledger = Ledger(path)
+        manifest = create(ledger, manifest or make_manifest())
         ledger.append(write_cells(path, cell_columns()))
         for shard in range(manifest.n_shards) if shards is None else shards:
             ledger.record(write(path, manifest, shard))

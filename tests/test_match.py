@@ -30,7 +30,7 @@ def rhythmic_db(tmp_path_factory, named_toml):
     """
     plan = make_plan(tomllib.loads(named_toml.read_text()))
     path = tmp_path_factory.mktemp("rhythmic") / "db"
-    manifest = create(path, plan.manifest)
+    manifest = create(Ledger(path), plan.manifest)
     for shard in range(manifest.n_shards):
         ids = plan.shard_ids(shard)
         table, _, _ = parameters(plan.recipe, ids)

@@ -197,11 +197,12 @@ def measure(
     shard_circuits = plan.manifest.shard_circuits  # of whole chunks
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         path = str(Path(folder) / "db")
-        manifest = create(path, plan.manifest)
+        ledger = Ledger(path)
+        manifest = create(ledger, plan.manifest)
         began = time.perf_counter()
         cells = grid_cells(plan)
         if cells is not None:
-            Ledger(path).append(store_cells(path, cells, plan.recipe))
+            ledger.append(store_cells(path, cells, plan.recipe))
         thermalise_s = 0.0 if cells is None else time.perf_counter() - began
         step()
         # a shard of a build is a stretch of the grid; these are samples of all of it

@@ -139,7 +139,7 @@ def build(
             aside |= set(run(todo))
         # only now, so that a build goes on at once. A kill in the middle of a repair may have
         # left a good line of the ledger with a bad file
-        damaged = damaged_shards(files, finished, checking)
+        damaged = damaged_shards(Ledger(files), finished, checking)
         if damaged:
             aside |= set(run(sorted(damaged)))
         if begun:

@@ -67,9 +67,9 @@ def merge(
     pieces = _pieces(parts)
     manifest = _merged(parts)
     path = files_at(path)
-    check_target(path, manifest)
+    ledger = Ledger(path)
+    check_target(ledger, manifest)
     with build_lock(path), writing(path):
-        ledger = Ledger(path)
         manifest = create(ledger, manifest)
         if not cells_intact(ledger):
             row = _copied_cells(parts, path)

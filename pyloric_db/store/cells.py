@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from pyloric_db.errors import DatabaseError
 from pyloric_db.store.files import CELLS_FILE, FileSum, Location, check_intact, difference, files_at
-from pyloric_db.store.ledger import Ledger, files_of, ledger_at
+from pyloric_db.store.ledger import Ledger, files_of
 from pyloric_db.store.sealed import Row
 from pyloric_db.vocabulary import CHANNELS, H_GATES, M_GATES, attributes
 
@@ -72,9 +72,8 @@ def write_cells(path: Location, columns: Mapping[str, Array]) -> Row:
     }
 
 
-def cells_intact(location: Location | Ledger) -> bool:
+def cells_intact(ledger: Ledger) -> bool:
     """Whether there are thermalised cells that match their checksum."""
-    ledger = ledger_at(location)
     row = ledger.read().cells
     return row is not None and not any(difference(ledger.files, f) for f in files_of(row))
 

@@ -9,22 +9,20 @@ from pyloric_db.store.files import (
     PARTIAL,
     Files,
     FileSum,
-    Location,
     difference,
 )
-from pyloric_db.store.ledger import Ledger, LedgerRows, files_of, ledger_at
+from pyloric_db.store.ledger import Ledger, LedgerRows, files_of
 from pyloric_db.store.manifest import Manifest, first_difference, read_manifest
 from pyloric_db.store.template import template_files
 
 
-def check_target(location: Location | Ledger, manifest: Manifest) -> None:
+def check_target(ledger: Ledger, manifest: Manifest) -> None:
     """Whether `create` may write a database there; changes nothing.
 
     Raises:
         DatabaseError: the place holds something else or another recipe's database, is of a newer
             schema, or cannot be written.
     """
-    ledger = ledger_at(location)
     files = ledger.files
     files.check_writable()
     names = files.top_names()
@@ -41,7 +39,7 @@ def check_target(location: Location | Ledger, manifest: Manifest) -> None:
     _kept_manifest(files, manifest, ledger.read())
 
 
-def create(location: Location | Ledger, manifest: Manifest) -> Manifest:
+def create(ledger: Ledger, manifest: Manifest) -> Manifest:
     """Makes the database there, goes on with one of the same recipe, or mends its metadata.
 
     Files that match their checksums stay as they are, so a database built by other library
@@ -52,7 +50,6 @@ def create(location: Location | Ledger, manifest: Manifest) -> Manifest:
     Raises:
         DatabaseError: as `check_target`; nothing is changed then.
     """
-    ledger = ledger_at(location)
     check_target(ledger, manifest)
     try:
         return _create(ledger, manifest)

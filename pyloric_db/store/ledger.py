@@ -232,11 +232,6 @@ def _is_moment(value: object) -> bool:
         return False
 
 
-def ledger_at(location: Location | Ledger) -> Ledger:
-    """The ledger of a database, or the one that a caller has read already."""
-    return location if isinstance(location, Ledger) else Ledger(location)
-
-
 @dataclass(frozen=True)
 class Failure:
     """A shard set aside: its number, the error that it ended with, and how often it was tried."""

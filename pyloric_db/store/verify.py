@@ -18,7 +18,7 @@ from pyloric_db.store.files import (
     database_at,
     differences,
 )
-from pyloric_db.store.ledger import Failure, Ledger, LedgerRows, failures, files_of, ledger_at
+from pyloric_db.store.ledger import Failure, Ledger, LedgerRows, failures, files_of
 from pyloric_db.store.manifest import read_manifest
 from pyloric_db.store.sealed import read_sealed
 
@@ -128,20 +128,19 @@ def verify(path: Location, progress: Callable[[int, int], None] | None = None) -
 
 
 def damaged_shards(
-    location: Location | Ledger,
+    ledger: Ledger,
     among: Collection[int] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> set[int]:
     """Finished shards with a file that does not match its checksum, to be made again.
 
     Args:
-        location: the database, or its ledger.
+        ledger: of the database.
         among: only of these; None for all.
         progress: called with the files read so far and in all.
     """
     if among is not None and not among:
         return set()
-    ledger = ledger_at(location)
     rows = ledger.read().shards
     shards = sorted(rows if among is None else set(among) & set(rows))
     shard_of = {file: shard for shard in shards for file in files_of(rows[shard])}

@@ -107,7 +107,7 @@ def test_a_circuit_has_its_place_in_every_database(db, tmp_path):
         *run_columns(CELLS),
     )
     manifest = synthetic.make_manifest(axes=None, n_circuits=30, shard_circuits=30, columns=columns)
-    create(tmp_path / "db", manifest)
+    create(Ledger(tmp_path / "db"), manifest)
     ids, table, states = synthetic.shard_data(manifest, 0)
     table |= {n: known.inputs.values[order, i] for i, n in enumerate(known.inputs.names)}
     Ledger(tmp_path / "db").record(write_shard(tmp_path / "db", manifest, 0, ids, table, states))

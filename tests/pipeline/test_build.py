@@ -23,7 +23,7 @@ from pyloric_db.pipeline.coordinate import WINDOW
 from pyloric_db.pipeline.plan import make_plan, versions
 from pyloric_db.pipeline.recipe import load_recipe
 from pyloric_db.store.create import create
-from pyloric_db.store.ledger import failures
+from pyloric_db.store.ledger import Ledger, failures
 from pyloric_db.store.lock import build_lock
 from pyloric_db.store.verify import status, verify
 
@@ -367,7 +367,7 @@ def test_to_go_on_with_other_versions_is_said(client, tiny, tmp_path, monkeypatc
     path = tmp_path / "db"
     then = {**versions(), "jax": "0.1.0", "numpy": "1.0.0"}
     monkeypatch.setattr("pyloric_db.pipeline.plan.versions", lambda: then)
-    create(path, make_plan(tiny()).manifest)
+    create(Ledger(path), make_plan(tiny()).manifest)
     monkeypatch.undo()
     with pytest.warns(PyloricDBWarning, match=r"begun with jax 0\.1\.0 \(now .*\), numpy 1\.0\.0"):
         db = pyl.build(tiny(), path, cluster=client)
@@ -404,7 +404,7 @@ def test_a_shard_that_always_fails_is_set_aside(client, tiny, tiny_db, tmp_path)
     # the obstacle has to be there before the first shard, and the database before the obstacle
     shutil.move(path / "features", tmp_path / "features")
     path.rmdir()
-    create(path, make_plan(tiny()).manifest)
+    create(Ledger(path), make_plan(tiny()).manifest)
     shutil.move(tmp_path / "features" / obstacle.name, obstacle)
 
     with pytest.raises(ShardError, match=r"1 of 12 shards failed 3 times .*\(3\).* status "):

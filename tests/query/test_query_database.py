@@ -151,7 +151,7 @@ def test_unfinished_build_serves_finished_shards(tmp_path, everything):
 
 
 def test_database_without_circuits(tmp_path):
-    create(tmp_path / "db", synthetic.make_manifest())
+    create(Ledger(tmp_path / "db"), synthetic.make_manifest())
     db = database.open(tmp_path / "db")
     assert len(db) == 0 and "0 circuits" in repr(db)
     assert db.circuits.period_ms.values.size == 0
@@ -166,7 +166,7 @@ def test_database_without_circuits(tmp_path):
 
 def test_sample_with_ids_anywhere(tmp_path):
     manifest = synthetic.make_manifest(n_circuits=8, shard_circuits=5, chunk_circuits=5)
-    create(tmp_path / "db", manifest)
+    create(Ledger(tmp_path / "db"), manifest)
     ids = [[1, 7, 8, 30, 47], [0, 2, 31]]
     for shard in (0, 1):
         Ledger(tmp_path / "db").record(
@@ -429,7 +429,7 @@ def test_names_of_columns_are_one_text_or_several(db):
 @pytest.mark.parametrize("ids", [[[1, 7, 8, 30, 47], [0, 2, 31]], [[0, 1, 2, 7, 8], [30, 31, 47]]])
 def test_batches_are_the_query_in_pieces(tmp_path, monkeypatch, ids):
     manifest = synthetic.make_manifest(n_circuits=8, shard_circuits=5, chunk_circuits=5)
-    create(tmp_path / "db", manifest)
+    create(Ledger(tmp_path / "db"), manifest)
     for shard in (0, 1):
         Ledger(tmp_path / "db").record(
             synthetic.write(tmp_path / "db", manifest, shard, ids[shard])

@@ -162,10 +162,10 @@ def test_damaged_parts_are_not_copied(database):
 def test_what_cannot_be_indexed(tmp_path, database):
     manifest = synthetic.make_manifest()
     columns = tuple(c for c in manifest.columns if c.name != "pyloric_like")
-    create(tmp_path / "other", synthetic.make_manifest(columns=columns))
+    create(Ledger(tmp_path / "other"), synthetic.make_manifest(columns=columns))
     with pytest.raises(QueryError, match="no label pyloric_like"):
         make_index(tmp_path / "other")
-    create(tmp_path / "empty", manifest)
+    create(Ledger(tmp_path / "empty"), manifest)
     with pytest.raises(QueryError, match="no finished circuits"):
         make_index(tmp_path / "empty")
     with build_lock(database[0]), pytest.raises(DatabaseError, match="is being built"):
@@ -242,7 +242,7 @@ def test_only_parts_that_may_hold_circuits_are_read(opened, text, held):
 def test_find_where_ids_are_spans_and_where_not(pristine, tmp_path):
     whole = database.open(pristine[0])
     manifest = synthetic.make_manifest(n_circuits=8, shard_circuits=5, chunk_circuits=5)
-    create(tmp_path / "db", manifest)
+    create(Ledger(tmp_path / "db"), manifest)
     ids = [[1, 7, 8, 30, 47], [0, 2, 31]]
     for shard in (0, 1):
         receipt = synthetic.write(tmp_path / "db", manifest, shard, ids[shard])

@@ -5,6 +5,7 @@ import synthetic
 from pyloric_db.errors import QueryError
 from pyloric_db.query import database
 from pyloric_db.store.create import create
+from pyloric_db.store.ledger import Ledger
 from pyloric_db.vocabulary import CRITERIA, default_features
 
 NAMES = [c.column for c in CRITERIA]
@@ -155,6 +156,6 @@ def test_features_in_which_the_circuits_do_not_differ_are_not_compared(tmp_path,
 
 
 def test_a_database_without_circuits(tmp_path):
-    create(tmp_path / "empty", synthetic.make_manifest())
+    create(Ledger(tmp_path / "empty"), synthetic.make_manifest())
     with pytest.raises(QueryError, match="no circuit for which 'True' is true"):
         database.open(tmp_path / "empty").nearest({"phase_start_py": 0.7})

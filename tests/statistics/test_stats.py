@@ -189,7 +189,7 @@ def test_off_a_grid(tmp_path):
     manifest = synthetic.make_manifest(
         axes=None, n_circuits=300, shard_circuits=300, columns=columns
     )
-    create(tmp_path / "db", manifest)
+    create(Ledger(tmp_path / "db"), manifest)
     Ledger(tmp_path / "db").record(synthetic.write(tmp_path / "db", manifest, 0))
     db = database.open(tmp_path / "db")
     found = db.stats("pyloric")
@@ -209,7 +209,7 @@ def test_off_a_grid(tmp_path):
 def off_grid(path, n=400, **columns):
     """A database of n circuits off a grid, with these values of some columns."""
     manifest = synthetic.make_manifest(axes=None, n_circuits=n, shard_circuits=n)
-    create(path, manifest)
+    create(Ledger(path), manifest)
     ids, known, states = synthetic.shard_data(manifest, 0)
     given = {name: np.asarray(v, known[name].dtype) for name, v in columns.items()}
     Ledger(path).record(write_shard(path, manifest, 0, ids, known | given, states))
@@ -274,7 +274,7 @@ def tied(tmp_path_factory):
     """300 circuits off a grid, which have one of three LPs, and of whose PYs nothing varies."""
     path = tmp_path_factory.mktemp("tied") / "db"
     manifest = synthetic.make_manifest(axes=None, n_circuits=300, shard_circuits=300)
-    create(path, manifest)
+    create(Ledger(path), manifest)
     ids, columns, states = synthetic.shard_data(manifest, 0)
     for name in columns:
         if name.startswith("gbar_lp_"):

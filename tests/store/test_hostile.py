@@ -58,7 +58,7 @@ def ask_everything(path: Path) -> None:
     """All that a person does with a database that they were sent."""
     status(path)
     verify(path)
-    damaged_shards(path)
+    damaged_shards(Ledger(path))
     db = database.open(path)
     repr(db)
     db.circuits.load()
@@ -155,7 +155,7 @@ def test_a_pipe_blocks_nobody(database_copy, name):
     os.mkfifo(database_copy / name)
     if name.startswith("features"):
         assert "neither a file nor a folder" in dict(verify(database_copy).damages)[name]
-        assert damaged_shards(database_copy) == {1}
+        assert damaged_shards(Ledger(database_copy)) == {1}
     else:
         with pytest.raises(DatabaseError, match="neither a file nor a folder"):
             status(database_copy)
@@ -249,9 +249,9 @@ def test_nothing_is_written_through_a_link(tmp_path, name):
     target.symlink_to(victim)
 
     def mend():
-        check_target(path, manifest)
+        check_target(Ledger(path), manifest)
         with build_lock(path):
-            create(path, manifest)
+            create(Ledger(path), manifest)
             Ledger(path).append(synthetic.write_cells(path, synthetic.cell_columns()))
             from pyloric_db.store.ledger import Failure, clear_failures, record_failure
 

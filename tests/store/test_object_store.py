@@ -226,10 +226,10 @@ def test_what_is_not_there_is_one_sentence(url, object_store):
         with pytest.raises(DatabaseError, match="bucket does not exist"):
             ask("s3://no-such-bucket/db")
     with pytest.raises(DatabaseError, match="bucket does not exist"):
-        check_target("s3://no-such-bucket/db", synthetic.make_manifest())
+        check_target(Ledger("s3://no-such-bucket/db"), synthetic.make_manifest())
     files_at(url).write({"thesis.tex": b"x"})
     with pytest.raises(DatabaseError, match=r"not empty .*thesis\.tex"):
-        check_target(url, synthetic.make_manifest())
+        check_target(Ledger(url), synthetic.make_manifest())
 
 
 def test_credentials_that_are_not_there_are_asked_for(url, object_store, monkeypatch):

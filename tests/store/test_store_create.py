@@ -25,7 +25,7 @@ def snapshot(path):
 
 def test_names_that_are_no_text_are_refused(tmp_path):
     with pytest.raises(DatabaseError, match="is not valid in UTF-8"):
-        create(tmp_path / "b\udcff", synthetic.make_manifest())
+        create(Ledger(tmp_path / "b\udcff"), synthetic.make_manifest())
     assert not list(tmp_path.iterdir())
 
 
@@ -33,7 +33,7 @@ def test_create_again_changes_nothing(database):
     path, manifest = database
     before = snapshot(path)
     newer = replace(manifest, versions={"pyloric_db": "2"})
-    assert create(path, newer) == manifest  # the stored versions stay
+    assert create(Ledger(path), newer) == manifest  # the stored versions stay
     assert snapshot(path) == before
 
 
@@ -55,7 +55,7 @@ def test_create_mends_metadata(stored, how):
             data[len(data) // 2] ^= 4
             files.write({name: bytes(data if how == "flip" else data[:-3])})
         assert {d.file for d in verify(files).damages} == {name}
-        create(files, manifest)
+        create(Ledger(files), manifest)
         assert contents(files) == before
         assert verify(files).good
 
@@ -66,11 +66,11 @@ def test_create_mends_the_ledger(stored):
     wrong = lines[0].replace(b"database", b"databAse", 1) + b"".join(lines[1:])
     path.write({"ledger.jsonl": wrong})
     assert [d.file for d in verify(path).damages][0] == "ledger.jsonl"
-    create(path, manifest)
+    create(Ledger(path), manifest)
     report = verify(path)
     assert report.good and report.complete
     path.remove("ledger.jsonl")
-    create(path, manifest)
+    create(Ledger(path), manifest)
     report = verify(path)
     assert report.good and report.shards_done == 0
 
@@ -82,13 +82,13 @@ def test_create_mends_a_manifest_that_was_cut_short_before_anything_was_recorded
 ):
     path, manifest = database
     new = tmp_path / "new"
-    create(new, manifest)
+    create(Ledger(new), manifest)
     before = contents(new)
     (new / "database.json").write_bytes((path / "database.json").read_bytes()[:size] + bytes(zeros))
     (new / "ledger.jsonl").write_bytes(b"")
     if not with_ledger:
         (new / "ledger.jsonl").unlink()
-    create(new, manifest)
+    create(Ledger(new), manifest)
     assert contents(new) == before and verify(new).good
 
 
@@ -97,12 +97,12 @@ def test_a_manifest_of_somebody_else_is_not_cut_short(tmp_path, pristine):
     for text in ('{"recipe": ', "notes", " {}", "\0" * 100_000):
         file.write_text(text)
         with pytest.raises(DatabaseError, match="damaged|not"):
-            create(tmp_path, pristine[1])
+            create(Ledger(tmp_path), pristine[1])
         assert file.read_text() == text
     file.unlink()
     file.mkdir()
     with pytest.raises(DatabaseError, match="cannot be read"):
-        create(tmp_path, pristine[1])
+        create(Ledger(tmp_path), pristine[1])
 
 
 def test_leftovers_of_a_killed_create_are_no_obstacle(tmp_path):
@@ -111,11 +111,11 @@ def test_leftovers_of_a_killed_create_are_no_obstacle(tmp_path):
     (path / "database.json.7.partial").write_text("{")
     (path / "template.partial").mkdir()
     (path / "template.partial" / "zarr.json").write_text("{")
-    manifest = create(path, synthetic.make_manifest())
+    manifest = create(Ledger(path), synthetic.make_manifest())
     assert verify(path).good and not verify(path).strays
     for file in ("ledger.jsonl", "states/zarr.json", "states/m/zarr.json"):
         (path / file).unlink()
-    create(path, manifest)
+    create(Ledger(path), manifest)
     assert verify(path).good
 
 
@@ -137,7 +137,7 @@ def test_another_recipe_is_refused_and_nothing_touched(stored, change, message):
     before = {name: files.version(name) for name in files.names()}
     for attempt in (check_target, create):
         with pytest.raises(DatabaseError, match=message):
-            attempt(files, replace(manifest, **change))
+            attempt(Ledger(files), replace(manifest, **change))
     assert {name: files.version(name) for name in files.names()} == before
 
 
@@ -149,18 +149,18 @@ def test_newer_schema_is_refused_and_nothing_touched(database):
     (path / "database.json").write_text(json.dumps(content | {"schema_version": 7}))
     before = snapshot(path)
     with pytest.raises(DatabaseError, match="newer pyloric-db"):
-        create(path, manifest)
+        create(Ledger(path), manifest)
     assert snapshot(path) == before
 
 
 def test_directory_with_something_else_is_refused(tmp_path):
     (tmp_path / "thesis.tex").write_text("x")
     with pytest.raises(DatabaseError, match=r"not empty .*thesis\.tex"):
-        create(tmp_path, synthetic.make_manifest())
+        create(Ledger(tmp_path), synthetic.make_manifest())
     with pytest.raises(DatabaseError, match="not a directory"):
-        create(tmp_path / "thesis.tex", synthetic.make_manifest())
+        create(Ledger(tmp_path / "thesis.tex"), synthetic.make_manifest())
     with pytest.raises(DatabaseError, match="not a directory"):
-        create(tmp_path / "thesis.tex" / "db", synthetic.make_manifest())
+        create(Ledger(tmp_path / "thesis.tex" / "db"), synthetic.make_manifest())
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
 
 
@@ -168,7 +168,7 @@ def test_directory_with_something_else_is_refused(tmp_path):
 def test_unwritable_directory_is_refused(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(DatabaseError, match="not writable"):
-        create(tmp_path / "db", synthetic.make_manifest())
+        create(Ledger(tmp_path / "db"), synthetic.make_manifest())
 
 
 def test_build_lock_admits_one(place):

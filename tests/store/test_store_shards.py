@@ -90,7 +90,7 @@ def test_truncated_shard_can_be_written_again(stored, keep):
 
 
 def test_shard_without_any_value_still_has_its_files(tmp_path):
-    manifest = create(tmp_path / "db", synthetic.make_manifest())
+    manifest = create(Ledger(tmp_path / "db"), synthetic.make_manifest())
     ids, columns, states = synthetic.shard_data(manifest, 2)
     empty = {k: np.full_like(v, np.nan) for k, v in states.items()}
     receipt = write_shard(tmp_path / "db", manifest, 2, ids, columns, empty)
@@ -110,7 +110,7 @@ def test_circuit_without_synapses(tmp_path):
         sources=(),
         columns=(synthetic.ID,),
     )
-    create(tmp_path / "db", lone)
+    create(Ledger(tmp_path / "db"), lone)
     states = {
         "V": np.ones((4, 1)),
         "Ca": np.ones((4, 1)),
@@ -170,7 +170,7 @@ def test_arrays_that_do_not_fit_are_refused_and_nothing_is_written(database, wha
 
 
 def test_cells_round_trip(place):
-    create(place, synthetic.make_manifest())
+    create(Ledger(place), synthetic.make_manifest())
     columns = synthetic.cell_columns()
     Ledger(place).append(write_cells(place, columns))
     before = files_at(place).read("cells.parquet")

@@ -24,11 +24,11 @@ def flip(files, name, at, bit=1):
 
 def repair(path, manifest):
     """What a build does: metadata, damaged shards, missing shards."""
-    create(path, manifest)
-    if not cells_intact(path):
-        Ledger(path).append(synthetic.write_cells(path, synthetic.cell_columns()))
     ledger = Ledger(path)
-    for shard in damaged_shards(path) | (set(range(manifest.n_shards)) - ledger.done_shards()):
+    create(ledger, manifest)
+    if not cells_intact(ledger):
+        ledger.append(synthetic.write_cells(path, synthetic.cell_columns()))
+    for shard in damaged_shards(ledger) | (set(range(manifest.n_shards)) - ledger.done_shards()):
         ledger.record(synthetic.write(path, manifest, shard))
 
 
@@ -79,7 +79,7 @@ def test_torn_last_line_is_ignored_and_cut_off(database):
         assert file.read_bytes()[:last] == whole[:last]
     file.write_bytes(whole[:last] + b"\0" * 300)  # blocks that a power cut left unwritten
     assert verify(path).good
-    create(path, manifest)
+    create(Ledger(path), manifest)
     assert file.read_bytes() == whole[:last]
 
 
@@ -113,7 +113,7 @@ def test_missing_files_and_progress(stored):
     report = verify(path, lambda done, total: seen.append((done, total)))
     assert {d.file for d in report.damages} == {"states/h/c/1/0/0", "states/s/c/2/0"}
     assert all("missing" in d.what for d in report.damages)
-    assert damaged_shards(path) == {1, 2}
+    assert damaged_shards(Ledger(path)) == {1, 2}
     assert seen[-1][0] == seen[-1][1] > 0
 
 
@@ -152,7 +152,7 @@ def test_status_sums_up(stored):
 def test_damaged_cells_are_not_read(stored):
     path, _ = stored
     flip(path, "cells.parquet", 200)
-    assert not cells_intact(path)
+    assert not cells_intact(Ledger(path))
     with pytest.raises(DatabaseError, match=r"cells\.parquet does not match"):
         read_cells(path)
 

@@ -26,6 +26,7 @@ import pyloric_db as pyl
 from pyloric_db.errors import ShardError
 from pyloric_db.pipeline.plan import make_plan
 from pyloric_db.store.create import create
+from pyloric_db.store.ledger import Ledger
 from pyloric_db.store.verify import status, verify
 from torture.rig import (
     SHARDS,
@@ -247,7 +248,7 @@ def _changed(file: Path) -> int:
 def _full_disk(rig: Rig, rng: Random) -> bool:
     """The disk of the database has room for some of its shards and a part of the next."""
     path = rig.path()
-    create(path, make_plan(rig.recipe).manifest)
+    create(Ledger(path), make_plan(rig.recipe).manifest)
     with mounted(path):
         used = os.statvfs(path)
         taken_kib = (used.f_blocks - used.f_bavail) * used.f_frsize // 1024
@@ -265,7 +266,7 @@ def _full_disk(rig: Rig, rng: Random) -> bool:
 def _full_ledger(rig: Rig, rng: Random) -> bool:
     """The ledger alone is on a disk that is full after some of its rows."""
     path = rig.path()
-    create(path, make_plan(rig.recipe).manifest)
+    create(Ledger(path), make_plan(rig.recipe).manifest)
     ledger = path / "ledger.jsonl"
     small = rig.folder / f"{path.name}-ledger"
     with mounted(small):
@@ -408,7 +409,7 @@ pyl_cells = ("abpd", "lp", "py")
 def _failing_shard(rig: Rig, rng: Random) -> bool:
     """A directory where its file should be: the shard fails every time."""
     path = rig.path()
-    create(path, make_plan(rig.recipe).manifest)
+    create(Ledger(path), make_plan(rig.recipe).manifest)
     shard = rng.randrange(SHARDS)
     obstacle = path / "features" / f"part-{shard:06d}.parquet"
     obstacle.mkdir(parents=True)
