@@ -23,7 +23,7 @@ class Share:
 
 #: Shares of all circuits of the grid. Source: Prinz, Bucher & Marder 2004, Nat Neurosci 7:1345.
 PUBLISHED_CIRCUITS = 20_250_000
-PUBLISHED = {
+PUBLISHED_SHARES = {
     "pyloric_like": 4_047_375 / PUBLISHED_CIRCUITS,
     "pyloric": 452_516 / PUBLISHED_CIRCUITS,
 }
@@ -55,7 +55,7 @@ def shares(db: Database) -> list[Share]:
     if not len(db):
         return []
     sampled = db.random_sample and not db.whole_grid
-    published = PUBLISHED if _is_published(db) else {}
+    published = PUBLISHED_SHARES if _is_published(db) else {}
     found = []
     for words, expression in _expressions(db).items():
         count = db.count(expression)
@@ -80,7 +80,7 @@ def _is_published(db: Database) -> bool:
 def _expressions(db: Database) -> dict[str, str]:
     """What is counted, by its label."""
     if db.manifest.has_labels:
-        return {name.replace("_", "-"): name for name in PUBLISHED}
+        return {name.replace("_", "-"): name for name in PUBLISHED_SHARES}
     cells = db.manifest.cells
     found = {"periodic": "periodic"}
     for cell in cells:

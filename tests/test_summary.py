@@ -5,7 +5,7 @@ import pytest
 
 import pyloric_db
 from pyloric_db import summary
-from pyloric_db.summary import PUBLISHED, Share, shares, wilson
+from pyloric_db.summary import PUBLISHED_SHARES, Share, shares, wilson
 from pyloric_db.vocabulary import ACTIVITIES
 
 
@@ -31,8 +31,8 @@ def test_wilson_of_nothing_and_of_much():
 
 
 def test_published_shares():
-    assert PUBLISHED["pyloric_like"] == pytest.approx(0.1999, abs=1e-4)
-    assert PUBLISHED["pyloric"] == pytest.approx(0.02235, abs=1e-5)
+    assert PUBLISHED_SHARES["pyloric_like"] == pytest.approx(0.1999, abs=1e-4)
+    assert PUBLISHED_SHARES["pyloric"] == pytest.approx(0.02235, abs=1e-5)
 
 
 def test_shares_of_a_database(tmp_path, monkeypatch):
@@ -50,7 +50,7 @@ def test_shares_of_a_database(tmp_path, monkeypatch):
         everything["pyloric"].sum(),
     ]
     assert all(s.total == 48 and s.interval is None for s in found)  # nothing was sampled
-    assert found[0].published == PUBLISHED["pyloric_like"]
+    assert found[0].published == PUBLISHED_SHARES["pyloric_like"]
     # another model's are not beside it
     for change in (
         {"settings": {**manifest.settings, "temperature_K": 293.0}},

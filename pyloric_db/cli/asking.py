@@ -15,7 +15,7 @@ from pyloric_db.cli.console import (
     DB,
     WIDEST,
     Json,
-    Report,
+    ShowProgress,
     check_output,
     ends_at_once,
     err,
@@ -128,7 +128,7 @@ def _format(file_format: str | None, output: Path | None) -> str:
 
 
 def _counted(
-    pieces: Iterable["xr.Dataset"], whole: int, progress: Report
+    pieces: Iterable["xr.Dataset"], whole: int, progress: ShowProgress
 ) -> Iterator["xr.Dataset"]:
     """The pieces; those that were taken are done."""
     done = 0

@@ -214,14 +214,14 @@ class _Rate(ProgressColumn):
         return Text("" if speed is None else f"{speed:,.0f}/s", style="progress.data.speed")
 
 
-class Report(Protocol):
+class ShowProgress(Protocol):
     """Takes what is done and what there is in all; `what` tells a second bar from the first."""
 
     def __call__(self, done: int, total: int, what: str | None = None) -> None: ...
 
 
 @contextmanager
-def progress_bar(unit: str, count: ProgressColumn | None = None) -> Iterator[Report]:
+def progress_bar(unit: str, count: ProgressColumn | None = None) -> Iterator[ShowProgress]:
     """A progress bar with rate and time left; a line now and then where there is no terminal.
 
     `count` shows how many are done, as numbers of the unit where it is not given.
@@ -244,7 +244,7 @@ def progress_bar(unit: str, count: ProgressColumn | None = None) -> Iterator[Rep
         yield report
 
 
-def _lines(unit: str) -> Report:
+def _lines(unit: str) -> ShowProgress:
     last = time.monotonic()
     earlier: dict[str, int] = {}  # done before this run
     firsts: dict[str, tuple[float, int]] = {}  # when the first were finished, and done by then

@@ -141,12 +141,12 @@ def explore(
     browser: Annotated[bool, typer.Option(help="Open the page in the browser.")] = True,
 ) -> None:
     """Open a page on this machine to explore a database in: brush, select, simulate."""
-    from pyloric_db.explorer.explore import make_server
+    from pyloric_db.explorer.explore import SHOWN_MS, make_server
 
     opened = pyloric_db.open(db)
 
     def simulate(circuit: int) -> "xr.Dataset":
-        return simulate_on(opened, [circuit], 3000.0)
+        return simulate_on(opened, [circuit], SHOWN_MS)
 
     with progress_bar("columns") as progress:
         server = make_server(opened, simulate, port=port, progress=progress)

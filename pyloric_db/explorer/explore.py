@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
     from pyloric_db.explorer.server import LoopbackServer
 
+#: What a page shows of a circuit; `simulate` brings at least as much.
+SHOWN_MS = 3000.0
+
 
 def make_server(
     db: Database,

@@ -32,6 +32,7 @@ from pyloric_db.errors import PyloricDBError
 from pyloric_db.explorer.bins import RHYTHM, Binned, Bins
 from pyloric_db.explorer.conditions import expression
 from pyloric_db.explorer.crossfilter import Brush, CrossFilter, Linked
+from pyloric_db.explorer.explore import SHOWN_MS
 from pyloric_db.explorer.panels import Panel, name_ticks
 from pyloric_db.query.database import Database
 from pyloric_db.query.named import find_circuit
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
 PANELS = 8
 #: Circuits that the table lists of those selected.
 LISTED = 50
-TRACE_MS = 3000.0
 #: Widths of the lower half in pixels; with their margins they fit a window of 1,280 that scrolls.
 LEFT, RIGHT = 540, 710
 #: How a page simulates a circuit: id -> what `simulate` returns.
@@ -305,7 +305,7 @@ class Page:
         self.parameters = Div(width=LEFT, name="parameters")
         cells = self.db.manifest.cells
         self.traces = {c: ColumnDataSource({"time": [], "V": []}) for c in cells}
-        shared = Range1d(0, TRACE_MS / 1000)
+        shared = Range1d(0, SHOWN_MS / 1000)
         self.trace_figures = []
         for place, cell in enumerate(cells):
             last = place == len(cells) - 1

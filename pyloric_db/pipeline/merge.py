@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from pyloric_db.errors import ConfigError, DatabaseError, PyloricDBWarning
-from pyloric_db.pipeline.build import finished_database, writing
+from pyloric_db.pipeline.build import Progress, finished_database, writing
 from pyloric_db.pipeline.plan import layout
 from pyloric_db.pipeline.ranges import Ranges, ranges_text, recorded_ranges
 from pyloric_db.query.columns import numpy_column
@@ -34,7 +34,6 @@ from pyloric_db.store.table import read_part
 from pyloric_db.store.template import CIRCUIT_ID
 from pyloric_db.store.verify import damaged_shards
 
-Progress = Callable[[int, int], None]
 Arrays = dict[str, np.ndarray]
 #: Of a shard: columns, states, events, and seconds of computing and of these for integrating.
 _Contents = tuple[Arrays, Arrays, pa.Table | None, np.ndarray]

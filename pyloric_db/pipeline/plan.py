@@ -27,8 +27,8 @@ SMALL_SHARD = 2048
 #: Rows per inner chunk of the states at most: a random read decodes one.
 CHUNK_CIRCUITS = 5_000
 
-CIRCUIT_ID = Column("circuit_id", "int64", "1", "number of the circuit in its recipe")
-NETCODE = Column("netcode", "string", "1", "name of the circuit as in Gunay & Prinz 2010")
+ID_COLUMN = Column("circuit_id", "int64", "1", "number of the circuit in its recipe")
+NETCODE_COLUMN = Column("netcode", "string", "1", "name of the circuit as in Gunay & Prinz 2010")
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,8 @@ def make_plan(
     axes = grid_axes(loaded)
     shard, chunk = layout(selection.count, loaded.store.shard_circuits)
     columns = (
-        CIRCUIT_ID,
-        *((NETCODE,) if has_netcode(loaded) else ()),
+        ID_COLUMN,
+        *((NETCODE_COLUMN,) if has_netcode(loaded) else ()),
         *parameter_columns(axes, circuit.cells, circuit.synapse_names),
         *feature_columns(circuit.cells),
         *run_columns(circuit.cells),

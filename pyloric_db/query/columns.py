@@ -18,7 +18,7 @@ READERS = 4
 Array = npt.NDArray[Any]
 
 
-class Columns:
+class Table:
     """The columns of the finished shards of a database, one array of all rows for each name."""
 
     def __init__(self, files: Files, manifest: Manifest, parts: Sequence[str], n_rows: int) -> None:

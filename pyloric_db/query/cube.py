@@ -10,7 +10,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from pyloric_db.errors import QueryError
-from pyloric_db.query.columns import Columns, check_names, dtype_of
+from pyloric_db.query.columns import Table, check_names, dtype_of
 from pyloric_db.query.lazy import lazy_variable
 from pyloric_db.query.rows import Rows
 from pyloric_db.store.manifest import Axis, Manifest
@@ -23,7 +23,7 @@ MOST_SCATTERED = 50_000_000
 Array = npt.NDArray[Any]
 
 
-def make_cube(table: Columns, rows: Rows, names: Sequence[str] | None) -> xr.Dataset:
+def make_cube(table: Table, rows: Rows, names: Sequence[str] | None) -> xr.Dataset:
     """See `Database.cube`; `rows` are those of the table."""
     manifest = table.manifest
     if manifest.axes is None:
@@ -59,7 +59,7 @@ def make_cube(table: Columns, rows: Rows, names: Sequence[str] | None) -> xr.Dat
     return xr.Dataset(data, coords, {"name": manifest.name})
 
 
-def _reshaped(table: Columns, name: str, shape: tuple[int, ...]) -> Array:
+def _reshaped(table: Table, name: str, shape: tuple[int, ...]) -> Array:
     """A column of a complete grid: no copy."""
     return table.load(name).reshape(shape)
 
@@ -68,7 +68,7 @@ class _Scattered:
     """A column of some circuits of a grid, put into their places once."""
 
     def __init__(
-        self, table: Columns, name: str, shape: tuple[int, ...], ids: Array, empty: Array
+        self, table: Table, name: str, shape: tuple[int, ...], ids: Array, empty: Array
     ) -> None:
         self.table, self.name, self.shape, self.ids, self.empty = table, name, shape, ids, empty
         self.values: Array | None = None

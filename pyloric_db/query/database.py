@@ -16,7 +16,7 @@ import numpy.typing as npt
 from pyloric_db.errors import ConfigError, DatabaseError, PyloricDBWarning, QueryError
 from pyloric_db.protocol import Protocol
 from pyloric_db.query.columns import (
-    Columns,
+    Table,
     check_names,
     dtype_of,
     names_of,
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import xarray as xr
 
-    from pyloric_db.query.engine import Engine
+    from pyloric_db.query.engine import SqlEngine
     from pyloric_db.query.states import States
 
 #: Rows that are in one of so many parts, or fewer, are read without the rest.
@@ -112,7 +112,7 @@ class Database:
         self._ledger = rows
         parts = [part_name(shard) for shard in sorted(rows.shards)]
         count = sum(row["n_circuits"] for row in rows.shards.values())
-        self._table = Columns(files, manifest, parts, count)
+        self._table = Table(files, manifest, parts, count)
         self._rows = Rows(manifest, rows.shards, lambda: self._table.load("circuit_id"))
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -524,10 +524,10 @@ class Database:
         yield "circuits"
 
     @cached_property
-    def _engine(self) -> "Engine":
-        from pyloric_db.query.engine import Engine
+    def _engine(self) -> "SqlEngine":
+        from pyloric_db.query.engine import SqlEngine
 
-        return Engine(self.files, self._table.parts, self._index)
+        return SqlEngine(self.files, self._table.parts, self._index)
 
     @cached_property
     def _index(self) -> str | None:

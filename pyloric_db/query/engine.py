@@ -21,7 +21,7 @@ _SHUT = (
 )
 
 
-class Engine:
+class SqlEngine:
     """A DuckDB connection that sees the view `circuits`, its files, and nothing else.
 
     Threads may share it: their questions are answered one after the other, each by all cores. A

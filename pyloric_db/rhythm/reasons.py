@@ -10,7 +10,7 @@ from pyloric_db.protocol import Protocol
 from pyloric_db.rhythm.activity import BURSTING_CV, burst_cycles, longest_interval, recurs
 from pyloric_db.rhythm.bursts import Bursts, find_bursts
 from pyloric_db.rhythm.features import EARLY_PHASE, MIN_CYCLES, bursts_of_cell
-from pyloric_db.rhythm.recordings import extent
+from pyloric_db.rhythm.recordings import span_of
 from pyloric_db.rhythm.spikes import Floats, Integers, SpikeTrains
 from pyloric_db.vocabulary import CELL, CELLS, has_pyloric_cells
 
@@ -23,7 +23,7 @@ def recorded_bursts(spikes: xr.DataArray, protocol: Protocol) -> tuple[Bursts, f
         protocol: that of the analysis.
     """
     trains = SpikeTrains.from_padded(spikes.values[None], _cells(spikes))
-    start, stop, _ = extent(trains)
+    start, stop, _ = span_of(trains)
     return find_bursts(trains, start, stop, protocol), float(stop[0])
 
 

@@ -67,7 +67,7 @@ def features_from_spikes(
     if trains.n_circuits == 0:
         raise ConfigError("spike times must hold at least one circuit, not none")
 
-    start, stop, known = extent(trains) if window_ms is None else (*_window(window_ms), True)
+    start, stop, known = span_of(trains) if window_ms is None else (*_window(window_ms), True)
     columns = analyse(trains, names, start, stop, protocol)
     for cell in names:
         rate = f"spike_rate_{cell}_Hz"
@@ -149,7 +149,7 @@ def _window(window_ms: tuple[float, float]) -> tuple[float, float]:
     return start, stop
 
 
-def extent(trains: SpikeTrains) -> tuple[Floats, Floats, Any]:
+def span_of(trains: SpikeTrains) -> tuple[Floats, Floats, Any]:
     """First and just past the last spike (circuit,), and whether they are two."""
     offsets = trains.offsets[:: trains.n_cells]
     first = segment_reduce(np.minimum, trains.times, offsets, 0.0)
