@@ -98,7 +98,7 @@ def _write(shard: int) -> Receipt:
     table = {"circuit_id": ids, "netcode": netcodes(_plan.recipe, table), **table}
     for name, values in _features.items():
         chosen = values[drawn]
-        if manifest.column(name).kind == "float32" and name != "t_simulated_ms":
+        if manifest.by_name[name].kind == "float32" and name != "t_simulated_ms":
             chosen = chosen * (1 + CHANGE * rng.uniform(-1, 1, len(ids)).astype(np.float32))
         table[name] = chosen
     states = {

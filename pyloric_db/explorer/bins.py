@@ -78,7 +78,7 @@ class Bins:
         #: What is shown first; the rhythm says more than the labels.
         self.first = [n for n in glance(db.manifest.columns, db.manifest.cells) if n not in LABELS]
         self._table = db._table
-        self._columns = {c.name: c for c in db.manifest.columns}
+        self._columns = db.manifest.by_name
         self._axes = {a.name: a for a in db.manifest.axes or ()}
         self._kept: dict[str, Binned] = {}
         self._lock = Lock()

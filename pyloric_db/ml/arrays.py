@@ -234,8 +234,7 @@ def _filled(matrix: Matrix, fill: npt.NDArray[np.float64]) -> Matrix:
 def _columns(db: Database, names: str | Sequence[str]) -> tuple[Column, ...]:
     manifest = db.manifest
     parameters = parameter_columns(None, manifest.cells, manifest.synapses)
-    stored = {c.name: c for c in manifest.columns}
-    known = stored | {c.name: c for c in parameters}
+    known = manifest.by_name | {c.name: c for c in parameters}
     groups = {
         PARAMETERS: [c.name for c in parameters],
         FEATURES: default_features(manifest.columns),

@@ -19,7 +19,7 @@ def prior_of(name: str, manifest: Manifest) -> str:
     cell = own.get(name)
     for axis in manifest.axes or ():
         if name in (axis.name, index_column(axis)) or cell == axis.name:
-            return f"grid levels {_listed(axis.labels or axis.values)}"
+            return f"grid levels {_listed(axis.levels)}"
     if not name.startswith(CONDUCTANCES):
         return ""
     recipe: Any = manifest.recipe.get("parameters") or {}

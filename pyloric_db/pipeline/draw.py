@@ -181,7 +181,7 @@ def has_netcode(recipe: Recipe) -> bool:
     return (
         recipe.circuit.preset == "prinz2004"
         and [a.name for a in axes] == [a.name for a in published]
-        and all(set(_levels(a)) <= set(_levels(p)) for a, p in zip(axes, published, strict=True))
+        and all(set(a.levels) <= set(p.levels) for a, p in zip(axes, published, strict=True))
     )
 
 
@@ -192,7 +192,7 @@ def netcodes(recipe: Recipe, columns: Columns) -> np.ndarray:
     Source: Gunay & Prinz 2010, J Neurosci 30:1686.
     """
     digits = [
-        np.array([_levels(published).index(level) for level in _levels(axis)], np.uint8)[
+        np.array([published.levels.index(level) for level in axis.levels], np.uint8)[
             columns[index_column(axis)]
         ]
         for axis, published in zip(grid_axes(recipe) or (), _published_axes(), strict=True)
@@ -204,10 +204,6 @@ def netcodes(recipe: Recipe, columns: Columns) -> np.ndarray:
 @lru_cache(maxsize=1)
 def _published_axes() -> tuple[Axis, ...]:
     return grid_axes(load_recipe("prinz2004")) or ()
-
-
-def _levels(axis: Axis) -> tuple[str, ...] | tuple[float, ...]:
-    return axis.labels if axis.kind == "cell" else axis.values
 
 
 def _draw(recipe: Recipe, ids: np.ndarray) -> Columns:

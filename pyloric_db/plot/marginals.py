@@ -79,7 +79,7 @@ def _on_grid(db: Database, where: str) -> Drawn:
             title = f"{label(axis.name)} cell"
             names = [text.removeprefix(f"{label(axis.name)} ") for text in axis.labels]
         else:
-            title = short_title(db.manifest.column(axis.name))
+            title = short_title(db.manifest.by_name[axis.name])
             names = [f"{v:g}" for v in axis.values]
         drawn.append((title, per_value(db, axis, where), names))
     return drawn

@@ -88,7 +88,7 @@ def _spreads(
     db: Database, where: str, drawn: list[str]
 ) -> tuple[int, dict[str, int], dict[str, Spread]]:
     """The first circuit of an expression, how many have each column drawn, and its spread."""
-    columns = [number(db.manifest.column(name)) for name in drawn]
+    columns = [number(db.manifest.by_name[name]) for name in drawn]
     asked = [f"count({x}), quantile_cont({x}, [0.05, 0.5, 0.95])" for x in columns]
     ((first, *found),) = rows(
         db,

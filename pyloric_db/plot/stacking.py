@@ -305,7 +305,7 @@ def _values_of(db: Database, names: Sequence[str]) -> str:
     by_values: dict[str, list[str]] = {}
     for name in names:
         axis = axes[name]
-        unit = "" if axis.kind == "cell" else f" {db.manifest.column(name).unit}"
+        unit = "" if axis.kind == "cell" else f" {db.manifest.by_name[name].unit}"
         texts = axis.labels if axis.kind == "cell" else tuple(f"{v:g}" for v in axis.values)
         by_values.setdefault(", ".join(texts) + unit, []).append(short_name(name))
     return "\n".join(

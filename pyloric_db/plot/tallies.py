@@ -74,7 +74,7 @@ def number_columns(db: Database, names: Sequence[str], *, categories: bool = Fal
             unless they are asked for.
     """
     check_names(db.manifest, names)
-    columns = [db.manifest.column(n) for n in names]
+    columns = [db.manifest.by_name[n] for n in names]
     for column in columns:
         if column.kind == "string" or (column.kind == "category" and not categories):
             raise QueryError(f"column {column.name} holds text: a figure needs numbers or flags")

@@ -52,12 +52,12 @@ class Table:
         Raises:
             DatabaseError: a part file is damaged.
         """
-        found = {n: np.empty(len(part), dtype_of(self.manifest.column(n))) for n in names}
+        found = {n: np.empty(len(part), dtype_of(self.manifest.by_name[n])) for n in names}
         for k in np.unique(part):
             here = np.flatnonzero(part == k)
             table = self._table(self.parts[k], names)
             for name, values in found.items():
-                column = self.manifest.column(name)
+                column = self.manifest.by_name[name]
                 values[here] = numpy_column(column, table[name])[place[here]]
         return found
 
@@ -66,7 +66,7 @@ class Table:
 
         Several parts are read at a time, and each goes where it belongs.
         """
-        column = self.manifest.column(name)
+        column = self.manifest.by_name[name]
         values = np.empty(self.n_rows, dtype_of(column))
         end = 0
         with ThreadPoolExecutor(READERS) as pool:

@@ -39,7 +39,7 @@ def make_cube(table: Table, rows: Rows, names: Sequence[str] | None) -> xr.Datas
         )
 
     def variable(name: str) -> xr.Variable:
-        column = manifest.column(name)
+        column = manifest.by_name[name]
         dtype = dtype_of(column)
         load: Callable[[], Array]
         if whole:
@@ -99,4 +99,4 @@ def _coordinate(axis: Axis, manifest: Manifest) -> xr.Variable:
         attrs = attributes("1", f"{label(axis.name)} cell")
         return xr.Variable((axis.name,), np.array(axis.labels, dtype=object), attrs)
     values = np.asarray(axis.values, dtype=np.float64)
-    return xr.Variable((axis.name,), values, manifest.column(axis.name).attrs)
+    return xr.Variable((axis.name,), values, manifest.by_name[axis.name].attrs)

@@ -199,7 +199,7 @@ class Database:
             (len(self),),
             np.int64,
             lambda: self._rows.ids,
-            self.manifest.column("circuit_id").attrs,
+            self.manifest.by_name["circuit_id"].attrs,
             self._rows.ids_at,
         )
         return xr.Dataset(variables, {"circuit_id": circuit_id}, {"name": self.manifest.name})
@@ -544,7 +544,7 @@ class Database:
 
     def _circuit_id(self, rows: "npt.NDArray[np.int64]") -> tuple[str, Any, dict[str, str]]:
         """The coordinate `circuit_id` of rows of the table."""
-        return CIRCUIT, self._rows.ids_at(rows), self.manifest.column("circuit_id").attrs
+        return CIRCUIT, self._rows.ids_at(rows), self.manifest.by_name["circuit_id"].attrs
 
     def _selected(self, columns: str | Sequence[str] | None) -> list[str]:
         """Names of the columns of an answer: `circuit_id` and those asked for, or all."""
@@ -566,7 +566,7 @@ class Database:
 
         variables = {}
         for name in names:
-            column = self.manifest.column(name)
+            column = self.manifest.by_name[name]
             values = pa.chunked_array([], pa.float32()) if table is None else table[name]
             # fastpath: xarray would take every text to pandas and back
             variables[name] = xr.Variable(

@@ -230,7 +230,7 @@ class _Translator:
         ):
             raise QueryError(f"unknown column {name!r}: text stands in quotes")
         check_names(self.manifest, [name])
-        column = self.manifest.column(name)
+        column = self.manifest.by_name[name]
         kinds = {"float32": "single", "float64": "double", "bool": "condition"}
         kinds |= {"string": "text", "category": "text"}
         axes = (a for a in self.manifest.axes or () if a.name == name and a.kind == "cell")

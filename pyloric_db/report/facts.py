@@ -60,7 +60,7 @@ def collect(db: Database) -> Facts:
             axes.append((label(axis.name), len(axis), ", ".join(axis.labels)))
         else:
             values = ", ".join(f"{v:g}" for v in axis.values)
-            axes.append((axis.name, len(axis), f"{values} {m.column(axis.name).unit}"))
+            axes.append((axis.name, len(axis), f"{values} {m.by_name[axis.name].unit}"))
     selection = ", ".join(f"{k} {v}" for k, v in m.selection.items())
     return Facts(
         status=status(db.path),

@@ -187,7 +187,7 @@ def _sampled(
         f"SELECT {', '.join(map(quote_name, names))} FROM circuits "
         f"WHERE ({condition}) AND hash(circuit_id) % {one_in} = 0"
     )
-    return {name: numpy_column(db.manifest.column(name), table[name]) for name in names}
+    return {name: numpy_column(db.manifest.by_name[name], table[name]) for name in names}
 
 
 def _stacked(columns: dict[str, np.ndarray], names: Sequence[str]) -> np.ndarray:
@@ -243,7 +243,7 @@ def _marginals(
         asked = {name: (levels.sql(name), *_named(name, levels)) for name, levels in found.items()}
     else:
         asked = {
-            a.name: (quote_name(index_column(a)), len(a), {a.name: list(a.labels or a.values)})
+            a.name: (quote_name(index_column(a)), len(a), {a.name: list(a.levels)})
             for a in axes
         }
     condition = to_sql(where, db.manifest)

@@ -47,8 +47,13 @@ class Axis:
     labels: tuple[str, ...] = ()
     gbar: tuple[tuple[float, ...], ...] = ()
 
+    @property
+    def levels(self) -> tuple[str, ...] | tuple[float, ...]:
+        """Its labels, or its values."""
+        return self.labels if self.kind == "cell" else self.values
+
     def __len__(self) -> int:
-        return len(self.labels) if self.kind == "cell" else len(self.values)
+        return len(self.levels)
 
 
 @dataclass(frozen=True)
@@ -132,10 +137,6 @@ class Manifest:
     def has_labels(self) -> bool:
         """Whether circuits can be pyloric: whether they have AB/PD, LP and PY."""
         return set(LABELS) <= set(self.by_name)
-
-    def column(self, name: str) -> Column:
-        """The column called `name`; KeyError if there is none."""
-        return self.by_name[name]
 
     def to_json(self) -> str:
         """The text of `database.json`: sorted, indented, the same for equal manifests."""
