@@ -5,6 +5,7 @@ import reference
 
 from pyloric_db.model.cells import PUBLISHED_CELLS, cell_gbar
 from pyloric_db.model.circuit import PRINZ2004, Circuit, GapJunction, Source, Synapse
+from pyloric_db.model.constants import Constants
 
 TWO_CELLS = Circuit(
     cells=("a", "b"),
@@ -39,6 +40,16 @@ NINE_CELLS = Circuit(
 )
 
 CIRCUITS = {"prinz2004": PRINZ2004, "two": TWO_CELLS, "nine": NINE_CELLS}
+
+#: Factors of temperature that are all different.
+WARM = Constants(
+    Q10_gbar=(1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.7, 1.8),
+    Q10_gsyn={"glutamate": 1.9, "acetylcholine": 2.0},
+    Q10_tau_m=2.1,
+    Q10_tau_h=2.2,
+    Q10_tau_Ca=2.3,
+    Q10_tau_s={"glutamate": 2.4, "acetylcholine": 2.5},
+)
 
 
 def random_state(circuit: Circuit, rng: np.random.Generator, n: int = 1) -> dict[str, np.ndarray]:

@@ -243,8 +243,7 @@ def _marginals(
         asked = {name: (levels.sql(name), *_named(name, levels)) for name, levels in found.items()}
     else:
         asked = {
-            a.name: (quote_name(index_column(a)), len(a), {a.name: list(a.levels)})
-            for a in axes
+            a.name: (quote_name(index_column(a)), len(a), {a.name: list(a.levels)}) for a in axes
         }
     condition = to_sql(where, db.manifest)
     marginals = {}

@@ -5,7 +5,7 @@ from dataclasses import replace
 import jax
 import numpy as np
 import pytest
-from circuits import CIRCUITS, random_conductances, random_state
+from circuits import CIRCUITS, WARM, random_conductances, random_state
 
 from pyloric_db.integrate.step import make_stepper
 from pyloric_db.model.cells import cell_gbar
@@ -17,15 +17,6 @@ from pyloric_db.pipeline.simulate import simulate
 from pyloric_db.vocabulary import H_GATES, M_GATES
 
 TWO_JOINED = Circuit(cells=("a", "b"), gap_junctions=(GapJunction("a", "b"),))
-
-WARM = Constants(
-    Q10_gbar=(1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.7, 1.8),
-    Q10_gsyn={"glutamate": 1.9, "acetylcholine": 2.0},
-    Q10_tau_m=2.1,
-    Q10_tau_h=2.2,
-    Q10_tau_Ca=2.3,
-    Q10_tau_s={"glutamate": 2.4, "acetylcholine": 2.5},
-)
 
 
 def one_step(circuit, state, gbar, gsyn, i_ext, *, dt, dtype="float64", **options):

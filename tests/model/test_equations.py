@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import reference
-from circuits import CIRCUITS, TWO_CELLS, as_reference, random_conductances, random_state
+from circuits import CIRCUITS, TWO_CELLS, WARM, as_reference, random_conductances, random_state
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -42,16 +42,6 @@ def test_derivatives_equal_the_independent_model(name, seed):
             i_ext_nA=i_ext[case],
         )
         assert_same(found, network.derivative(x), circuit, case)
-
-
-WARM = Constants(
-    Q10_gbar=(1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.7, 1.8),
-    Q10_gsyn={"glutamate": 1.9, "acetylcholine": 2.0},
-    Q10_tau_m=2.1,
-    Q10_tau_h=2.2,
-    Q10_tau_Ca=2.3,
-    Q10_tau_s={"glutamate": 2.4, "acetylcholine": 2.5},
-)
 
 
 @pytest.mark.parametrize("name", CIRCUITS)

@@ -16,9 +16,7 @@ from pyloric_db.plot.marginals import LETTERS, marginals_figure
 from pyloric_db.plot.rhythm import rhythm_figure
 from pyloric_db.plot.stacking import stack_figure
 from pyloric_db.store.manifest import Axis
-from pyloric_db.vocabulary import CRITERIA, value_names
-
-PUBLISHED = {c.column: c for c in CRITERIA}
+from pyloric_db.vocabulary import PUBLISHED, value_names
 
 
 def stairs(ax):
@@ -138,7 +136,7 @@ def test_other_circuits_have_the_features_of_their_cells_and_no_published_range(
     assert "lobsters" not in figure._suptitle.get_text()
 
 
-@pytest.mark.parametrize("name", [c.column for c in CRITERIA])
+@pytest.mark.parametrize("name", PUBLISHED)
 def test_the_axis_of_a_histogram_hides_few_circuits(db, table, name):
     ((counts, edges),) = stairs(histograms_figure(db, [name]).axes[0])
     values, published = table[name], PUBLISHED[name]
