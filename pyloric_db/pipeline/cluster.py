@@ -204,7 +204,7 @@ def _quiet() -> Iterator[None]:
             logging.getLogger(name).setLevel(level)
 
 
-def _crew(client: Client, limit_s: float, keep: Callable[[Workers], None] = lambda _: None) -> Crew:
+def _crew(client: Client, limit_s: float, keep: Callable[[Workers], None]) -> Crew:
     keep_steady()
     try:
         client.register_plugin(PrepareScheduler())

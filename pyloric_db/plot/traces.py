@@ -76,7 +76,7 @@ def draw_voltage(
 
 
 def draw_bursts(
-    ax: "Axes", bursts: Bursts, cell: int, height: float, colour: str, onset_ms: float = 0.0
+    ax: "Axes", bursts: Bursts, cell: int, height: float, colour: str, onset_ms: float
 ) -> None:
     """The bursts of one circuit's cell as bars over time in s, which is 0 at `onset_ms`."""
     for k in range(bursts.offsets[cell], bursts.offsets[cell + 1]):

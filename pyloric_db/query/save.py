@@ -7,7 +7,7 @@ no place for them: they stand in `FILE-metadata.json` beside it, as the W3C reco
 
 import json
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
@@ -140,17 +140,11 @@ def load_rows(path: str | Path) -> "xr.Dataset":
         raise DatabaseError(f"{path} cannot be read: {first_line(err)}") from err
 
 
-def arrow_table(rows: "xr.Dataset", names: Sequence[str] | None = None) -> "pa.Table":
-    """Rows as Arrow, null for NaN and for the empty text, units as metadata of the fields.
-
-    Args:
-        rows: columns over dim `circuit`.
-        names: which, in this order; `circuit_id` and all others if not said.
-    """
+def arrow_table(rows: "xr.Dataset") -> "pa.Table":
+    """Rows as Arrow, null for NaN and for the empty text, units as metadata of the fields."""
     import pyarrow as pa
 
-    if names is None:
-        names = ["circuit_id", *map(str, rows.data_vars)]
+    names = ["circuit_id", *map(str, rows.data_vars)]
     arrays = [_arrow(rows[name].values) for name in names]
     fields = [
         pa.field(n, a.type, metadata={k: str(v) for k, v in rows[n].attrs.items()})
