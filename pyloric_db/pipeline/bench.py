@@ -10,7 +10,7 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ from pyloric_db.pipeline.expect import duration
 from pyloric_db.pipeline.jax_settings import set_up_jax
 from pyloric_db.pipeline.kept_memory import keep_memory
 from pyloric_db.pipeline.machine import cores, machine, version_line
-from pyloric_db.pipeline.plan import DESKTOP_SHARDS, LEAST_SHARDS, SMALL_SHARD, make_plan
+from pyloric_db.pipeline.plan import DESKTOP_SHARDS, LEAST_SHARDS, SMALL_SHARD, Plan, make_plan
 from pyloric_db.pipeline.recipe import Recipe, circuit_of, load_recipe
 from pyloric_db.pipeline.run import protocol_engine, run_circuits
 from pyloric_db.pipeline.states import cold_states
@@ -195,6 +195,43 @@ def measure(
         )
     plan = make_plan(loaded.in_shards_of(shard_circuits), sample=n_shards * shard_circuits, seed=1)
     shard_circuits = plan.manifest.shard_circuits  # of whole chunks
+    thermalise_s, start_up_s, kernel, shards = _measured(plan, counts, step)
+    rates = tuple(_rates(n, kernel[n], shards[n], shard_circuits) for n in counts)
+    typical = sorted((found[0] for found in shards[1]), key=lambda s: s.timing.wall_s)
+    hours = n_circuits / rates[-1].circuits_per_s / 3600
+    core_hours = hours * rates[-1].processes
+    every = [s for found in shards[counts[-1]] for s in found]
+    return Bench(
+        machine=machine(),
+        gpu=engine.gpu,
+        versions=version_line("jax", "jaxlib", "numpy", "cupy-cuda13x"),
+        recipe=loaded.name,
+        n_circuits=n_circuits,
+        shard_circuits=shard_circuits,
+        rates=rates,
+        speedup_kernel=_speedup(kernel[1], kernel[counts[-1]]),
+        speedup_end_to_end=_speedup(
+            [[s.timing for s in found] for found in shards[1]],
+            [[s.timing for s in found] for found in shards[counts[-1]]],
+        ),
+        stages=typical[len(typical) // 2].stages,
+        simulated_s_per_circuit=float(np.mean([s.simulated_s for s in every])) / shard_circuits,
+        start_up_s=start_up_s,
+        thermalise_s=thermalise_s,
+        peak_memory_MiB=max(s.peak_memory_MiB for s in every),
+        # cores add up; a GPU is one
+        hours_here=hours if engine.gpu else core_hours / cores(),
+        hours_on_16_cores=None if engine.gpu else core_hours / DESKTOP_CORES,
+    )
+
+
+def _measured(
+    plan: Plan, counts: Sequence[int], step: Callable[[], None]
+) -> tuple[float, float, dict[int, list[list[_Timing]]], dict[int, list[list["_Shard"]]]]:
+    """How long cells and a process's start took, and the repetitions on so many processes each.
+
+    `step` is called after every measurement.
+    """
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         path = str(Path(folder) / "db")
         ledger = Ledger(path)
@@ -206,9 +243,9 @@ def measure(
         thermalise_s = 0.0 if cells is None else time.perf_counter() - began
         step()
         # a shard of a build is a stretch of the grid; these are samples of all of it
-        ids = plan.selection.part(0, plan.selection.count)
+        ids, size = plan.selection.part(0, plan.selection.count), manifest.shard_circuits
         jobs = [
-            _Job(path, plan.recipe, manifest, k, ids[k::n_shards][:shard_circuits].tobytes())
+            _Job(path, plan.recipe, manifest, k, ids[k :: len(ids) // size][:size].tobytes())
             for k in range(counts[-1])
         ]
         pools = [
@@ -236,33 +273,7 @@ def measure(
         for _ in range(SHARD_REPETITIONS):
             for n in counts:
                 shards[n].append(together(n, _shard))
-    rates = tuple(_rates(n, kernel[n], shards[n], shard_circuits) for n in counts)
-    typical = sorted((found[0] for found in shards[1]), key=lambda s: s.timing.wall_s)
-    hours = n_circuits / rates[-1].circuits_per_s / 3600
-    core_hours = hours * rates[-1].processes
-    every = [s for found in shards[counts[-1]] for s in found]
-    return Bench(
-        machine=machine(),
-        gpu=engine.gpu,
-        versions=version_line("jax", "jaxlib", "numpy", "cupy-cuda13x"),
-        recipe=loaded.name,
-        n_circuits=n_circuits,
-        shard_circuits=shard_circuits,
-        rates=rates,
-        speedup_kernel=_speedup(kernel[1], kernel[counts[-1]]),
-        speedup_end_to_end=_speedup(
-            [[s.timing for s in found] for found in shards[1]],
-            [[s.timing for s in found] for found in shards[counts[-1]]],
-        ),
-        stages=typical[len(typical) // 2].stages,
-        simulated_s_per_circuit=float(np.mean([s.simulated_s for s in every])) / shard_circuits,
-        start_up_s=start_ups[-1],
-        thermalise_s=thermalise_s,
-        peak_memory_MiB=max(s.peak_memory_MiB for s in every),
-        # cores add up; a GPU is one
-        hours_here=hours if engine.gpu else core_hours / cores(),
-        hours_on_16_cores=None if engine.gpu else core_hours / DESKTOP_CORES,
-    )
+    return thermalise_s, start_ups[-1], kernel, shards
 
 
 def _rates(
