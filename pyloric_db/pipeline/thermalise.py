@@ -119,23 +119,36 @@ def _thermalise_batch(
         keep = np.flatnonzero(~done)
         index, batch, trains = index[keep], batch.take(keep), trains.select(keep)
 
-    # replay the epoch that holds each cell's moment, up to that moment
-    epochs = np.maximum(np.ceil(target[all_cells] / protocol.epoch_ms).astype(int) - 1, 0)
+    _take_states(cells, all_cells, target[all_cells], snapshots, engine)
+
+
+def _take_states(
+    cells: ThermalCells,
+    index: np.ndarray,
+    target_ms: np.ndarray,
+    snapshots: list[tuple[np.ndarray, Batch]],
+    engine: Engine,
+) -> None:
+    """Fill in the states of the cells at `index`, each at its moment.
+
+    The epoch that holds it is run again, up to that moment.
+    """
+    epochs = np.maximum(np.ceil(target_ms / engine.epoch_ms).astype(int) - 1, 0)
     order: list[np.ndarray] = []
     replay: Batch | None = None
     for e in np.unique(epochs):
         there, at_start = snapshots[e]
-        wanted = all_cells[epochs == e]
-        part = at_start.take(np.searchsorted(there, wanted))
+        wanted = np.flatnonzero(epochs == e)
+        part = at_start.take(np.searchsorted(there, index[wanted]))
         replay = part if replay is None else replay.join(part)
         order.append(wanted)
     assert replay is not None
     which = np.concatenate(order)
-    into_epoch = target[which] - np.sort(epochs) * protocol.epoch_ms
-    state = engine.advance(replay, np.round(into_epoch / protocol.dt_ms).astype(int))
+    into_epoch = target_ms[which] - epochs[which] * engine.epoch_ms
+    state = engine.advance(replay, np.round(into_epoch / engine.dt_ms).astype(int))
     for name, values in engine.stepper.unpack(state).items():
         if name != "s":
-            cells.states[name][which] = values[:, 0]
+            cells.states[name][index[which]] = values[:, 0]
 
 
 #: Thermalised cells that a process remembers per settings: those of any grid, under 10 MB.
