@@ -348,7 +348,8 @@ def test_query_ordered_by_several_columns(inside, named_db):
 
 def test_query_as_a_table(cli, named_db):
     shown = cli("query", named_db, "circuit_id >= 0")
-    assert shown.returncode == 0 and "first 20" in shown.stderr
+    assert shown.returncode == 0
+    assert shown.stderr == "the first 20 of 24; --limit N shows more, --format csv all\n"
     lines = shown.stdout.splitlines()
     assert len(lines) == 21 and lines[0].split()[:2] == ["circuit_id", "netcode"]
     assert lines[2].split()[:2] == ["1", "0003111220"]
@@ -373,20 +374,48 @@ def test_a_table_has_only_the_columns_that_fit_on_the_screen(inside, named_db, m
 def test_a_table_in_a_file_is_as_wide_as_it_needs(inside, named_db, tmp_path):
     names = [c.name for c in pyl.open(named_db).manifest.columns]
     done = inside("query", named_db, EXPR, "-o", tmp_path / "x.txt", "--columns", ",".join(names))
-    assert done.returncode == 0 and done.stdout == done.stderr == ""
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"wrote {tmp_path / 'x.txt'}: 4 circuits\n"
     lines = (tmp_path / "x.txt").read_text().splitlines()
     assert lines[0].split() == names and len(lines) == 1 + len(ANSWER)
 
 
 def test_a_table_that_was_not_cut_does_not_say_so(inside, named_db):
-    for arguments in (["circuit_id >= 0", "--limit", 20], ["circuit_id < 20"]):
+    for arguments in (["circuit_id >= 0", "--limit", 24], ["circuit_id < 20"], ["circuit_id < 3"]):
         shown = inside("query", named_db, *arguments)
-        assert len(shown.stdout.splitlines()) == 21 and shown.stderr == ""
+        assert len(shown.stdout.splitlines()) > 3 and shown.stderr == ""
+
+
+def test_a_limit_says_how_many_there_are(inside, named_db, tmp_path):
+    asked = ("query", named_db, "circuit_id < 8")
+    shown = inside(*asked, "--limit", 3)
+    assert len(shown.stdout.splitlines()) == 4 and shown.stderr == "the first 3 of 8\n"
+    shown = inside(*asked, "--limit", 3, "-o", "x.csv", cwd=tmp_path)
+    assert (shown.stdout, shown.stderr) == ("wrote x.csv: the first 3 of 8 circuits\n", "")
+    # what programs read is not commented on
+    assert inside(*asked, "--limit", 3, "--format", "csv").stderr == ""
+
+
+def test_that_nothing_satisfies_is_said_where_nothing_does(inside, named_db):
+    assert inside("query", named_db, "circuit_id < 0").stderr == "no circuit satisfies this\n"
+    for limit in (0, -1):
+        done = inside("query", named_db, "circuit_id < 3", "--limit", limit)
+        refused(done, f"--limit must be at least 1, not {limit}")
+
+
+def test_how_many_there_are_can_be_asked_alone(inside, named_db):
+    asked = ("query", named_db, EXPR, "--count")
+    assert (inside(*asked).stdout, inside(*asked).stderr) == ("4\n", "")
+    assert json.loads(inside(*asked, "--format", "json").stdout) == {"count": 4}
+    assert inside("query", named_db, "circuit_id < 0", "--count").stdout == "0\n"
+    refused(inside(*asked, "--format", "csv"), "--count is a number or.*not csv")
+    for others in (["--limit", 2], ["-o", "x.csv"], ["--columns", "lp"], ["--order-by", "lp"]):
+        refused(inside(*asked, *others), f"--count.*leave out {others[0]}")
 
 
 def test_query_into_files(inside, named_db, tmp_path):
     done = inside("query", named_db, EXPR, "--format", "parquet", "-o", tmp_path / "x.parquet")
-    assert done.returncode == 0 and done.stdout == ""
+    assert done.returncode == 0 and done.stdout == f"wrote {tmp_path / 'x.parquet'}: 4 circuits\n"
     table = pq.read_table(tmp_path / "x.parquet")
     assert table["circuit_id"].to_pylist() == ANSWER
     assert table.schema.field("gsyn_ab_lp_nS").metadata[b"units"] == b"nS"
@@ -399,7 +428,7 @@ def test_query_into_files(inside, named_db, tmp_path):
 def test_the_suffix_of_a_file_says_its_format_unless_another_is_named(inside, named_db, tmp_path):
     def written(name, *arguments):
         done = inside("query", named_db, EXPR, "-o", tmp_path / name, *arguments)
-        assert done.returncode == 0 and done.stdout == "", done.stderr
+        assert done.returncode == 0 and f"{name}: 4 circuits" in done.stdout, done.stderr
         return tmp_path / name
 
     for name in ("x.parquet", "X.CSV", "x.zarr"):
@@ -435,7 +464,7 @@ def test_a_table_can_be_piped_into_nothing(named_db):
         (["period_ms > 1; drop table circuits"], "."),
         (["pyloric", "--columns", "perod_ms"], "'perod_ms'.*did you mean 'period_ms'"),
         (["pyloric", "--order-by", "perod_ms"], "'perod_ms'"),
-        (["pyloric", "--limit", "-1"], "limit must be a whole number from 0, not -1"),
+        (["pyloric", "--limit", "-1"], "--limit must be at least 1, not -1"),
         (["pyloric", "--format", "xml"], "--format must be one of table, csv.*'xml'"),
         (["pyloric", "--format", "parquet"], "needs a file"),
         (["pyloric", "-o", "no/where.txt"], "cannot be written"),

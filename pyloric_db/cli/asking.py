@@ -55,6 +55,9 @@ def query(
         str | None, typer.Option(help="Columns, separated by commas; '-name' for descending.")
     ] = None,
     limit: Annotated[int | None, typer.Option(help="At most N circuits.")] = None,
+    count: Annotated[
+        bool, typer.Option("--count", help="Print only how many there are; with --format json too.")
+    ] = False,
     file_format: Annotated[
         str | None,
         typer.Option(
@@ -66,43 +69,74 @@ def query(
     output: Annotated[Path | None, typer.Option("-o", "--output", help="File to write.")] = None,
 ) -> None:
     """Print the circuits for which an expression over the columns is true."""
+    if limit is not None and limit < 1:
+        raise ConfigError(f"--limit must be at least 1, not {limit}")
+    if count:
+        others = {"--columns": columns, "--order-by": order_by, "--limit": limit, "-o": output}
+        _count(db, expr, file_format, [name for name, v in others.items() if v is not None])
+        return
     chosen = _format(file_format, output)
     names = None if columns is None else names_in(columns, "--columns")
     order = None if order_by is None else names_in(order_by, "--order-by")
-    # a table on the screen is cut short; one row more says whether it was
-    cut = chosen == "table" and limit is None and output is None
     opened = open_to_ask(db)
     if output is not None:
         check_output(output, db)
+    on_screen = chosen == "table" and output is None
+    most = _ON_SCREEN if on_screen and limit is None else limit
     if names is None and chosen == "table":
         names = [*glance(opened.manifest.columns, opened.manifest.cells), "status"]
     with ends_at_once(), err.status("looking through the circuits"):
-        if chosen == "table" or order or limit is not None:
-            limit = _ON_SCREEN + 1 if cut else limit
-            pieces = iter([opened.query(expr, columns=names, order_by=order, limit=limit)])
+        if chosen == "table" or order or most is not None:
+            pieces = iter([opened.query(expr, columns=names, order_by=order, limit=most)])
         else:
             pieces = opened.batches(expr, columns=names)
         first = next(pieces)
-    shown = ["circuit_id", *map(str, first.data_vars)]
+        cut = most is not None and first.sizes["circuit"] == most
+        # how many there are is asked for only where it is said and not known
+        whole = opened.count(expr) if output or (on_screen and cut) else first.sizes["circuit"]
     if not first.sizes["circuit"]:
         say("no circuit satisfies this", err)
     if output is not None:
+        written = whole if most is None else min(most, whole)
         with progress_bar("circuits") as progress:
-            whole = opened.count(expr)
-            _write(opened, _counted(chain([first], pieces), whole, progress), output, chosen)
-    elif chosen == "table":
-        cut = cut and first.sizes["circuit"] > _ON_SCREEN
-        left_out = print_rows(first.isel(circuit=slice(_ON_SCREEN if cut else None)), shown, out)
-        if left_out:
-            say(
-                f"the screen is too narrow for {', '.join(left_out)}: --columns chooses columns, "
-                "-o FILE writes all",
-                err,
-            )
+            _write(opened, _counted(chain([first], pieces), written, progress), output, chosen)
+        if output.is_file() or output.is_dir():  # through a pipe others read what is written
+            circuits = "circuit" if whole == 1 else "circuits"
+            say(f"wrote {output}: {_so_many(written, whole)} {circuits}")
+    elif on_screen:
+        _print_table(first)
+        if whole > first.sizes["circuit"]:
+            more = "; --limit N shows more, --format csv all" if limit is None else ""
+            say(f"{_so_many(first.sizes['circuit'], whole)}{more}", err)
     else:
         _write_text(opened, chain([first], pieces), chosen, sys.stdout)
-    if cut:
-        say(f"the first {_ON_SCREEN}; --limit N shows more, --format csv all", err)
+
+
+def _so_many(n: int, whole: int) -> str:
+    return f"the first {n:,} of {whole:,}" if n < whole else f"{n:,}"
+
+
+def _count(db: str, expr: str, file_format: str | None, others: list[str]) -> None:
+    """Prints how many circuits satisfy an expression, and nothing else."""
+    if others:
+        raise ConfigError(f"--count prints a number alone: leave out {' and '.join(others)}")
+    if file_format not in (None, "table", "json"):
+        raise ConfigError(f"--count is a number or, with --format json, JSON: not {file_format}")
+    opened = open_to_ask(db)
+    with ends_at_once(), err.status("looking through the circuits"):
+        found = opened.count(expr)
+    print(json.dumps({"count": found}) if file_format == "json" else found)
+
+
+def _print_table(found: "xr.Dataset") -> None:
+    """The rows as a table on the screen, and which columns it has no room for."""
+    left_out = print_rows(found, ["circuit_id", *map(str, found.data_vars)], out)
+    if left_out:
+        say(
+            f"the screen is too narrow for {', '.join(left_out)}: --columns chooses columns, "
+            "-o FILE writes all",
+            err,
+        )
 
 
 def _format(file_format: str | None, output: Path | None) -> str:

@@ -42,7 +42,12 @@ def test_plot_writes_a_figure(inside, figures_db, tmp_path, arguments):
     "module, arguments, words, printed",
     [
         ("looking", ["plot", "marginals"], ["counting and drawing"], "wrote marginals.png\n"),
-        ("asking", ["query", "-o", "x.csv"], ["looking through the circuits"], ""),
+        (
+            "asking",
+            ["query", "-o", "x.csv"],
+            ["looking through the circuits"],
+            "wrote x.csv: 12 circuits\n",
+        ),
     ],
 )
 def test_whoever_waits_in_a_terminal_sees_a_sign_of_life(
