@@ -13,6 +13,7 @@ from rich.console import Console
 import pyloric_db
 from pyloric_db.cli.console import (
     DB,
+    OUTPUT,
     WIDEST,
     Json,
     ShowProgress,
@@ -66,7 +67,7 @@ def query(
             "(.txt, .csv, .json, .parquet, .nc or .zarr), or a table.",
         ),
     ] = None,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="File to write.")] = None,
+    output: Annotated[Path | None, typer.Option(*OUTPUT, help="File to write.")] = None,
 ) -> None:
     """Print the circuits for which an expression over the columns is true."""
     if limit is not None and limit < 1:
@@ -302,7 +303,7 @@ def trace(
     db: DB,
     circuit_id: Annotated[str, _ID],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Figure; by default circuit-ID.png.")
+        Path | None, typer.Option(*OUTPUT, help="Figure; by default circuit-ID.png.")
     ] = None,
     duration_s: Annotated[float, typer.Option(help="Seconds to simulate.")] = 5.0,
 ) -> None:

@@ -17,6 +17,7 @@ from rich.progress import DownloadColumn
 
 from pyloric_db.cli.console import (
     DB,
+    OUTPUT,
     Json,
     end_interrupted,
     out,
@@ -150,7 +151,7 @@ def _describe(plan: "Plan") -> dict[str, Any]:
 def build(
     recipe: RecipeName,
     out_dir: Annotated[
-        str, typer.Option("--out", metavar="DB", help="Where to build it: directory or s3:// URL.")
+        str, typer.Option(*OUTPUT, metavar="DB", help="Where to build it: directory or s3:// URL.")
     ],
     limit: Limit = None,
     sample: Sample = None,

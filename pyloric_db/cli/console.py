@@ -49,6 +49,8 @@ err = Console(stderr=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 DB = Annotated[str, typer.Argument(metavar="DB", help="Directory or URL of a database.")]
+#: How a command is told what to write.
+OUTPUT = ("-o", "--out", "--output")
 
 
 def split_names(text: str) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pyloric_db.cli.console import DB, Json, progress_bar, say
+from pyloric_db.cli.console import DB, OUTPUT, Json, progress_bar, say
 
 
 def merge(
@@ -14,7 +14,7 @@ def merge(
         list[str],
         typer.Argument(metavar="DB...", help="Databases built with --ids, all complete."),
     ],
-    out_dir: Annotated[str, typer.Option("--out", metavar="DB", help="Where to put the whole.")],
+    out_dir: Annotated[str, typer.Option(*OUTPUT, metavar="DB", help="Where to put the whole.")],
     as_json: Json = False,
 ) -> None:
     """Join databases of disjoint id ranges of one recipe, such as two machines have built."""

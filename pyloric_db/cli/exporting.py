@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from pyloric_db.cli.console import DB, Json, check_output, err, open_to_ask, say, split_names
+from pyloric_db.cli.console import (
+    DB,
+    OUTPUT,
+    Json,
+    check_output,
+    err,
+    open_to_ask,
+    say,
+    split_names,
+)
 
 if TYPE_CHECKING:
     from pyloric_db.ml.arrays import Missing
@@ -14,7 +23,7 @@ if TYPE_CHECKING:
 
 def export(
     db: DB,
-    output: Annotated[Path, typer.Option("-o", "--output", help="Directory to write.")],
+    output: Annotated[Path, typer.Option(*OUTPUT, help="Directory to write.")],
     file_format: Annotated[
         str, typer.Option("--format", help="parquet, npz, csv, netcdf or zarr.")
     ] = "parquet",

@@ -12,6 +12,7 @@ import typer
 import pyloric_db
 from pyloric_db.cli.console import (
     DB,
+    OUTPUT,
     check_output,
     condition,
     ends_at_once,
@@ -59,7 +60,7 @@ def plot(
         ),
     ],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Figure; by default KIND.png.")
+        Path | None, typer.Option(*OUTPUT, help="Figure; by default KIND.png.")
     ] = None,
     where: Annotated[
         str | None, typer.Option(help="Expression for a subset, such as 'period_ms > 1200'.")
@@ -118,7 +119,7 @@ def _figure(
 
 def report(
     db: DB,
-    output: Annotated[Path, typer.Option("-o", "--output", help="The page; one HTML file.")] = Path(
+    output: Annotated[Path, typer.Option(*OUTPUT, help="The page; one HTML file.")] = Path(
         "report.html"
     ),
 ) -> None:

@@ -10,6 +10,7 @@ import typer
 import pyloric_db
 from pyloric_db.cli.console import (
     DB,
+    OUTPUT,
     Json,
     cell_text,
     check_output,
@@ -59,7 +60,7 @@ def match(
     ] = None,
     as_json: Json = False,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Figure of recording and model.")
+        Path | None, typer.Option(*OUTPUT, help="Figure of recording and model.")
     ] = None,
 ) -> None:
     """Find the circuits that play the rhythm of a recording.

@@ -1,6 +1,9 @@
 """Where commands may write: never into the database, and never into a folder that is not there."""
 
 import pytest
+import typer
+
+from pyloric_db.cli import app
 
 COMMANDS = (
     ["query", "DB", "pyloric", "--format", "csv", "-o"],
@@ -45,6 +48,22 @@ def test_nor_does_the_default_output_where_the_database_is_the_working_directory
     before = snapshot(figures_db)
     refused(inside(*command, cwd=figures_db), "choose another place with -o")
     assert snapshot(figures_db) == before
+
+
+WRITING = ("build", "merge", "query", "plot", "trace", "match", "report", "export")
+
+
+@pytest.mark.parametrize("command", WRITING)
+def test_every_command_that_writes_is_told_where_in_the_same_ways(command):
+    found = typer.main.get_command(app).commands[command]
+    (option,) = (o for o in found.params if "--output" in o.opts)
+    assert set(option.opts) == {"-o", "--output", "--out"}
+
+
+def test_no_other_command_writes():
+    commands = typer.main.get_command(app).commands
+    writing = [n for n, c in commands.items() if any("-o" in o.opts for o in c.params)]
+    assert sorted(writing) == sorted(WRITING)
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda c: c[0])
