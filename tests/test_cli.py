@@ -45,6 +45,13 @@ def test_version_and_help(cli):
         assert command in shown.stdout
 
 
+def test_the_package_can_be_run_itself():
+    done = subprocess.run(
+        [sys.executable, "-m", "pyloric_db", "--version"], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{pyl.__version__}\n", "")
+
+
 def test_recipes(inside):
     rows = json.loads(inside("recipes", "--json").stdout)
     assert {r["name"] for r in rows} == set(packaged_recipes())

@@ -37,6 +37,7 @@ ALLOWED = {
     | {"rhythm", "store", "query", "summary", "statistics", "ml"}
     | {"plot", "report", "explorer", "pipeline", FACADE},
     "__init__": set(),
+    "__main__": {"cli"},
 }
 
 #: Libraries that only these parts may import.

@@ -49,9 +49,21 @@ _AT_ONCE = 1000
 def query(
     db: DB,
     expr: Annotated[
-        str, typer.Argument(metavar="EXPR", help="Such as 'pyloric and period_ms > 1200'.")
+        str,
+        typer.Argument(
+            metavar="EXPR",
+            help="Such as 'pyloric and period_ms > 1200'. It may hold columns, which `pyloric-db "
+            "show DB` lists, numbers, text in quotes, == != < <= > >=, in with a list, and, or, "
+            "not, + - * / and isnull(...).",
+        ),
     ],
-    columns: Annotated[str | None, typer.Option(help="Names, separated by commas.")] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            help="Names, separated by commas. By default a table has those that say most at a "
+            "glance, and everything else has all."
+        ),
+    ] = None,
     order_by: Annotated[
         str | None, typer.Option(help="Columns, separated by commas; '-name' for descending.")
     ] = None,

@@ -12,12 +12,15 @@ from pyloric_db.cli.console import DB, OUTPUT, Json, progress_bar, say
 def merge(
     sources: Annotated[
         list[str],
-        typer.Argument(metavar="DB...", help="Databases built with --ids, all complete."),
+        typer.Argument(
+            metavar="DB...",
+            help="Complete databases of disjoint ids: built with --ids, or draws of a prior.",
+        ),
     ],
     out_dir: Annotated[str, typer.Option(*OUTPUT, metavar="DB", help="Where to put the whole.")],
     as_json: Json = False,
 ) -> None:
-    """Join databases of disjoint id ranges of one recipe, such as two machines have built."""
+    """Join databases of disjoint ids of one recipe, such as two machines have built."""
     from pyloric_db.pipeline.merge import merge as merge_databases
 
     began = time.monotonic()

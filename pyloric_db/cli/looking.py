@@ -63,13 +63,25 @@ def plot(
         Path | None, typer.Option(*OUTPUT, help="Figure; by default KIND.png.")
     ] = None,
     where: Annotated[
-        str | None, typer.Option(help="Expression for a subset, such as 'period_ms > 1200'.")
+        str | None,
+        typer.Option(
+            help="Expression for a subset, such as 'period_ms > 1200'. By default 'pyloric' for "
+            "rhythm and marginals, none for histograms; not for stack."
+        ),
     ] = None,
     columns: Annotated[
-        str | None, typer.Option(help="Names, separated by commas; one for stack.")
+        str | None,
+        typer.Option(
+            help="For histograms and stack alone: names, separated by commas, by default the "
+            "features; for stack one, by default 'pyloric'."
+        ),
     ] = None,
     axes: Annotated[
-        str | None, typer.Option(help="Axes of the grid to stack, separated by commas.")
+        str | None,
+        typer.Option(
+            help="For stack alone: axes of the grid, separated by commas; by default all, or "
+            "those that say most where the grid is not complete."
+        ),
     ] = None,
 ) -> None:
     """Draw a figure of a database as a PNG, SVG or PDF."""
