@@ -525,8 +525,22 @@ def test_show_without_a_circuit_lists_the_columns(inside, named_db):
         "name": "period_ms",
         "unit": "ms",
         "meaning": "AB/PD burst start to next start",
+        "published": {"mean": 1509.0, "sd": 279.0, "low": 951.0, "high": 2067.0},
     } in found
     assert len(found) == len(db.manifest.columns)
+    assert "how the run ended: ok | nonfinite | event_overflow | out_of_range" in shown.stdout
+    assert "LP activity: silent | tonic | bursting | irregular" in shown.stdout
+    columns = {c.pop("name"): c for c in found}
+    assert columns["status"]["meaning"] == "how the run ended"
+    assert columns["status"]["values"] == ["ok", "nonfinite", "event_overflow", "out_of_range"]
+    assert columns["duty_cycle_abpd"]["published"] == {
+        "mean": 0.385,
+        "sd": 0.04,
+        "low": 0.305,
+        "high": 0.465,
+    }
+    assert sum("published" in c for c in columns.values()) == 15
+    assert columns["v_min_lp_mV"].keys() == {"unit", "meaning"}
     refused(inside("query", named_db, "zzzz > 1"), "which `pyloric-db show DB` lists")
 
 

@@ -31,7 +31,7 @@ from pyloric_db.cli.console import (
 )
 from pyloric_db.cli.simulating import simulate_on
 from pyloric_db.errors import ConfigError, QueryError
-from pyloric_db.vocabulary import LABELS, RHYTHMS, glance
+from pyloric_db.vocabulary import LABELS, RHYTHMS, Column, Criterion, glance, published
 from pyloric_db.whole import written_whole
 
 if TYPE_CHECKING:
@@ -292,16 +292,32 @@ def _show_columns(db: str, as_json: bool) -> None:
     manifest = pyloric_db.open(db).manifest
     columns = manifest.columns
     if as_json:
-        described = [{"name": c.name, "unit": c.unit, "meaning": c.long_name} for c in columns]
-        print(json.dumps(described, indent=2))
+        criteria = published(manifest.cells)
+        print(json.dumps([_described(c, criteria.get(c.name)) for c in columns], indent=2))
         return
     table = table_of("column", "unit", "meaning")
     for column in table.columns:
         column.justify = "left"
     for c in columns:
-        table.add_row(c.name, "" if c.unit == "1" else c.unit, c.long_name)
+        values = f": {' | '.join(c.categories)}" if c.categories else ""
+        table.add_row(c.name, "" if c.unit == "1" else c.unit, f"{c.long_name}{values}")
     out.print(table)
     say_other_model(manifest)
+
+
+def _described(column: Column, criterion: Criterion | None) -> dict[str, Any]:
+    """What there is to know of a column: which words it may hold, what was published of it."""
+    described: dict[str, Any] = {
+        "name": column.name,
+        "unit": column.unit,
+        "meaning": column.long_name,
+    }
+    if column.categories:
+        described["values"] = column.categories
+    if criterion is not None:
+        named = ("mean", "sd", "low", "high")
+        described["published"] = {n: float(f"{getattr(criterion, n):.6g}") for n in named}
+    return described
 
 
 def _plain(value: Any, whole: bool) -> Any:
