@@ -291,6 +291,13 @@ def test_a_terminal_obeys_no_database(inside, named):
         assert not {"\x1b", "\x07", "\u202e"} & set(shown)
 
 
+def test_brackets_in_the_text_of_a_database_are_no_markup(inside, named):
+    file = named / "database.json"
+    file.write_text(file.read_text().replace("how the run ended", "how [/x] [red]it ended"))
+    shown = inside("show", named)
+    assert shown.returncode == 0 and "how [/x] [red]it ended" in shown.stdout
+
+
 def test_a_ledger_that_is_lost_is_said(inside, named):
     (named / "ledger.jsonl").unlink()
     refused(inside("status", named), "has no ledger.jsonl: it may have been copied in part")

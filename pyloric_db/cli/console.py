@@ -43,9 +43,9 @@ LEFT_SHARE = 0.05
 LEFT_S = 60.0
 #: Where there is no terminal, a line of progress comes every so many s.
 LINE_S = 5.0
-# a closed stdout is None
-out = Console(width=None if sys.stdout and sys.stdout.isatty() else WIDEST)
-err = Console(stderr=True)
+# a closed stdout is None; and what stands in brackets is text of a database, not a style
+out = Console(width=None if sys.stdout and sys.stdout.isatty() else WIDEST, markup=False)
+err = Console(stderr=True, markup=False)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 DB = Annotated[str, typer.Argument(metavar="DB", help="Directory or URL of a database.")]
