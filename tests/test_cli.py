@@ -3,8 +3,10 @@
 import csv
 import io
 import json
+import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -278,6 +280,19 @@ def test_status_of_a_build_that_stopped(inside, named):
     assert done.returncode == 0 and "not complete" in done.stdout
     assert "shard 3 failed 3 times: OSError: no space" in done.stdout
     assert inside("verify", named).returncode == 0
+
+
+def test_status_of_a_build_that_runs_says_whose_it_is(inside, named):
+    from pyloric_db.store.lock import build_lock
+
+    ledger = named / "ledger.jsonl"
+    ledger.write_bytes(b"".join(ledger.read_bytes().splitlines(keepends=True)[:-1]))
+    us = f"process {os.getpid()} on {socket.gethostname()}"
+    with build_lock(named):
+        assert f"not complete: {us} is building it\n" in inside("status", named).stdout
+        assert json.loads(inside("status", named, "--json").stdout)["builder"] == us
+    assert "not complete: `pyloric-db build` again" in inside("status", named).stdout
+    assert json.loads(inside("status", named, "--json").stdout)["builder"] is None
 
 
 def test_a_terminal_obeys_no_database(inside, named):

@@ -308,7 +308,12 @@ def status(db: DB, as_json: Json = False) -> None:
     if as_json:
         print(json.dumps({**asdict(found), "complete": found.complete}, indent=2))
         return
-    state = "complete" if found.complete else "not complete: `pyloric-db build` again does the rest"
+    if found.complete:
+        state = "complete"
+    elif found.builder:
+        state = f"not complete: {found.builder} is building it"
+    else:
+        state = "not complete: `pyloric-db build` again does the rest"
     say(
         f"{found.name}: {found.circuits_done:,} of {found.n_circuits:,} circuits, "
         f"{found.shards_done:,} of {found.n_shards:,} shards, "

@@ -204,6 +204,11 @@ class Bucket(Files):
             finally:
                 self.check_lock = lambda: None
 
+    def builder(self) -> str | None:
+        from pyloric_db.store.lease import lease_holder
+
+        return lease_holder(self)
+
     def zarr_store(self, folder: str) -> Any:
         from zarr.storage import ObjectStore
 

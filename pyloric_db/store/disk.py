@@ -165,6 +165,11 @@ class Disk(Files):
             with suppress(OSError):  # empty, if all went well
                 os.rmdir(self.root / STAGING_DIR)
 
+    def builder(self) -> str | None:
+        from pyloric_db.store.lock import builder_at
+
+        return builder_at(self.root / LOCK_FILE)
+
     def zarr_store(self, folder: str) -> Any:
         from zarr.storage import LocalStore
 

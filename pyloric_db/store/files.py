@@ -160,6 +160,11 @@ class Files(ABC):
         """Holds the build lock; see `build_lock`."""
 
     @abstractmethod
+    def builder(self) -> str | None:
+        """Who holds the build lock, as `process 7 on host`; None where nobody does, or none can
+        be told. Nothing is written, and nobody kept from the lock."""
+
+    @abstractmethod
     def zarr_store(self, folder: str) -> Any:
         """A folder as a read-only `zarr.abc.store.Store`."""
 

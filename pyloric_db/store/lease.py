@@ -9,6 +9,7 @@ import os
 import secrets
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,6 +47,22 @@ def held_lease(bucket: "Bucket") -> Iterator[Callable[[], None]]:
         stop.set()
         renewing.join()
         lease.release()
+
+
+def lease_holder(bucket: "Bucket") -> str | None:
+    """Who holds the lock; None where nobody does, or it cannot be read.
+
+    By this machine's clock, since to ask for the store's is to write: where that is wrong, so may
+    the answer be. Nothing depends on it.
+    """
+    try:
+        data, _, renewed = bucket.read_tagged(LOCK_FILE)
+    except OSError:
+        return None
+    holder = _parsed(data)
+    if _has_died(holder) or time.time() - renewed >= LEASE_S:
+        return None
+    return _name_of(holder)
 
 
 class _Lease:
@@ -104,10 +121,12 @@ def _acquire(bucket: "Bucket") -> _Lease:
         if lease.adopt(holder, e_tag):
             break
         if not _has_died(holder) and _now(bucket) - renewed < LEASE_S:
-            raise DatabaseError(
-                f"{bucket} is being built by {holder_of(str(holder.get('holder')))}"
-            )
+            raise DatabaseError(f"{bucket} is being built by {_name_of(holder)}")
     return lease
+
+
+def _name_of(holder: dict[str, Any]) -> str:
+    return holder_of(str(holder.get("holder")))
 
 
 def _content(name: str) -> bytes:

@@ -5,6 +5,7 @@ import fcntl
 import os
 import re
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
@@ -12,6 +13,8 @@ from pathlib import Path
 from pyloric_db.errors import DatabaseError
 from pyloric_db.store.files import Location, files_at
 
+#: Within this time whoever only asks who holds the lock has let go of it.
+LOOK_S = 0.1
 #: What a file system says that keeps no locks, such as Lustre mounted without `flock`.
 NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
 
@@ -62,17 +65,42 @@ def file_lock(file: Path, place: str) -> Iterator[None]:
         os.close(fd)
 
 
+def builder_at(file: Path) -> str | None:
+    """Who holds the lock, by its file; None where nobody does, or none can be told."""
+    try:
+        fd = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)  # let go of at once, within LOOK_S
+    except BlockingIOError:
+        return _holder(file)
+    except OSError:
+        pass
+    finally:
+        os.close(fd)
+    return None
+
+
 def _acquire(file: Path) -> int:
     while True:
         fd = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(fd)
             if _is_same(fd, file):
                 return fd
         except BaseException:
             os.close(fd)
             raise
         os.close(fd)  # its holder removed it between our open and our lock
+
+
+def _lock(fd: int) -> None:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        time.sleep(LOOK_S)
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _is_same(fd: int, file: Path) -> bool:

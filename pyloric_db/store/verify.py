@@ -55,7 +55,10 @@ class Report:
 
 @dataclass(frozen=True)
 class Status:
-    """How far a database is; `counts` and times are sums over finished shards."""
+    """How far a database is; `counts` and times are sums over finished shards.
+
+    `builder` is who holds its lock, as `process 7 on host`; None where nobody is seen to.
+    """
 
     name: str
     shards_done: int
@@ -67,6 +70,7 @@ class Status:
     seconds: float
     kernel_seconds: float
     bytes: int
+    builder: str | None
 
     @property
     def complete(self) -> bool:
@@ -189,6 +193,7 @@ def status(path: Location, progress: Callable[[int, int], None] | None = None) -
         seconds=seconds,
         kernel_seconds=kernel_seconds,
         bytes=size,
+        builder=files.builder(),
     )
 
 

@@ -131,7 +131,9 @@ def test_a_holder_on_another_machine_is_believed_until_its_lease_runs_out(url, m
         build_lock(url),
     ):
         pass
+    assert files_at(url).builder() == "process 7 on elsewhere"
     monkeypatch.setattr(lease, "LEASE_S", -1.0)
+    assert files_at(url).builder() is None
     with build_lock(url):
         pass
     assert list(files_at(url).names()) == []

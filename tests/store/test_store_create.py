@@ -3,8 +3,10 @@ import fcntl
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 
 import pytest
@@ -186,13 +188,25 @@ def test_build_lock_admits_one(place):
         build_lock(place),
     ):
         pass
+    files = files_at(place)
+    assert files.builder() == f"process {holder.pid} on {socket.gethostname()}"
     holder.kill()
     holder.communicate()
-    files = files_at(place)
-    assert files.exists("build.lock")
+    assert files.exists("build.lock") and files.builder() is None
     with build_lock(place):
         assert Ledger(place).read().shards == {}
     assert list(files.names()) == []
+
+
+def test_to_look_at_the_lock_keeps_nobody_from_it(tmp_path):
+    """Not even where it is taken between a look and its end."""
+    (tmp_path / "build.lock").touch()
+    with open(tmp_path / "build.lock") as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        end = threading.Timer(0.02, looking.close)
+        end.start()
+        with build_lock(tmp_path):
+            end.join()
 
 
 @pytest.mark.parametrize("code", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
