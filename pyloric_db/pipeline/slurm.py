@@ -65,7 +65,9 @@ def check_slurm(profile: SlurmProfile) -> None:
 def _jobqueue() -> Any:
     for library in ("cryptography", "dask_jobqueue"):
         if find_spec(library) is None:
-            raise ConfigError(f"a Slurm profile needs {library}: pip install 'pyloric-db[slurm]'")
+            raise ConfigError(
+                f"a Slurm profile needs {library}: install pyloric-db with the extra 'slurm'"
+            )
     handlers = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
     import dask_jobqueue
 

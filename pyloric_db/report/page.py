@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 
 from pyloric_db.errors import ConfigError
-from pyloric_db.plot.canvas import new_figure
 from pyloric_db.query.database import Database
 from pyloric_db.report.facts import collect
 from pyloric_db.report.figures import Picture, pictures
@@ -22,6 +22,15 @@ def check_suffix(path: str | Path) -> None:
         raise ConfigError(f"{path} must end in .html or .htm: a report is a page")
 
 
+def check_libraries() -> None:
+    """ConfigError where a library is missing: there is no report then, whatever it is of."""
+    for library in ("jinja2", "matplotlib"):
+        if find_spec(library) is None:
+            raise ConfigError(
+                f"a report needs {library}: install pyloric-db with the extra 'report'"
+            )
+
+
 def report_html(db: Database, progress: Callable[[int, int], None] | None = None) -> str:
     """The page. All text from the database is escaped.
 
@@ -33,13 +42,9 @@ def report_html(db: Database, progress: Callable[[int, int], None] | None = None
         ConfigError: jinja2 or matplotlib is missing.
         DatabaseError: a file of the database is damaged.
     """
-    try:
-        from jinja2 import Environment, StrictUndefined
-    except ModuleNotFoundError:
-        raise ConfigError(
-            "a report needs jinja2: install pyloric-db with the extra 'report'"
-        ) from None
-    new_figure()  # without matplotlib there is no report, whatever the database holds
+    check_libraries()
+    from jinja2 import Environment, StrictUndefined
+
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )

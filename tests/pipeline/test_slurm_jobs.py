@@ -1,12 +1,13 @@
 """Jobs that end are submitted again, and Slurm is asked for them now and then."""
 
 import asyncio
+import sys
 import time
 from types import SimpleNamespace
 
 import pytest
 
-from pyloric_db.errors import ClusterError
+from pyloric_db.errors import ClusterError, ConfigError
 from pyloric_db.pipeline import slurm
 from pyloric_db.pipeline.profile import load_profile
 from pyloric_db.pipeline.slurm import keep_jobs
@@ -21,6 +22,12 @@ PROFILE = load_profile(
         "log_directory": "logs of jobs",
     }
 )
+
+
+def test_a_library_that_is_missing_is_named_with_its_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "dask_jobqueue", None)  # cannot be found
+    with pytest.raises(ConfigError, match="needs dask_jobqueue: .* with the extra 'slurm'$"):
+        slurm.job_script(PROFILE)
 
 
 class Jobs:

@@ -1,5 +1,6 @@
 import base64
 import re
+import sys
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -191,6 +192,15 @@ def test_a_built_database_has_traces(tiny_db):
 
 def test_the_same_page_every_time(made):
     assert report_html(made[0]) == made[1]
+
+
+@pytest.mark.parametrize("library", ["jinja2", "matplotlib"])
+def test_a_library_that_is_missing_is_named_with_the_extra_that_has_both(
+    made, monkeypatch, library
+):
+    monkeypatch.setitem(sys.modules, library, None)  # cannot be found
+    with pytest.raises(ConfigError, match=f"needs {library}: .* with the extra 'report'$"):
+        report_html(made[0])
 
 
 @pytest.mark.parametrize("name", ["x.pdf", "x", "html"])
