@@ -27,7 +27,9 @@ REQUESTS = 16
 #: With more files than this their folder is listed, a thousand to a request, to know their sizes.
 LISTED_FROM = 256
 
-_URL = re.compile(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])((?:/[\w.=+@-]+)*)/?", re.ASCII)
+_URL = re.compile(r"s3://([^/]*)(.*)", re.DOTALL)
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_PREFIX = re.compile(r"((?:/[\w.=+@-]+)*)/?", re.ASCII)
 #: A store that does not answer at all is said at once ...
 _AT_FIRST = {"max_retries": 5}
 #: ... but one that is away for a minute, or asks to slow down, ends nothing.
@@ -46,9 +48,21 @@ def bucket_at(url: str) -> "Bucket":
         DatabaseError: it is no such URL, or obstore is not installed.
     """
     match = _URL.fullmatch(url)
-    if match is None or any(set(part) == {"."} for part in match[2].split("/") if part):
+    if match is None:
         raise DatabaseError(f"{url} must be a directory or a URL such as s3://bucket/name")
-    return _bucket(f"s3://{match[1]}{match[2]}", match[1], match[2].strip("/"))
+    bucket, rest = match.groups()
+    if not _BUCKET.fullmatch(bucket):
+        raise DatabaseError(
+            f"{url} names a bucket {bucket!r}, but the name of one is 3 to 63 small letters, "
+            "digits, dots and hyphens, the first and the last of them a letter or a digit"
+        )
+    prefix = _PREFIX.fullmatch(rest)
+    if prefix is None or any(set(part) == {"."} for part in rest.split("/") if part):
+        raise DatabaseError(
+            f"{url} must be a URL such as s3://bucket/name, whose names behind the bucket are "
+            "letters, digits and . _ = + @ -"
+        )
+    return _bucket(f"s3://{bucket}{prefix[1]}", bucket, prefix[1].strip("/"))
 
 
 @lru_cache(maxsize=16)
@@ -78,7 +92,7 @@ class Bucket(Files):
             import obstore
         except ImportError as err:
             raise DatabaseError(
-                f"{url} needs the library obstore: pip install 'pyloric-db[s3]'"
+                f"{url} needs obstore: install pyloric-db with the extra 's3'"
             ) from err
         self.place = self.address = url
         self._obstore = obstore

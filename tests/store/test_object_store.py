@@ -209,14 +209,22 @@ def test_of_many_who_take_over_one_wins(url):
 # URLs
 
 
+NO_URL = "must be a directory or a URL such as s3://bucket/name$"
+NO_NAME = "whose names behind the bucket are letters, digits and"
+
+
 @pytest.mark.parametrize(
-    "wrong",
-    ["s3://", "s3://Bucket/x", "s3://bucket/../x", "s3://bucket//x", "s3://bucket/a?b", "gs://b/x",
-     "http://example.com/x", "s3://bucket/a\nb", "s3://bucket/%2e%2e/x"],
+    "wrong, why",
+    [("gs://b/x", NO_URL), ("http://example.com/x", NO_URL), ("s3:/bucket/x", NO_URL),
+     ("s3://bucket/../x", NO_NAME), ("s3://bucket//x", NO_NAME), ("s3://bucket/a?b", NO_NAME),
+     ("s3://bucket/a\nb", NO_NAME), ("s3://bucket/%2e%2e/x", NO_NAME),
+     *((f"s3://{name}{rest}", f"bucket '{name}', but the name of one is 3 to 63 small letters")
+       for name in ("", "b", "my_bucket", "MyBucket", "-bucket", "b" * 64)
+       for rest in ("", "/y"))],
 )  # fmt: skip
-def test_other_urls_are_refused(wrong):
+def test_other_urls_are_refused(wrong, why):
     for ask in (verify, database.open):
-        with pytest.raises(DatabaseError, match="must be a directory or a URL") as caught:
+        with pytest.raises(DatabaseError, match=why) as caught:
             ask(wrong)
         assert "\n" not in str(caught.value) or "\n" in wrong
 
@@ -232,6 +240,12 @@ def test_what_is_not_there_is_one_sentence(url, object_store):
     files_at(url).write({"thesis.tex": b"x"})
     with pytest.raises(DatabaseError, match=r"not empty .*thesis\.tex"):
         check_target(Ledger(url), synthetic.make_manifest())
+
+
+def test_a_library_that_is_missing_is_named_with_its_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "obstore", None)  # cannot be imported
+    with pytest.raises(DatabaseError, match="needs obstore: .* with the extra 's3'"):
+        files_at("s3://bucket/never-asked-for")
 
 
 def test_credentials_that_are_not_there_are_asked_for(url, object_store, monkeypatch):
