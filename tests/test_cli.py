@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -16,6 +17,7 @@ import pytest
 from rich.console import Console
 
 import pyloric_db as pyl
+from pyloric_db.pipeline.profile import packaged_profiles
 from pyloric_db.pipeline.recipe import packaged_recipes
 from pyloric_db.query.save import load_rows
 
@@ -60,6 +62,20 @@ def test_recipes(inside):
     assert {r["name"]: r["circuits"] for r in rows}["prinz2004"] == 20_250_000
     shown = inside("recipes").stdout
     assert "prinz2004" in shown and "20,250,000" in shown
+
+
+def test_what_comes_with_the_package_can_be_copied(inside, cli, tmp_path):
+    printed = {**packaged_recipes(), **packaged_profiles()}
+    assert len(printed) == len(packaged_recipes()) + len(packaged_profiles()) >= 9
+    for name, text in printed.items():
+        assert inside("recipes", name).stdout == text
+        assert json.loads(inside("recipes", name, "--json").stdout) == tomllib.loads(text)
+    (tmp_path / "mine.toml").write_text(cli("recipes", "demo").stdout)
+    of_mine, of_demo = (inside("plan", r, cwd=tmp_path).stdout for r in ("mine.toml", "demo"))
+    assert of_mine == of_demo
+    shown = inside("recipes").stdout
+    assert all(name in shown for name in printed) and "`pyloric-db recipes NAME`" in shown
+    refused(inside("recipes", "slurm_cpu"), "one of demo,.*; did you mean 'slurm-cpu'")
 
 
 def test_plan(inside, tmp_path, snapshot):

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
@@ -27,6 +28,7 @@ from pyloric_db.cli.console import (
     say_other_model,
     table_of,
 )
+from pyloric_db.errors import ConfigError, nearest
 from pyloric_db.vocabulary import state_shapes
 
 if TYPE_CHECKING:
@@ -54,11 +56,32 @@ RecipeName = Annotated[
 ]
 
 
-def recipes(as_json: Json = False) -> None:
-    """List the packaged recipes."""
+def recipes(
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="NAME", help="A packaged recipe or cluster profile, to be printed as TOML."
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List the packaged recipes, or print one to copy: `pyloric-db recipes demo > mine.toml`."""
     from pyloric_db.pipeline.draw import select
+    from pyloric_db.pipeline.profile import packaged_profiles
     from pyloric_db.pipeline.recipe import load_recipe, packaged_recipes
 
+    if name is not None:
+        texts = packaged_recipes() | packaged_profiles()
+        if name not in texts:
+            raise ConfigError(
+                f"there is no packaged recipe or cluster profile {name!r}: give one of "
+                f"{', '.join(texts)}{nearest(name, list(texts))}"
+            )
+        if as_json:
+            print(json.dumps(tomllib.loads(texts[name]), indent=2))
+        else:
+            print(texts[name], end="")
+        return
     found = [load_recipe(name) for name in packaged_recipes()]
     rows: list[dict[str, Any]] = [
         {"name": r.name, "circuits": select(r).count, "description": r.description} for r in found
@@ -71,6 +94,8 @@ def recipes(as_json: Json = False) -> None:
     for row in rows:
         table.add_row(row["name"], f"{row['circuits']:,}", row["description"])
     out.print(table)
+    say(f"\ncluster profiles: {', '.join(packaged_profiles())}")
+    say("`pyloric-db recipes NAME` prints the TOML of either, to be copied and changed")
 
 
 def plan(
