@@ -169,6 +169,12 @@ def check_names(manifest: Manifest, names: Sequence[str]) -> None:
     known = list(manifest.by_name)
     for name in names:
         if name not in known:
+            for axis in manifest.axes or ():
+                if axis.kind == "cell" and str(name).startswith(f"gbar_{axis.name}_"):
+                    raise QueryError(
+                        f"unknown column {name!r}: this grid has its cells by name, as in "
+                        f"{axis.name} == {axis.labels[-1]!r}, and db.parameters(ids) has their gbar"
+                    )
             raise QueryError(
                 f"unknown column {name!r}{nearest(str(name), known)}; the table has {len(known)} "
                 "columns, which `pyloric-db show DB` lists with their meaning"
