@@ -100,6 +100,8 @@ class Page:
             **{"font-family": "monospace", "user-select": "text", "white-space": "pre-wrap"},
         )  # fmt: skip
         self.problem = Div(width=900, height=16, name="problem")
+        # the same beside the number that it is about: the page is higher than a window
+        self.wrong = Div(width=LEFT - 190, margin=(24, 5, 5, 5), name="wrong")
         clear = Button(label="lift all brushes", width=140, name="clear")
         clear.on_click(self._clear)
         criteria = published(db.manifest.cells)
@@ -190,9 +192,11 @@ class Page:
         self._complain("")
         return found
 
-    def _complain(self, sentence: str) -> None:
-        words = f"<span style='color:#a00'>{escape(sentence)}</span>"
-        self.problem.text = words if sentence else ""
+    def _complain(self, sentence: str, *, circuit: bool = False) -> None:
+        """Says what is wrong, at the top and, if it is about one circuit, where that is shown."""
+        words = f"<span style='color:#a00'>{escape(sentence)}</span>" if sentence else ""
+        self.problem.text = words
+        self.wrong.text = words if circuit else ""
 
     # density
 
@@ -288,7 +292,7 @@ class Page:
             # a table with as many rows as before would not be drawn anew
             self.table.view.filter = AllIndices()
 
-        self._later("list", read, show)
+        self._later("list", read, show, self._complain)
 
     def _pick(self, attr: str, old: Sequence[int], new: Sequence[int]) -> None:
         ids = self.rows.data["circuit_id"]
@@ -319,7 +323,8 @@ class Page:
             plot.line("time", "V", source=self.traces[cell], color=colour)
             plot.xaxis.visible = last
             self.trace_figures.append(plot)
-        self.circuit_layout = row(column(self.number, self.parameters), column(*self.trace_figures))
+        left = column(row(self.number, self.wrong), self.parameters)
+        self.circuit_layout = row(left, column(*self.trace_figures))
 
     def _type_number(self, attr: str, old: str, new: str) -> None:
         text = str(new).strip()
@@ -329,7 +334,7 @@ class Page:
         try:
             circuit = find_circuit(self.db, text[:40])
         except PyloricDBError as error:
-            self._complain(str(error))
+            self._complain(str(error), circuit=True)
         else:
             self._open_circuit(circuit)
 
@@ -337,25 +342,39 @@ class Page:
         for source in self.traces.values():
             source.data = {"time": [], "V": []}
         try:
-            self.parameters.text = _parameters(self.db, circuit) + "<p>simulating …</p>"
+            parameters = _parameters(self.db, circuit)
         except PyloricDBError as error:
             self.parameters.text = ""
-            self._complain(str(error))
+            self._complain(str(error), circuit=True)
             return
+        self.parameters.text = f"{parameters}<p>simulating …</p>"
         self._complain("")
 
         def show(simulation: "xr.Dataset") -> None:
-            time_s = simulation["time"].values / 1000
+            time_s, V = simulation["time"].values / 1000, simulation["V"].values[0]
             self.document.hold("combine")
             for place, source in enumerate(self.traces.values()):
-                source.data = {"time": time_s, "V": simulation["V"].values[0, place]}
-            self.parameters.text = _parameters(self.db, circuit)
+                source.data = {"time": time_s, "V": V[place]}
+            self.parameters.text = parameters
             self.document.unhold()
 
-        self._later("circuit", lambda: self.simulate(circuit), show)
+        def fail(sentence: str) -> None:
+            self.parameters.text = parameters
+            self._complain(sentence, circuit=True)
 
-    def _later(self, what: str, make: Callable[[], Any], show: Callable[[Any], None]) -> None:
-        """Makes an answer in a thread and shows it, unless another was asked for since."""
+        self._later("circuit", lambda: self.simulate(circuit), show, fail)
+
+    def _later(
+        self,
+        what: str,
+        make: Callable[[], Any],
+        show: Callable[[Any], None],
+        fail: Callable[[str], None],
+    ) -> None:
+        """Makes an answer in a thread and shows it, or says why there is none.
+
+        Neither where another was asked for since.
+        """
         self._asked[what] += 1
         asked = self._asked[what]
 
@@ -365,14 +384,13 @@ class Page:
         def finish(future: Future[Any]) -> None:
             if asked != self._asked[what]:
                 return
-            error = future.exception()
-            if isinstance(error, PyloricDBError):
-                self._complain(str(error))
-            elif error is not None:
-                self._complain(f"this circuit cannot be shown: {type(error).__name__}")
-                raise error
-            else:
+            try:
                 show(future.result())
+            except PyloricDBError as error:
+                fail(str(error))
+            except Exception as error:
+                fail(f"this cannot be shown: {type(error).__name__}")
+                raise
 
         self.workers.submit(make).add_done_callback(done)
 

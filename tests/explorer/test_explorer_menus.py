@@ -1,12 +1,14 @@
 """The page without a browser: columns that cannot be shown, circuits that are asked for."""
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import pytest
 import synthetic
 from bokeh.document import Document
 
 import pyloric_db
+from pyloric_db.errors import DatabaseError
 from pyloric_db.explorer.bins import Bins
 from pyloric_db.explorer.page import Page
 
@@ -41,6 +43,25 @@ def test_a_circuit_can_be_asked_for_again_after_another(page, monkeypatch):
     assert opened == [599, 8, 599, 8]
 
 
+@pytest.mark.parametrize(
+    "error, says",
+    [(DatabaseError("its states are damaged"), "its states are"), (OSError(), "shown: OSError")],
+)
+def test_a_circuit_that_cannot_be_simulated_is_not_simulated_for_ever(explorer_db, error, says):
+    def simulate(circuit):
+        raise error
+
+    with ThreadPoolExecutor(1) as workers:
+        page = Page(Document(), explorer_db, Bins(explorer_db), simulate, workers)
+        page.number.value = "599"
+        assert "simulating" in page.parameters.text
+    for answer in page.document.session_callbacks:  # what the server would call
+        with suppress(OSError):  # which it logs
+            answer.callback()
+    assert "simulating" not in page.parameters.text and "circuit 599<" in page.parameters.text
+    assert says in page.problem.text and says in page.wrong.text
+
+
 def test_netcodes_can_be_typed(named_db):
     db = pyloric_db.open(named_db)
     with ThreadPoolExecutor(1) as workers:
@@ -49,7 +70,10 @@ def test_netcodes_can_be_typed(named_db):
             page.number.value = typed
             assert "circuit 15<" in page.parameters.text and page.problem.text == ""
         page.number.value = "1013111229"
-    assert "circuit 1013111229 is not in" in page.problem.text
+        assert "circuit 1013111229 is not in" in page.problem.text
+        assert page.wrong.text == page.problem.text
+        page.number.value = "15"
+        assert page.wrong.text == page.problem.text == ""
 
 
 def test_the_list_reads_no_column_of_all_circuits(explorer_db):

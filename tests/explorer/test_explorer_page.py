@@ -234,6 +234,12 @@ def test_typed_circuits(page):
     number.fill("600")
     number.press("Enter")
     page.wait_for_function(f"() => ({GET % 'm.text'})('problem').includes('circuit 600 is not in')")
+    places = [m.bounding_box() for m in page.get_by_text("circuit 600 is not in").all()]
+    beside = max(places, key=lambda place: place["y"])
+    typed = number.bounding_box()
+    assert len(places) == 2 and abs(beside["y"] - typed["y"]) < typed["height"]
+    assert typed["x"] + typed["width"] <= beside["x"]
+    assert beside["x"] + beside["width"] <= page.locator(".bk-Figure").nth(9).bounding_box()["x"]
     number.fill("<img src=x onerror=alert(1)>")
     number.press("Enter")
     page.wait_for_function(f"() => ({GET % 'm.text'})('problem').includes('is no circuit id')")
