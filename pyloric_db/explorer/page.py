@@ -35,6 +35,7 @@ from pyloric_db.explorer.crossfilter import Brush, CrossFilter, Linked
 from pyloric_db.explorer.explore import SHOWN_MS
 from pyloric_db.explorer.panels import Panel, name_ticks
 from pyloric_db.query.database import Database
+from pyloric_db.query.heading import heading
 from pyloric_db.query.named import find_circuit
 from pyloric_db.vocabulary import colour_of, label, published
 
@@ -402,7 +403,7 @@ def _text_of(words: Div, **styles: str) -> Pane:
 
 
 def _heading(db: Database) -> str:
-    name, words = escape(db.manifest.name), escape(str(db.manifest.recipe.get("description", "")))
+    name, words = escape(db.manifest.name), escape(heading(db.manifest))
     state = "" if db.complete else "<br>The build is not complete."
     return f"<h2 style='margin:0'>{name}</h2>{words}{state}"
 

@@ -7,6 +7,7 @@ from statistics import median
 
 from pyloric_db.query.database import Database
 from pyloric_db.query.expression import quote_name
+from pyloric_db.query.heading import heading
 from pyloric_db.store.ledger import Ledger, LedgerRows
 from pyloric_db.store.verify import Status, status
 from pyloric_db.summary import Share, shares
@@ -64,7 +65,7 @@ def collect(db: Database) -> Facts:
     selection = ", ".join(f"{k} {v}" for k, v in m.selection.items())
     return Facts(
         status=status(db.path),
-        description=str(m.recipe.get("description", "")),
+        description=heading(m),
         recipe=json.dumps(m.recipe, indent=2),
         recipe_hash=m.recipe_hash,
         selection=selection or "all that the recipe names",

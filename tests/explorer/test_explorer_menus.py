@@ -10,7 +10,7 @@ from bokeh.document import Document
 import pyloric_db
 from pyloric_db.errors import DatabaseError
 from pyloric_db.explorer.bins import Bins
-from pyloric_db.explorer.page import Page
+from pyloric_db.explorer.page import Page, _heading
 
 
 @pytest.fixture
@@ -60,6 +60,15 @@ def test_a_circuit_that_cannot_be_simulated_is_not_simulated_for_ever(explorer_d
             answer.callback()
     assert "simulating" not in page.parameters.text and "circuit 599<" in page.parameters.text
     assert says in page.problem.text and says in page.wrong.text
+
+
+def test_the_head_says_what_was_selected(tmp_path):
+    recipe = {"name": "tiny", "description": "All circuits & more"}
+    selection = {"sample": 20, "seed": 1}
+    manifest = synthetic.make_manifest(n_circuits=20, recipe=recipe, selection=selection)
+    synthetic.build(tmp_path / "db", manifest)
+    head = _heading(pyloric_db.open(tmp_path / "db"))
+    assert "A random sample of 20 (seed 1) of: All circuits &amp; more" in head
 
 
 def test_netcodes_can_be_typed(named_db):

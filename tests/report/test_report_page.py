@@ -93,11 +93,14 @@ def test_a_sample_has_intervals_and_a_whole_grid_has_none(made, tmp_path, monkey
     monkeypatch.setattr("pyloric_db.report.page.pictures", lambda db: [])
     assert "interval" not in Page(made[1]).text
     sampled = synthetic.make_manifest(
-        n_circuits=20, recipe=RECIPE, selection={"sample": 20, "seed": 0}
+        n_circuits=20,
+        recipe={**RECIPE, "description": "All 48"},
+        selection={"sample": 20, "seed": 0},
     )
     synthetic.build(tmp_path / "db", sampled)
     sample = pyloric_db.open(tmp_path / "db")
     text = Page(report_html(sample)).text
+    assert "\nA random sample of 20 (seed 0) of: All 48\n" in text
     assert "95% interval" in text and "intervals are Wilson's" in text
     for share in shares(sample):
         low, high = (100 * end for end in share.interval)
