@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from typing import Any, Literal
 
@@ -26,11 +26,6 @@ MOST_CIRCUITS = 10**12
 _MOST_PER_SHARD = 1_000_000
 _MOST_BYTES = 1 << 26
 _DEEPEST = 32
-_KEYS = (
-    "format", "schema_version", "name", "recipe", "selection", "n_circuits", "shard_circuits",
-    "chunk_circuits", "cells", "synapses", "sources", "axes", "columns", "settings", "versions",
-    "recipe_hash",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -173,9 +168,10 @@ class Manifest:
                 f"{where} was written by a newer pyloric-db (schema {version}; this one reads "
                 f"up to {SCHEMA_VERSION}): update pyloric-db to open it"
             )
-        if set(content) != set(_KEYS):
-            wrong = sorted(set(content) ^ set(_KEYS))
-            kind = "missing" if wrong[0] in _KEYS else "unknown"
+        keys = {"format", "schema_version", "recipe_hash", *(f.name for f in fields(cls))}
+        if set(content) != keys:
+            wrong = sorted(set(content) ^ keys)
+            kind = "missing" if wrong[0] in keys else "unknown"
             raise DatabaseError(f"{where} is damaged: the key {wrong[0]!r} is {kind}")
         try:
             manifest = cls(
