@@ -76,6 +76,36 @@ def test_equals_the_analysis_of_the_simulated_spikes(crowd):
             )
 
 
+def test_simulate_runs_circuits_as_classify_does_under_the_same_protocol():
+    # burst gaps and phases decide where cells are thermalised, and pairs of cells stay there
+    cells = np.stack([cell_gbar("AB/PD 3")] * 2)
+    gbar, gsyn = np.stack([cells] * 2), np.array([[10.0, 10.0, 0.0], [30.0, 3.0, 1.0]])
+    constants = Constants(tau_Ca=400.0, Q10_tau_m=1.5)
+    protocol = Protocol(
+        dt_ms=0.1,
+        scheme="old_state",
+        dtype="float64",
+        initial="thermal",
+        temperature_K=285.0,
+        thermal_phase=(0.5, 0.1),
+        max_burst_gap_ms=900.0,
+        spike_threshold_mV=-10.0,
+        transient_ms=1000.0,
+        min_ms=8000.0,
+        max_ms=8000.0,
+    )
+    setting = {"circuit": TWO_CELLS, "protocol": protocol, "constants": constants}
+    found = classify(gbar, gsyn, **setting)
+    run = simulate(gbar, gsyn, duration_ms=8000.0, **setting)
+    wanted = features_from_spikes(
+        run["spike_time_ms"], window_ms=(1000.0, 8000.0), protocol=protocol, cells=TWO_CELLS.cells
+    )
+    assert_identical(found, wanted)
+    assert run["time"].values[1] == 0.5
+    other = simulate(gbar, gsyn, duration_ms=8000.0, thermal_phase=(0.5, 0.6), **setting)
+    assert (other["V"].values != run["V"].values).any()
+
+
 def test_voltage_statistics_are_of_the_trace(crowd):
     gbar, gsyn, found = crowd
     run = simulate(
