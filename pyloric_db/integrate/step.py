@@ -243,24 +243,23 @@ class Stepper:
             target = Ca[None]
             denominator = denominator * (Ca[None] + ops.constant(group.half_Ca_uM))
         away = target - x * denominator
-        # x = dt/tau = n/t, both linear in E: t * n and the Pade denominator are quadratic. All
-        # constants are multiplied here: left to XLA, programs would differ in rounding
+        # x = dt/tau = n/t, both linear in E. All constants are multiplied here: left to XLA,
+        # programs would differ in rounding
         n_0, n_1 = (self.dt * group.rate * c for c in rate.over)
         t_0, t_1 = rate.under
 
+        def polynomial(*coefficients: Any) -> Any:
+            *lower, total = (jnp.asarray(c, ops.dtype) for c in coefficients)
+            for c in reversed(lower):
+                total = c + rate.E * total
+            return total
+
         if self.dt * group.highest_rate > LARGEST_PADE:
-            over, under = (
-                ops.constant(c_0) + ops.constant(c_1) * rate.E
-                for c_0, c_1 in ((n_0, n_1), rate.under)
-            )
-            return x + away * ops.one_minus_exp(over / under) / denominator
-
-        def quadratic(c_0: Any, c_1: Any, c_2: Any) -> Any:
-            c = [jnp.asarray(value, ops.dtype) for value in (c_0, c_1, c_2)]
-            return c[0] + rate.E * (c[1] + rate.E * c[2])
-
-        step = quadratic(n_0 * t_0, n_0 * t_1 + n_1 * t_0, n_1 * t_1)
-        pade = quadratic(
+            step = ops.one_minus_exp(polynomial(n_0, n_1) / polynomial(t_0, t_1))
+            return x + away * step / denominator
+        # t * n and the Pade denominator are quadratic
+        step = polynomial(n_0 * t_0, n_0 * t_1 + n_1 * t_0, n_1 * t_1)
+        pade = polynomial(
             t_0 * t_0 + 0.5 * n_0 * t_0 + n_0 * n_0 / 12,
             2 * t_0 * t_1 + 0.5 * n_0 * t_1 + 0.5 * n_1 * t_0 + n_0 * n_1 / 6,
             t_1 * t_1 + 0.5 * n_1 * t_1 + n_1 * n_1 / 12,

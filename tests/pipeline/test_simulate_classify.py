@@ -11,6 +11,8 @@ from pyloric_db.errors import ConfigError
 from pyloric_db.model.cells import cell_gbar
 from pyloric_db.model.circuit import SINGLE_CELL
 from pyloric_db.model.constants import Constants
+from pyloric_db.pipeline.draw import parameters
+from pyloric_db.pipeline.recipe import load_recipe
 from pyloric_db.pipeline.simulate import classify, simulate
 from pyloric_db.protocol import Protocol
 from pyloric_db.rhythm.recordings import features_from_spikes
@@ -104,6 +106,14 @@ def test_simulate_runs_circuits_as_classify_does_under_the_same_protocol():
     assert run["time"].values[1] == 0.5
     other = simulate(gbar, gsyn, duration_ms=8000.0, thermal_phase=(0.5, 0.6), **setting)
     assert (other["V"].values != run["V"].values).any()
+
+
+def test_a_pacemaker_that_creeps_up_to_its_burst_is_not_silent():
+    """A draw of the prior of 2020 that moves by less than `rest_mV` in the second second."""
+    recipe = load_recipe("goncalves2020")
+    _, gbar, gsyn = parameters(recipe, np.array([559]))
+    found = classify(gbar, gsyn)
+    assert found["activity_abpd"].item() == "bursting" and bool(found["periodic"])
 
 
 def test_voltage_statistics_are_of_the_trace(crowd):
