@@ -74,6 +74,12 @@ class Manifest:
     settings: dict[str, Any]
     versions: dict[str, Any]
 
+    def __repr__(self) -> str:
+        return (
+            f"<Manifest of {self.name!r}: {self.n_circuits:,} circuits, {self.n_shards:,} shards, "
+            f"{len(self.columns)} columns, recipe {self.recipe_hash[:12]}>"
+        )
+
     def __post_init__(self) -> None:
         # as it would come back from the file, so that a written and a read manifest are equal
         for key in ("recipe", "selection", "settings", "versions"):
@@ -343,11 +349,18 @@ def _columns_problem(columns: tuple[Column, ...]) -> str | None:
 def first_difference(a: Any, b: Any, place: str) -> tuple[str, str, str] | None:
     """Where two JSON values differ first, and what they are there, shortened."""
     if isinstance(a, dict) and isinstance(b, dict):
-        for key in sorted(set(a) | set(b)):
+        # words say the least of how two recipes differ
+        for key in sorted(set(a) | set(b), key=lambda key: (key == "description", key)):
             found = first_difference(a.get(key), b.get(key), f"{place}.{key}")
             if found:
                 return found
         return None
+    if isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
+        pairs = (
+            first_difference(*pair, f"{place}[{i}]")
+            for i, pair in enumerate(zip(a, b, strict=True))
+        )
+        return next(filter(None, pairs), None)
     # 1 and 1.0 and true are the same to Python, but not to a recipe's hash
     if repr(a) == repr(b):
         return None
