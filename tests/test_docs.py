@@ -1,5 +1,7 @@
 """The examples of the documentation are valid."""
 
+import dataclasses
+import inspect
 import json
 import re
 import tomllib
@@ -11,12 +13,19 @@ import synthetic
 
 import pyloric_db
 from pyloric_db.errors import ConfigError
+from pyloric_db.model.circuit import PRINZ2004
+from pyloric_db.pipeline import thermalise
 from pyloric_db.pipeline.plan import make_plan
-from pyloric_db.vocabulary import CHANNELS, SYNAPSES
+from pyloric_db.pipeline.states import cold_states
+from pyloric_db.rhythm import activity, bursts, settle
+from pyloric_db.vocabulary import ACTIVITIES, CHANNELS, CRITERIA, SYNAPSES
 
-DOCS = Path(__file__).parent.parent / "docs"
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
 RECIPES = (DOCS / "recipes.md").read_text()
-BLOCKS = re.findall(r"```toml\n(.*?)```", RECIPES, re.DOTALL)
+DEFINITIONS = (DOCS / "definitions.md").read_text()
+EXAMPLES = (DOCS / "examples.md").read_text()
+BLOCKS = re.findall(r"```toml\n(.*?)```", RECIPES + EXAMPLES, re.DOTALL)
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
@@ -31,7 +40,7 @@ def test_recipes_of_the_documentation_can_be_planned(block, tmp_path):
 
 
 def test_all_keys_of_a_recipe_are_in_their_table():
-    table = RECIPES[RECIPES.index("## All keys") : RECIPES.index("## A grid")]
+    table = RECIPES[RECIPES.index("## All keys") : RECIPES.index("## The protocol")]
     schema = json.loads((DOCS.parent / "schemas" / "recipe.schema.json").read_text())
     for model in (schema, *schema["$defs"].values()):
         for key in model["properties"]:
@@ -40,12 +49,29 @@ def test_all_keys_of_a_recipe_are_in_their_table():
         assert f"`{name}`" in table
 
 
+def test_all_fields_of_the_protocol_are_in_their_table():
+    table = RECIPES[RECIPES.index("## The protocol") : RECIPES.index("## A grid")]
+    rows = re.findall(r"^\| `(\w+)` \| `?([^|`]*)`? \| (\w*) ?\| .+ \|$", table, re.MULTILINE)
+    fields = dataclasses.fields(pyloric_db.Protocol)
+    assert [name for name, _, _ in rows] == [field.name for field in fields]
+    engine = (DOCS / "engine.md").read_text()
+    rules = engine[engine.index("## When a circuit is done") :]
+    for (name, default, unit), field in zip(rows, fields, strict=True):
+        assert json.loads(default) == field.default, name
+        assert unit == (name.rpartition("_")[2] if name.endswith(("_ms", "_mV", "_K")) else "")
+        if name.endswith(("_ms", "_mV")) or name.startswith("settled"):
+            how = name in ("dt_ms", "spike_threshold_mV", "max_burst_gap_ms")  # not when
+            assert f"`{name}`" in rules or how, name
+
+
 def test_circuits_of_a_database_run_again_are_those_of_the_database(client, tiny, tmp_path):
     (recipe,) = [tomllib.loads(b) for b in BLOCKS if "circuit.gap_junctions" in b]
     protocol = tiny()["protocol"]
     db = pyloric_db.build(recipe | {"protocol": protocol}, tmp_path / "db", cluster=client)
-    (block,) = re.findall(r"```python\n(circuit = .*?)```", RECIPES, re.DOTALL)
+    (block,) = re.findall(r"```python\n(circuit = pyl.circuit_of.*?)```", RECIPES, re.DOTALL)
     names = {"db": db, "pyl": pyloric_db}
+    if "protocol" not in inspect.signature(pyloric_db.simulate).parameters:
+        pytest.skip("simulate takes no protocol")
     exec(block, names)
     stored = db.query("circuit_id in [0, 5, 11]")
     for name, values in names["features"].data_vars.items():
@@ -53,6 +79,26 @@ def test_circuits_of_a_database_run_again_are_those_of_the_database(client, tiny
     parameters = names["parameters"]
     with pytest.raises(ConfigError, match=r"circuit=, such as pyloric_db\.circuit_of\(db\)"):
         pyloric_db.classify(parameters.gbar, parameters.gsyn)
+
+
+def test_a_recipe_in_python(client, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (block,) = re.findall(r"```python\n(recipe = .*?)```", RECIPES, re.DOTALL)
+    names = {"pyl": pyloric_db, "client": client}
+    exec(block.replace('"ab-lp")', '"ab-lp", limit=2, cluster=client)'), names)
+    assert len(pyloric_db.open(tmp_path / "ab-lp")) == 2
+
+
+def test_a_circuit_in_python_is_that_of_the_recipe():
+    (recipe,) = [tomllib.loads(b) for b in BLOCKS if "circuit.gap_junctions" in b]
+    (block,) = re.findall(r"```python\n(circuit = pyl.Circuit.*?)```", RECIPES, re.DOTALL)
+    if not hasattr(pyloric_db, "Source"):
+        pytest.skip("pyloric_db exports no Source")
+    names = {"pyl": pyloric_db, "np": np}
+    exec(block, names)
+    plan = make_plan(recipe)
+    assert names["circuit"] == plan.recipe.circuit.circuit()
+    assert names["features"].period_ms.item() > 0
 
 
 def test_the_shares_of_a_cube_are_those_of_the_circuits_in_it(tmp_path):
@@ -81,9 +127,58 @@ def test_circuits_of_a_database_run_with_a_change(tiny_db, capsys):
     assert capsys.readouterr().out.count("pyloric-like") == 3
 
 
-def test_links_of_the_readme_lead_to_files():
-    readme = (DOCS.parent / "README.md").read_text()
-    links = re.findall(r"\]\(([^)#]+)\)", readme)
-    assert links
-    for link in links:
-        assert (DOCS.parent / link).exists(), link
+def test_the_criteria_of_the_documentation_are_those_of_the_code():
+    rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", DEFINITIONS, re.MULTILINE)
+    table = {name: cells.replace("−", "-").split(" | ") for name, cells in rows}
+    criteria = {name: cells for name, cells in table.items() if len(cells) == 5}
+    assert list(criteria) == [c.column for c in CRITERIA]
+    for c in CRITERIA:
+        *numbers, meaning = criteria[c.column]
+        assert [float(n) for n in numbers] == pytest.approx([c.mean, c.sd, c.low, c.high])
+        assert meaning == c.long_name
+    activities = [name for name, cells in table.items() if len(cells) == 1]
+    assert activities == list(ACTIVITIES)
+
+
+def test_the_numbers_of_the_definitions_are_those_of_the_code():
+    text = " ".join(DEFINITIONS.split())
+    protocol = pyloric_db.Protocol()
+    for said in (
+        f"above {protocol.spike_threshold_mV:g} mV (`spike_threshold_mV`)",
+        f"at most {protocol.max_burst_gap_ms:g} ms (`max_burst_gap_ms`)",
+        f"over the last {bursts.TONIC_SPIKES * protocol.max_burst_gap_ms / 1000:g} s (ten times",
+        f"less than {bursts.REGULAR_SPREAD:.0%} of the mean",
+        f"vary by at most {activity.BURSTING_CV:.0%} (SD over mean)",
+        f"vary by at most {protocol.period_cv:.0%} (SD over mean: `period_cv`",
+        f"for {thermalise.FIRST_LOOK_MS / 1000:g} s at least",
+        f"within {settle.STEADY_SPREAD:.0%} of their mean",
+        f"silent for {thermalise.SILENT_MS / 1000:g} s",
+        f"less than {thermalise.REST_mV} mV",
+        f"irregular one for {thermalise.IRREGULAR_MS / 1000:g} s",
+    ):
+        assert said in text, said
+    assert bursts.TONIC_SPIKES == 10 and bursts.STOPPED_INTERVALS == 2
+    assert settle.STEADY_INTERVALS == activity.LONGEST_PATTERN == 3
+    assert protocol.thermal_phase == 0.5
+    cold = cold_states(1, PRINZ2004)
+    assert {name: set(values.ravel()) for name, values in cold.items()} == {
+        "V": {-50}, "Ca": {0.05}, "m": {0}, "h": {1}, "s": {0}
+    }  # fmt: skip
+
+
+def _slug(heading: str) -> str:
+    """The anchor of a heading, as GitHub makes it."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", *sorted(DOCS.glob("*.md"))], ids=lambda p: p.name
+)
+def test_links_lead_to_files_and_headings(page):
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    for target, _, anchor in re.findall(r"\]\((?!\w+:)([^)#]*)(#([^)]+))?\)", text):
+        file = page.parent / target if target else page
+        assert file.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", file.read_text(), re.MULTILINE)
+            assert anchor in [_slug(h) for h in headings], f"{target}#{anchor}"
