@@ -7,7 +7,9 @@ import re
 import tomllib
 from pathlib import Path
 
+import duckdb
 import numpy as np
+import pandas as pd
 import pytest
 import synthetic
 
@@ -23,6 +25,7 @@ from pyloric_db.vocabulary import ACTIVITIES, CHANNELS, CRITERIA, SYNAPSES
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 RECIPES = (DOCS / "recipes.md").read_text()
+QUERIES = (DOCS / "queries.md").read_text()
 DEFINITIONS = (DOCS / "definitions.md").read_text()
 EXAMPLES = (DOCS / "examples.md").read_text()
 BLOCKS = re.findall(r"```toml\n(.*?)```", RECIPES + EXAMPLES, re.DOTALL)
@@ -104,9 +107,7 @@ def test_a_circuit_in_python_is_that_of_the_recipe():
 def test_the_shares_of_a_cube_are_those_of_the_circuits_in_it(tmp_path):
     manifest = synthetic.build(tmp_path / "db", shards=[0])
     table = synthetic.shard_data(manifest, 0)[1]
-    (block,) = re.findall(
-        r"```python\n(cube = .*?)```", (DOCS / "queries.md").read_text(), re.DOTALL
-    )
+    (block,) = re.findall(r"```python\n(cube = .*?)```", QUERIES, re.DOTALL)
     names = {"db": pyloric_db.open(tmp_path / "db")}
     exec(block, names)
     share = names["share"].sel(lp="LP 2", gsyn_lp_py_nS=10)
@@ -115,9 +116,7 @@ def test_the_shares_of_a_cube_are_those_of_the_circuits_in_it(tmp_path):
 
 
 def test_circuits_of_a_database_run_with_a_change(tiny_db, capsys):
-    (block,) = re.findall(
-        r"```python\n(ids = .*?)```", (DOCS / "queries.md").read_text(), re.DOTALL
-    )
+    (block,) = re.findall(r"```python\n(ids = .*?)```", QUERIES, re.DOTALL)
     db = pyloric_db.open(tiny_db)
     names = {"db": db, "pyl": pyloric_db}
     exec(block.replace('db.query("pyloric")', "db.query('circuit_id >= 0')"), names)
@@ -169,6 +168,35 @@ def test_the_numbers_of_the_definitions_are_those_of_the_code():
 def _slug(heading: str) -> str:
     """The anchor of a heading, as GitHub makes it."""
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+def test_the_recording_is_made_and_matched_as_it_is_said(client, inside, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    db = pyloric_db.build("prinz2004", tmp_path / "db", ids=[range(613537, 613538)], cluster=client)
+    (block,) = re.findall(r"```python\n(run = .*?)```", QUERIES, re.DOTALL)
+    exec(block, {"db": db, "np": np})
+    made, kept = (
+        pyloric_db.read_recording(p) for p in (tmp_path / "recording.csv", DOCS / "recording.csv")
+    )
+    # rounding differs between processors
+    np.testing.assert_allclose(made.count("spike"), kept.count("spike"), atol=3)
+    features = [pyloric_db.features_from_spikes(spikes) for spikes in (made, kept)]
+    np.testing.assert_allclose(*(f.period_ms for f in features), rtol=0.01)
+    found = json.loads(inside("match", tmp_path / "db", DOCS / "recording.csv", "--json").stdout)
+    assert found["recording"]["pyloric"] and len(found["compared"]) == len(CRITERIA)
+    (nearest,) = found["nearest"]
+    assert nearest["circuit_id"] == 613537 and nearest["distance_sd"] < 0.1
+
+
+def test_other_programs_read_the_features(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    synthetic.build(tmp_path / "demo-db")
+    db = pyloric_db.open("demo-db")
+    (block,) = re.findall(r"```python\n(rows = .*?)```", QUERIES, re.DOTALL)
+    names = {"pd": pd, "duckdb": duckdb}
+    exec(block, names)
+    wanted = db.query("pyloric")
+    np.testing.assert_array_equal(sorted(names["rows"].circuit_id), wanted.circuit_id)
 
 
 @pytest.mark.parametrize(
