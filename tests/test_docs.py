@@ -27,6 +27,7 @@ DOCS = ROOT / "docs"
 RECIPES = (DOCS / "recipes.md").read_text()
 QUERIES = (DOCS / "queries.md").read_text()
 DEFINITIONS = (DOCS / "definitions.md").read_text()
+BENCHMARKS = (DOCS / "benchmarks.md").read_text()
 EXAMPLES = (DOCS / "examples.md").read_text()
 BLOCKS = re.findall(r"```toml\n(.*?)```", RECIPES + EXAMPLES, re.DOTALL)
 
@@ -197,6 +198,37 @@ def test_other_programs_read_the_features(tmp_path, monkeypatch):
     exec(block, names)
     wanted = db.query("pyloric")
     np.testing.assert_array_equal(sorted(names["rows"].circuit_id), wanted.circuit_id)
+
+
+def test_the_rates_of_the_readme_are_those_of_the_benchmarks():
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    faster = {}  # how many times as fast the kernel is
+    for row in re.findall(
+        r"^\| (.*\d) \|$", BENCHMARKS[BENCHMARKS.index("## Peers") :], re.MULTILINE
+    ):
+        name, *cells = row.split(" | ")
+        if len(cells) == 5:
+            faster[name] = float(cells[3])
+    ours = faster["pyloric-db, the literature's scheme"]
+    for said in (
+        f"{faster['Jaxley']:.0f} times as fast as Jaxley does",
+        f"{faster['Jaxley, float64'] / ours:.1f} times as fast as Jaxley",
+        f"{faster['Brian2'] / ours:.1f} times as Brian2",
+        f"{faster['Brian2']:.0f} times as fast as Brian2",
+    ):
+        assert said in readme, said
+
+
+def test_the_least_of_each_row_of_the_questions_is_in_bold():
+    table = BENCHMARKS[BENCHMARKS.index("| question |") :].split("\n\n")[0]
+    rows = [row.strip("| ").split(" | ")[2:] for row in table.splitlines()[2:]]
+    assert len(rows) > 5 and "e+" not in table
+    for row in rows:
+        times = []
+        for cell in row:
+            number, unit = cell.strip("*").split()[:2]
+            times.append(float(number) * {"ms": 1, "s": 1000, "GB": 1}[unit.strip("*")])
+        assert [cell.startswith("**") for cell in row] == [t == min(times) for t in times]
 
 
 @pytest.mark.parametrize(
