@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import synthetic
+import yaml
 
 import pyloric_db
 from pyloric_db.errors import ConfigError
@@ -200,6 +201,19 @@ def test_other_programs_read_the_features(tmp_path, monkeypatch):
     np.testing.assert_array_equal(sorted(names["rows"].circuit_id), wanted.circuit_id)
 
 
+def test_the_citation_is_of_this_version():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["cff-version"] == "1.2.0" and citation["type"] == "software"
+    assert citation["version"] == pyloric_db.__version__
+    assert (
+        citation["license"]
+        == tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["license"]
+    )
+    readme = (ROOT / "README.md").read_text()
+    for paper in citation["references"][:2]:
+        assert f"{paper['volume']}:{paper['start']}" in readme
+
+
 def test_the_rates_of_the_readme_are_those_of_the_benchmarks():
     readme = " ".join((ROOT / "README.md").read_text().split())
     faster = {}  # how many times as fast the kernel is
@@ -211,10 +225,10 @@ def test_the_rates_of_the_readme_are_those_of_the_benchmarks():
             faster[name] = float(cells[3])
     ours = faster["pyloric-db, the literature's scheme"]
     for said in (
-        f"{faster['Jaxley']:.0f} times as fast as Jaxley does",
+        f"{faster['Jaxley']:.0f} times as fast as Jaxley, both in float32",
         f"{faster['Jaxley, float64'] / ours:.1f} times as fast as Jaxley",
-        f"{faster['Brian2'] / ours:.1f} times as Brian2",
-        f"{faster['Brian2']:.0f} times as fast as Brian2",
+        f"{faster['Brian2'] / ours:.1f} times as fast as Brian2",
+        f"{faster['Brian2']:.0f} times as fast as Brian2 in float64",
     ):
         assert said in readme, said
 
