@@ -147,7 +147,7 @@ def test_a_cell_that_creeps_up_to_its_next_short_burst_is_not_silent():
 
 
 def test_a_slow_rhythm_is_found_by_a_protocol_that_waits_for_it():
-    """The one of docs/recipes.md."""
+    """The one of docs/examples.md."""
     protocol = Protocol(
         max_ms=120_000, transient_ms=20_000, early_ms=20_000, min_ms=40_000,
         silent_ms=20_000, rest_ms=20_000, max_burst_gap_ms=2_000,
