@@ -242,15 +242,14 @@ def compare(path: Path) -> str:
         "|---|---|---|---|---|---|",
     ]
     for name, limit in QUESTIONS.items():
-        mine = ours["seconds"][name]
-        cells = [name, "" if limit is None else _shown(limit), f"**{_shown(mine)}**"]
-        cells += [
-            f"{_shown(s)} ({s / mine:.2g}x)"
-            for s in (found[e]["seconds"][name] for e in ENGINES[1:])
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
-    peaks = [f"{found[e]['peak'] / 1e9:.2f} GB" for e in ENGINES]
-    lines.append(f"| peak memory of all of it | 2 GB | **{peaks[0]}** | {' | '.join(peaks[1:])} |")
+        seconds = [found[e]["seconds"][name] for e in ENGINES]
+        cells = [_shown(seconds[0])]
+        cells += [f"{_shown(s)} ({_ratio(s / seconds[0])})" for s in seconds[1:]]
+        asked = "" if limit is None else _shown(limit)
+        lines.append(_row([name, asked, *_least_in_bold(cells, seconds)]))
+    peaks = [found[e]["peak"] for e in ENGINES]
+    cells = _least_in_bold([f"{p / 1e9:.2f} GB" for p in peaks], peaks)
+    lines.append(_row(["peak memory of all of it", "2 GB", *cells]))
     rows = ours["answers"]["all rows of these, all columns"][0]
     pyloric = ours["answers"]["all pyloric rows, all columns"][0]
     # not above: an engine's process measures how long its own import takes
@@ -270,9 +269,10 @@ def compare(path: Path) -> str:
 {pyloric:,} are pyloric; between 1200 and 1400 ms there is none. The rows are drawn from a
 database that was built (`benchmarks/make_database.py`), not simulated one by one. Times are the
 best of up to {REPEATS - 1} warm runs on {os.cpu_count()} cores ({processor()}), each library in a
-process of its own; in brackets, how many times longer it takes than pyloric-db. The other libraries
-read the parts, as anybody would without this package; all agree on every answer. The load of the
-machine was {load:.0f}: above {os.cpu_count()}, other work shared it, and all times are too long.
+process of its own; in brackets, how many times longer it takes than pyloric-db, and in bold the
+least of each row. The other libraries read the parts, as anybody would without this package; all
+agree on every answer. The load of the machine was {load:.0f}: above {os.cpu_count()},
+other work shared it, and all times are too long.
 
 {chr(10).join(lines)}
 
@@ -288,6 +288,20 @@ def _agree(a: Any, b: Any) -> bool:
 
 def _shown(seconds: float) -> str:
     return f"{1000 * seconds:.3g} ms" if seconds < 0.9995 else f"{seconds:.3g} s"
+
+
+def _ratio(value: float) -> str:
+    """To two digits: 0.092x, 8.1x, 110x."""
+    return f"{float(f'{value:.2g}'):,.6g}x"
+
+
+def _least_in_bold(cells: list[str], values: list[float]) -> list[str]:
+    least = values.index(min(values))
+    return [f"**{cell}**" if i == least else cell for i, cell in enumerate(cells)]
+
+
+def _row(cells: list[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
 
 
 def main() -> None:

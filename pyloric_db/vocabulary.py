@@ -214,7 +214,7 @@ def feature_columns(cells: tuple[str, ...] = CELLS) -> tuple[Column, ...]:
             Column(f"spike_rate_{c}_Hz", "float32", "Hz", f"{label(c)} mean spike rate", True),
             Column(f"spikes_per_burst_{c}", "float32", "1", f"{label(c)} spikes per burst", True),
         ]
-    columns.append(Column("periodic", "bool", "1", "the rhythm repeats"))
+    columns.append(Column("periodic", "bool", "1", "the period of the first cell repeats"))
     if triphasic:
         columns += [
             Column("triphasic", "bool", "1", "AB/PD, LP, PY each burst once in every cycle"),

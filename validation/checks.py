@@ -467,9 +467,9 @@ def _protocols(fixed: Columns, later: Columns, runs: dict[str, Columns]) -> Sect
         "last longer in one cycle than in the next for ever: a run of ten seconds has their mean "
         "hardly more exactly."
     )
+    nexts = {name: _relative_change(fixed, later, name)[pyloric_like] for name in changes}
     rows = [
-        [f"`{name}`", *_spread(change), *_spread(_relative_change(fixed, later, name)[pyloric_like])]
-        for name, change in changes.items()
+        [f"`{name}`", *_spread(change), *_spread(nexts[name])] for name, change in changes.items()
     ]
     section.extra.append(
         table(

@@ -11,7 +11,7 @@ from pyloric_db.pipeline.run import Columns, run_circuits
 from pyloric_db.pipeline.thermalise import distinct_cells, initial_states, thermalise
 from pyloric_db.protocol import Protocol
 
-#: The factors of docs/recipes.md.
+#: The factors of docs/examples.md.
 WARM = Constants(
     Q10_gbar=(1.5,) * 8,
     Q10_gsyn={"glutamate": 1.5, "acetylcholine": 1.5},
@@ -31,7 +31,7 @@ def other_temperatures(at: Setting) -> Section:
     circuits = grid_circuits(np.sort(np.random.default_rng(293).integers(0, 20_250_000, n)))
     section = Section(
         "Other temperatures",
-        f"{n:,} random circuits of the grid with the Q10 factors of [recipes.md](recipes.md), "
+        f"{n:,} random circuits of the grid with the Q10 factors of [examples.md](examples.md), "
         f"default protocol but for the step, against a step of {FINE_MS:g} ms. Many circuits have "
         "several rhythms, or sit at the edge of one: some differ between any two runs.",
     )

@@ -34,9 +34,6 @@ if TYPE_CHECKING:
 #: Labels, of which the later say why the first is not given.
 _LABELS = (*RHYTHMS, "triphasic")
 
-#: Median intervals between spikes of a neuron beyond which the unit must be wrong.
-_SHORTEST_MS, _LONGEST_MS = 0.5, 10_000.0
-
 
 def match(
     db: DB,
@@ -100,17 +97,19 @@ def _check_intervals(recording: Path, spikes: "xr.DataArray", unit: str) -> None
     """ConfigError where a neuron would spike faster or slower than neurons do: in a wrong unit."""
     import numpy as np
 
+    from pyloric_db.rhythm.recordings import LONGEST_MS, SHORTEST_MS
+
     for cell, times in zip(spikes["cell"].values, spikes.values, strict=True):
         intervals = np.diff(times[~np.isnan(times)])
         if not intervals.size:
             continue
         between = np.median(intervals)
-        if between < _SHORTEST_MS:
+        if between < SHORTEST_MS:
             found, other = f"{between:.3g} ms", "s"
-            limit = f"below the {_SHORTEST_MS:g} ms that a neuron needs"
-        elif between > _LONGEST_MS:
+            limit = f"below the {SHORTEST_MS:g} ms that a neuron needs"
+        elif between > LONGEST_MS:
             found, other = f"{between / 1000:.3g} s", "ms"
-            limit = f"above the {_LONGEST_MS / 1000:g} s that any rhythm has"
+            limit = f"above the {LONGEST_MS / 1000:g} s that any rhythm has"
         else:
             continue
         asked = f"; are they in {other} (--unit {other})?" if unit != other else ""

@@ -9,8 +9,9 @@ shape are stacked into one array, so that a step is a handful of fused loops. A 
     comparison with the literature).
 
 1 - exp(-dt/tau) of a gate is the [2/2] Pade approximant, x / (1 + x/2 + x**2/12), whose error
-(x**5/720) is under 5e-5 for the fastest gate at dt 0.05 ms; so the whole update of a
-gate takes one division. Synapses and voltage, whose x is unbounded, take the real exponential.
+(x**5/720) is under 5e-5 for the fastest published gate at dt 0.05 ms; so the whole update of a
+gate takes one division. From x = 1 on it grows, and beyond 3.5 the approximant falls again: gates
+that are so fast take the real exponential, as do synapses and voltage, whose x is unbounded.
 """
 
 import operator
@@ -29,6 +30,11 @@ from pyloric_db.model.circuit import Circuit
 from pyloric_db.model.constants import REFERENCE_TEMPERATURE_K, Constants, Transmitter, q10
 from pyloric_db.vocabulary import H_GATES, M_GATES
 
+#: Up to this dt/tau a gate's step is taken from the approximant, which is within 0.1% there.
+LARGEST_PADE = 1.0
+#: Voltages at which gates are looked at for it, mV.
+USUAL_mV = np.arange(-100.0, 61.0)
+
 #: V, Ca (cell, batch); s (source, batch); one (gate, cell, batch) per group of gates.
 State = tuple[Any, ...]
 #: (channel, cell, batch) mS/cm2, (synapse, batch) mS/cm2, (cell, batch) uA/cm2.
@@ -44,6 +50,14 @@ class GateGroup:
     tau: Any
     half_Ca_uM: float | None
     rate: np.ndarray  # temperature's factor on 1/tau
+
+    @property
+    def highest_rate(self) -> float:
+        """The highest 1/tau of its gates at usual voltages, per ms."""
+        rate = self.tau.rate(lambda V_half, slope: np.exp((USUAL_mV - V_half) / slope))
+        (n_0, n_1), (t_0, t_1) = rate.over, rate.under
+        with np.errstate(divide="ignore"):  # an infinite rate is one that is too fast
+            return float(np.max(self.rate * (n_0 + n_1 * rate.E) / (t_0 + t_1 * rate.E)))
 
 
 def gate_groups(constants: Constants, temperature_K: float) -> tuple[GateGroup, ...]:
@@ -223,27 +237,34 @@ class Stepper:
         ops = self.arithmetic
         e = ops.boltzmann(V[None])
         rate = group.tau.rate(e)
-        # x = dt/tau = n/t, both linear in E: t * n and the Pade denominator are quadratic. All
-        # constants are multiplied here: left to XLA, programs would differ in rounding
-        n_0, n_1 = (self.dt * group.rate * c for c in rate.over)
-        t_0, t_1 = rate.under
-
-        def quadratic(c_0: Any, c_1: Any, c_2: Any) -> Any:
-            c = [jnp.asarray(value, ops.dtype) for value in (c_0, c_1, c_2)]
-            return c[0] + rate.E * (c[1] + rate.E * c[2])
-
-        step = quadratic(n_0 * t_0, n_0 * t_1 + n_1 * t_0, n_1 * t_1)
-        pade = quadratic(
-            t_0 * t_0 + 0.5 * n_0 * t_0 + n_0 * n_0 / 12,
-            2 * t_0 * t_1 + 0.5 * n_0 * t_1 + 0.5 * n_1 * t_0 + n_0 * n_1 / 6,
-            t_1 * t_1 + 0.5 * n_1 * t_1 + n_1 * n_1 / 12,
-        )
         target: Any = ops.constant(1.0)
         denominator = group.inf.denominator(e)
         if group.half_Ca_uM is not None:
             target = Ca[None]
             denominator = denominator * (Ca[None] + ops.constant(group.half_Ca_uM))
-        return x + (target - x * denominator) * step / (denominator * pade)
+        away = target - x * denominator
+        # x = dt/tau = n/t, both linear in E. All constants are multiplied here: left to XLA,
+        # programs would differ in rounding
+        n_0, n_1 = (self.dt * group.rate * c for c in rate.over)
+        t_0, t_1 = rate.under
+
+        def polynomial(*coefficients: Any) -> Any:
+            *lower, total = (jnp.asarray(c, ops.dtype) for c in coefficients)
+            for c in reversed(lower):
+                total = c + rate.E * total
+            return total
+
+        if self.dt * group.highest_rate > LARGEST_PADE:
+            step = ops.one_minus_exp(polynomial(n_0, n_1) / polynomial(t_0, t_1))
+            return x + away * step / denominator
+        # t * n and the Pade denominator are quadratic
+        step = polynomial(n_0 * t_0, n_0 * t_1 + n_1 * t_0, n_1 * t_1)
+        pade = polynomial(
+            t_0 * t_0 + 0.5 * n_0 * t_0 + n_0 * n_0 / 12,
+            2 * t_0 * t_1 + 0.5 * n_0 * t_1 + 0.5 * n_1 * t_0 + n_0 * n_1 / 6,
+            t_1 * t_1 + 0.5 * n_1 * t_1 + n_1 * n_1 / 12,
+        )
+        return x + away * step / (denominator * pade)
 
     def _sources(self, s: Any, V: Any) -> Any:
         circuit, ops = self.circuit, self.arithmetic

@@ -71,6 +71,12 @@ class Arrays:
     circuit_id: npt.NDArray[np.int64]
     place: npt.NDArray[np.float64]
 
+    def __repr__(self) -> str:
+        n, inputs = self.inputs.values.shape
+        return (
+            f"<Arrays of {n:,} circuits: {inputs} inputs, {self.targets.values.shape[1]} targets>"
+        )
+
     def take(self, rows: npt.NDArray[np.generic]) -> "Arrays":
         """Some circuits, by a mask or an index."""
         return Arrays(

@@ -45,6 +45,19 @@ def cell_gbar(name: str) -> np.ndarray:
     return np.array(PUBLISHED_CELLS[name], float)
 
 
+def are_published(gbar: np.ndarray) -> np.ndarray:
+    """Whether all cells of each circuit are published ones (circuit,).
+
+    Args:
+        gbar: (circuit, cell, channel) mS/cm2; compared as float32, in which databases keep it.
+    """
+    given = np.asarray(gbar, np.float32)
+    found = np.zeros(given.shape[:2], bool)
+    for cell in np.array(list(PUBLISHED_CELLS.values()), np.float32):
+        found |= (given == cell).all(axis=2)
+    return np.asarray(found.all(axis=1))
+
+
 def prinz2003_gbar(model_number: int | np.ndarray) -> np.ndarray:
     """gbar (..., channel) in mS/cm2 of model number 1 ... 1,679,616 of the single-cell grid.
 

@@ -109,8 +109,9 @@ class Gate:
 class Channel:
     """A membrane current g * m^power * h * (V - E_rev).
 
-    `E_rev` is in mV; None stands for the calcium reversal potential, which is computed. A channel
-    without gates is a leak.
+    `E_rev` is in mV; None stands for the calcium reversal potential, which is computed, and says
+    that the current is calcium and fills the cell with it: a calcium channel with a number here
+    carries charge alone. A channel without gates is a leak.
     """
 
     name: str

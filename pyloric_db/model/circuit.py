@@ -68,10 +68,10 @@ class Circuit:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            if not isinstance(getattr(self, field.name), tuple):
-                raise ConfigError(
-                    f"{field.name} of a circuit must be a tuple, not {getattr(self, field.name)!r}"
-                )
+            value = getattr(self, field.name)
+            if not isinstance(value, list | tuple):
+                raise ConfigError(f"{field.name} of a circuit must be a list, not {value!r}")
+            object.__setattr__(self, field.name, tuple(value))
         if not self.cells:
             raise ConfigError("a circuit needs at least one cell")
         for kind, names in (

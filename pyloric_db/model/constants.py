@@ -42,25 +42,42 @@ class Constants:
     Q10 ** ((T - 283 K) / 10); at 283 K they have no effect. Their defaults of 1 leave
     everything but the calcium reversal potential unscaled.
 
+    Attributes:
+        area_cm2: membrane of a cell, cm2.
+        C: capacitance, uF/cm2.
+        f: calcium concentration per calcium current of the whole cell, uM/nA.
+        Ca_rest: calcium that a cell without calcium current goes to, uM.
+        Ca_out: calcium outside, uM.
+        tau_Ca: time constant of the calcium buffer, ms.
+        RT_2F: of the calcium reversal potential, RT_2F ln(Ca_out / Ca), at 283 K, mV.
+        channels: those of `vocabulary.CHANNELS`, in order (`model.channels.Channel`).
+        transmitters: glutamate and acetylcholine (`Transmitter`).
+        Q10_gbar: of the maximal conductances, one per channel.
+        Q10_gsyn: of the synapses' maximal conductances, by transmitter; 1 where not given.
+        Q10_tau_m: of all activations.
+        Q10_tau_h: of all inactivations.
+        Q10_tau_Ca: of the calcium buffer.
+        Q10_tau_s: of the synapses' k_minus, by transmitter; 1 where not given.
+
     Source: Prinz, Billimoria & Marder 2003 (cell); temperature as in Deistler, Macke &
     Goncalves 2022, PNAS 119:e2207632119.
     """
 
     area_cm2: float = 0.628e-3
-    C: float = 1.0  # uF/cm2
-    f: float = 14.96  # uM/nA, calcium concentration per whole-cell calcium current
-    Ca_rest: float = 0.05  # uM
-    Ca_out: float = 3000.0  # uM
-    tau_Ca: float = 200.0  # ms
-    RT_2F: float = 12.2  # mV at 283 K
+    C: float = 1.0
+    f: float = 14.96
+    Ca_rest: float = 0.05
+    Ca_out: float = 3000.0
+    tau_Ca: float = 200.0
+    RT_2F: float = 12.2
     channels: tuple[Channel, ...] = PRINZ_CHANNELS
     transmitters: tuple[Transmitter, ...] = (GLUTAMATE, ACETYLCHOLINE)
-    Q10_gbar: tuple[float, ...] = (1.0,) * 8  # per channel
-    Q10_gsyn: dict[str, float] = field(default_factory=dict)  # per transmitter; else 1
+    Q10_gbar: tuple[float, ...] = (1.0,) * 8
+    Q10_gsyn: dict[str, float] = field(default_factory=dict)
     Q10_tau_m: float = 1.0
     Q10_tau_h: float = 1.0
     Q10_tau_Ca: float = 1.0
-    Q10_tau_s: dict[str, float] = field(default_factory=dict)  # per transmitter; else 1
+    Q10_tau_s: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         positive: dict[str, object] = {

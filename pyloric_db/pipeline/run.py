@@ -13,6 +13,7 @@ from functools import lru_cache
 import numpy as np
 
 from pyloric_db.integrate.engine import Batch, Engine, Epoch
+from pyloric_db.model.cells import are_published
 from pyloric_db.model.circuit import Circuit
 from pyloric_db.model.constants import Constants
 from pyloric_db.pipeline.last_periods import LastPeriods
@@ -114,6 +115,7 @@ def run_circuits(
     engine = protocol_engine(circuit, protocol, constants)
     n, n_cells = len(gbar), len(circuit.cells)
     first, last = (round(t / protocol.epoch_ms) for t in (protocol.min_ms, protocol.max_ms))
+    published = are_published(gbar)
     columns: Columns = {}
     states = {name: np.empty(a.shape, np.dtype(protocol.dtype)) for name, a in initial.items()}
 
@@ -158,7 +160,9 @@ def run_circuits(
         if ask.size:
             now = lanes.epochs[ask] * protocol.epoch_ms
             V_range = lanes.V_range(protocol.rest_ms, protocol.epoch_ms)[ask]
-            since = settled(lanes.trains.select(ask), circuit.cells, V_range, now, protocol)
+            some = lanes.trains.select(ask)
+            known = published[lanes.index[ask]]
+            since = settled(some, circuit.cells, known, V_range, now, protocol)
             done[ask] = ~np.isnan(since)
             start_ms[ask] = since
         if done.any():

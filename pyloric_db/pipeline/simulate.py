@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from numbers import Real
 from typing import Any, Literal, overload
 
@@ -11,11 +12,7 @@ import xarray as xr
 from pyloric_db.errors import ConfigError, nearest
 from pyloric_db.integrate.engine import SAMPLE_MS, SAMPLES_PER_SLOT, WIDTHS, Engine, Epoch
 from pyloric_db.model.circuit import PRINZ2004, Circuit
-from pyloric_db.model.constants import (
-    REFERENCE_TEMPERATURE_K,
-    Constants,
-    warn_without_q10,
-)
+from pyloric_db.model.constants import Constants, warn_without_q10
 from pyloric_db.pipeline.recipe import MOST_CONDUCTANCE
 from pyloric_db.pipeline.run import protocol_engine, run_circuits, status_of
 from pyloric_db.pipeline.states import (
@@ -46,6 +43,9 @@ Initial = Literal["cold", "thermal"] | xr.Dataset
 
 #: Length of the pieces in which a simulation is run, ms.
 PIECE_MS = 1000.0
+
+#: Spacing of traces where nobody says it, as nearly as the step allows, ms.
+RECORD_MS = 0.5
 
 
 def read_conductances(gbar: Any, gsyn: Any, circuit: Circuit) -> tuple[np.ndarray, np.ndarray]:
@@ -162,13 +162,23 @@ def _model(constants: Any, protocol: Protocol) -> Constants:
     return model
 
 
+def _protocol(protocol: Any, default: Protocol) -> Protocol:
+    """A user's protocol, or the default."""
+    if protocol is None:
+        return default
+    if not isinstance(protocol, Protocol):
+        raise ConfigError(f"protocol must be a pyloric_db.Protocol, not {protocol!r}")
+    return protocol
+
+
 def _initial(
-    initial: Initial,
+    initial: Initial | None,
     gbar: np.ndarray,
     circuit: Circuit,
     protocol: Protocol,
     constants: Constants,
 ) -> States:
+    initial = protocol.initial if initial is None else initial
     if isinstance(initial, str):
         if initial == "cold":
             return cold_states(len(gbar), circuit)
@@ -189,18 +199,19 @@ def simulate(
     gsyn: Any = ...,
     *,
     duration_ms: float,
-    dt_ms: float = ...,
-    record_every_ms: float = ...,
-    initial: Initial = ...,
-    temperature_K: float = ...,
+    protocol: Protocol | None = ...,
+    dt_ms: float | None = ...,
+    record_every_ms: float | None = ...,
+    initial: Initial | None = ...,
+    temperature_K: float | None = ...,
     circuit: Circuit = ...,
     i_ext_nA: Any = ...,
     variables: Sequence[str] = ...,
-    scheme: Literal["gates_first", "old_state"] = ...,
-    dtype: Literal["float32", "float64"] = ...,
+    scheme: Literal["gates_first", "old_state"] | None = ...,
+    dtype: Literal["float32", "float64"] | None = ...,
     constants: Constants | None = ...,
-    spike_threshold_mV: float = ...,
-    thermal_phase: float | Sequence[float] = ...,
+    spike_threshold_mV: float | None = ...,
+    thermal_phase: float | Sequence[float] | None = ...,
     return_state: Literal[False] = False,
 ) -> xr.Dataset: ...
 
@@ -211,18 +222,19 @@ def simulate(
     gsyn: Any = ...,
     *,
     duration_ms: float,
-    dt_ms: float = ...,
-    record_every_ms: float = ...,
-    initial: Initial = ...,
-    temperature_K: float = ...,
+    protocol: Protocol | None = ...,
+    dt_ms: float | None = ...,
+    record_every_ms: float | None = ...,
+    initial: Initial | None = ...,
+    temperature_K: float | None = ...,
     circuit: Circuit = ...,
     i_ext_nA: Any = ...,
     variables: Sequence[str] = ...,
-    scheme: Literal["gates_first", "old_state"] = ...,
-    dtype: Literal["float32", "float64"] = ...,
+    scheme: Literal["gates_first", "old_state"] | None = ...,
+    dtype: Literal["float32", "float64"] | None = ...,
     constants: Constants | None = ...,
-    spike_threshold_mV: float = ...,
-    thermal_phase: float | Sequence[float] = ...,
+    spike_threshold_mV: float | None = ...,
+    thermal_phase: float | Sequence[float] | None = ...,
     return_state: Literal[True],
 ) -> tuple[xr.Dataset, xr.Dataset]: ...
 
@@ -232,18 +244,19 @@ def simulate(
     gsyn: Any = None,
     *,
     duration_ms: float,
-    dt_ms: float = 0.05,
-    record_every_ms: float = 0.5,
-    initial: Initial = "cold",
-    temperature_K: float = REFERENCE_TEMPERATURE_K,
+    protocol: Protocol | None = None,
+    dt_ms: float | None = None,
+    record_every_ms: float | None = None,
+    initial: Initial | None = None,
+    temperature_K: float | None = None,
     circuit: Circuit = PRINZ2004,
     i_ext_nA: Any = None,
     variables: Sequence[str] = ("V",),
-    scheme: Literal["gates_first", "old_state"] = "gates_first",
-    dtype: Literal["float32", "float64"] = "float32",
+    scheme: Literal["gates_first", "old_state"] | None = None,
+    dtype: Literal["float32", "float64"] | None = None,
     constants: Constants | None = None,
-    spike_threshold_mV: float = Protocol.spike_threshold_mV,
-    thermal_phase: float | Sequence[float] = 0.5,
+    spike_threshold_mV: float | None = None,
+    thermal_phase: float | Sequence[float] | None = None,
     return_state: bool = False,
 ) -> xr.Dataset | tuple[xr.Dataset, xr.Dataset]:
     """Simulate circuits and return traces and spike times.
@@ -253,23 +266,26 @@ def simulate(
         gsyn: (circuit, synapse) nS, in the order of `circuit.synapse_names`; may be left out
             where there are no synapses.
         duration_ms: length of the run; a multiple of dt_ms.
-        dt_ms: step, above 0 and at most 0.2 ms.
-        record_every_ms: spacing of the traces; a multiple of dt_ms. The first record is the
-            initial state at time 0.
+        protocol: how `classify` and a build run the circuits; what is given beside it counts
+            more. None for the default protocol, but with the `initial` state `cold`.
+        dt_ms: step, above 0 and at most 0.2 ms; 0.05 by default.
+        record_every_ms: spacing of the traces, a multiple of dt_ms; None for that next to 0.5 ms.
+            The first record is the initial state at time 0.
         initial: `cold` (V -50 mV, Ca 0.05 uM, m 0, h 1, s 0), `thermal` (each cell as it
             is alone, with these constants and at this temperature, see `Protocol.thermal_phase`;
             s 0), or states as `return_state` gives them.
-        temperature_K: scales by the Q10 factors of `constants`, which are 1 unless given.
+        temperature_K: scales by the Q10 factors of `constants`, which are 1 unless given; 283 by
+            default.
         circuit: the topology.
         i_ext_nA: injected current, a number or an array broadcast to (circuit, cell); a labelled
             one is put in order.
         variables: state variables to record: of V, Ca, m, h, s; () for none.
         scheme: `gates_first` (default) or `old_state`, see `integrate.step`.
-        dtype: `float32` or `float64`.
+        dtype: `float32` (default) or `float64`.
         constants: the model's numbers; None for the published ones.
-        spike_threshold_mV: a spike is a local maximum of V above it.
+        spike_threshold_mV: a spike is a local maximum of V above it; 0 by default.
         thermal_phase: where in their cycles cells start that start `thermal`, one number for all or
-            one for each cell.
+            one for each cell; 0.5 by default.
         return_state: return the state at the end too.
 
     Returns:
@@ -284,16 +300,21 @@ def simulate(
     """
     of_circuits = _labels(gbar=gbar, gsyn=gsyn, initial=initial, i_ext_nA=i_ext_nA)
     gbar, gsyn = read_conductances(gbar, gsyn, circuit)
-    dt_ms, duration_ms = _number(dt_ms, "dt_ms"), _number(duration_ms, "duration_ms")
-    protocol = Protocol(
-        dt_ms=dt_ms,
-        scheme=scheme,
-        dtype=dtype,
-        spike_threshold_mV=spike_threshold_mV,
-        temperature_K=_number(temperature_K, "temperature_K"),
-        # Protocol takes a user's list, and keeps a tuple
-        thermal_phase=thermal_phase,  # type: ignore[arg-type]
+    given: dict[str, Any] = {
+        "dt_ms": dt_ms,
+        "temperature_K": temperature_K,
+        "scheme": scheme,
+        "dtype": dtype,
+        "spike_threshold_mV": spike_threshold_mV,
+        "thermal_phase": thermal_phase,
+    }
+    protocol = replace(
+        _protocol(protocol, Protocol(initial="cold")),
+        **{k: v for k, v in given.items() if v is not None},
     )
+    dt_ms, duration_ms = protocol.dt_ms, _number(duration_ms, "duration_ms")
+    if record_every_ms is None:
+        record_every_ms = max(1, round(RECORD_MS / dt_ms)) * dt_ms
     if duration_ms <= 0:
         raise ConfigError(f"duration_ms must be above 0, not {duration_ms}")
     n_steps = _steps(duration_ms, dt_ms, "duration_ms")
@@ -467,12 +488,9 @@ def classify(
     """
     of_circuits = _labels(gbar=gbar, gsyn=gsyn, initial=initial)
     gbar, gsyn = read_conductances(gbar, gsyn, circuit)
-    protocol = Protocol() if protocol is None else protocol
-    if not isinstance(protocol, Protocol):
-        raise ConfigError(f"protocol must be a pyloric_db.Protocol, not {protocol!r}")
+    protocol = _protocol(protocol, Protocol())
     model = _model(constants, protocol)
-    kind = protocol.initial if initial is None else initial
-    start = _initial(kind, gbar, circuit, protocol, model)
+    start = _initial(initial, gbar, circuit, protocol, model)
     columns, _ = run_circuits(
         gbar, gsyn, start, circuit=circuit, protocol=protocol, constants=model
     )

@@ -275,25 +275,22 @@ def _draw_strips(
         if length > FINEST_STRIP * inner:
             strips[row] = 0.5
     labels = [short_name(name) for name in names]
+    ax.imshow(
+        strips.T if upright else strips[::-1],
+        cmap="Greys", vmin=-0.2, vmax=1.3, aspect="auto", interpolation="nearest",
+    )  # fmt: skip
+    between = ax.axvline if upright else ax.axhline
+    for edge in range(1, len(names)):
+        between(edge - 0.5, color="white", linewidth=3)
     if upright:
-        ax.imshow(
-            strips.T, cmap="Greys", vmin=-0.2, vmax=1.3, aspect="auto", interpolation="nearest"
-        )
         for place, text in enumerate(labels):  # beside the other strips, where nothing is
             under = ax.text(
                 place, length, f" {text}", fontsize=8, rotation=270, ha="center", va="top"
             )
             under.set_in_layout(False)
-        for edge in range(1, len(names)):
-            ax.axvline(edge - 0.5, color="white", linewidth=3)
     else:
-        ax.imshow(
-            strips[::-1], cmap="Greys", vmin=-0.2, vmax=1.3, aspect="auto", interpolation="nearest"
-        )
         ax.set_yticks(range(len(names)), labels[::-1], fontsize=8)
         ax.yaxis.tick_right()
-        for edge in range(1, len(names)):
-            ax.axhline(edge - 0.5, color="white", linewidth=3)
     ax.tick_params(length=0, bottom=False, labelbottom=False, left=False, labelleft=False)
     for spine in ax.spines.values():
         spine.set_visible(False)

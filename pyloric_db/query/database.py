@@ -1,6 +1,5 @@
 """`open`: a database as lazy xarray, hypercube, states, expressions and SQL."""
 
-import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
@@ -424,9 +423,8 @@ class Database:
         Args:
             ids: circuit ids.
             duration_ms: how long.
-            settings: other arguments of `pyloric_db.simulate`; `dt_ms`, `scheme`, `dtype`,
-                `spike_threshold_mV`, `temperature_K` and `constants` are those of the database if
-                not given, and `record_every_ms` the multiple of `dt_ms` next to 0.5 ms.
+            settings: other arguments of `pyloric_db.simulate`; `protocol`, `circuit` and
+                `constants` are those of the database if not given.
 
         Returns:
             as there; the circuits have their `circuit_id`.
@@ -436,16 +434,13 @@ class Database:
         """
         import pyloric_db
 
-        stored = self.manifest.settings
-        names = ("dt_ms", "scheme", "dtype", "spike_threshold_mV", "temperature_K")
-        defaults: dict[str, Any] = {k: stored[k] for k in names if k in stored}
-        dt_ms = settings.get("dt_ms", stored["dt_ms"])
-        if isinstance(dt_ms, int | float) and 0 < dt_ms < math.inf:  # `simulate` refuses others
-            defaults["record_every_ms"] = max(1, round(0.5 / float(dt_ms))) * float(dt_ms)
-        defaults["initial"] = self.states(ids)
-        defaults["circuit"] = pyloric_db.circuit_of(self.manifest)
-        defaults["constants"] = pyloric_db.constants_of(self.manifest)
         parameters = self.parameters(ids)
+        defaults = {
+            "protocol": self.protocol,
+            "initial": self.states(ids),
+            "circuit": pyloric_db.circuit_of(self.manifest),
+            "constants": pyloric_db.constants_of(self.manifest),
+        }
         return pyloric_db.simulate(
             parameters.gbar, parameters.gsyn, duration_ms=duration_ms, **defaults | settings
         )

@@ -16,8 +16,9 @@ def find_circuit(db: Database, name: str) -> int:
         raise QueryError(f"{name!r} is no circuit id: give {allowed}")
     if len(name) == 10 and has_netcodes:
         found = db.query(f"netcode == '{name}'", columns=["netcode"])["circuit_id"].values
-        if len(found):
-            return int(found[0])
+        if not len(found):  # of ids none is so long
+            raise QueryError(f"no circuit of the database has the netcode {name}")
+        return int(found[0])
     if len(name) > 18:  # more than a database can hold
         raise QueryError(f"circuit {name} is not in the database")
     db.parameters([int(name)])  # QueryError where there is no such circuit

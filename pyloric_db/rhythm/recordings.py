@@ -1,6 +1,7 @@
 """The rhythm analysis for anybody's spike times."""
 
 import math
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -8,11 +9,14 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike
 
-from pyloric_db.errors import ConfigError
+from pyloric_db.errors import ConfigError, PyloricDBWarning
 from pyloric_db.protocol import Protocol
 from pyloric_db.rhythm.analyse import analyse
 from pyloric_db.rhythm.spikes import Floats, SpikeTrains, segment_reduce
 from pyloric_db.vocabulary import CELL, CELLS, CIRCUIT, SPIKE, feature_columns
+
+#: Median intervals between spikes of a neuron beyond which times must be in another unit.
+SHORTEST_MS, LONGEST_MS = 0.5, 10_000.0
 
 
 def features_from_spikes(
@@ -47,6 +51,8 @@ def features_from_spikes(
             instead of a sequence, times that are not numbers, not finite or not ascending, NaN
             before a time, a window that is empty or not finite, or a `protocol` that is none.
 
+    Warns where spikes are so far apart, or so near, in the median that times are in no ms.
+
     Source: Prinz, Bucher & Marder 2004, Nat Neurosci 7:1345; see `rhythm.bursts`.
     """
     names = cell_names(cells)
@@ -67,6 +73,7 @@ def features_from_spikes(
     if trains.n_circuits == 0:
         raise ConfigError("spike times must hold at least one circuit, not none")
 
+    _check_unit(trains)
     start, stop, known = span_of(trains) if window_ms is None else (*_window(window_ms), True)
     columns = analyse(trains, names, start, stop, protocol)
     for cell in names:
@@ -76,6 +83,19 @@ def features_from_spikes(
         {c.name: (CIRCUIT, columns[c.name], c.attrs) for c in feature_columns(names)},
         of_circuits,
     )
+
+
+def _check_unit(trains: SpikeTrains) -> None:
+    intervals = np.diff(trains.times)
+    within = np.ones(len(trains.times), bool)
+    within[trains.offsets[:-1][trains.counts.ravel() > 0]] = False  # the first spikes of cells
+    intervals = intervals[within[1:]]
+    if intervals.size and not SHORTEST_MS <= (between := float(np.median(intervals))) <= LONGEST_MS:
+        warnings.warn(
+            f"spikes of a cell are {between:.3g} apart in the median: are these times in ms?",
+            PyloricDBWarning,
+            stacklevel=3,
+        )
 
 
 def cell_names(cells: Sequence[str]) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from pyloric_db.rhythm.spikes import Bools, Floats, Integers, SpikeTrains, segme
 from pyloric_db.vocabulary import CELLS
 
 #: A voltage that stays within this range is at rest. Between short bursts some cells depolarise
-#: by little more in a second; circuits of AB/PD, LP and PY alone are known to have none of these.
+#: by little more in a second; the published AB/PD, LP and PY are known not to do so.
 REST_mV = 1.0
 
 #: A cell alone repeats when its last so many intervals agree to so much of their mean.
@@ -42,6 +42,7 @@ class Steady:
 def settled(
     trains: SpikeTrains,
     cells: Sequence[str],
+    published: ArrayLike,
     V_range_mV: ArrayLike,
     now_ms: ArrayLike,
     protocol: Protocol,
@@ -52,9 +53,9 @@ def settled(
     cell is steady in a window when it is silent, tonic, or bursts over at least
     `protocol.settled_cycles` cycles that spread by at most `protocol.settled_cv`. A silent cell
     has not fired for `protocol.silent_ms`, or for `protocol.rest_ms` in which its voltage did
-    not move by `protocol.rest_mV` (in circuits that are not of AB/PD, LP and PY alone by `REST_mV`,
-    if that is less); in the early window, not at all. In those other circuits a cell that has burst
-    in the window is not silent.
+    not move by `protocol.rest_mV` (in circuits that are not of published AB/PD, LP and PY by
+    `REST_mV`, if that is less); in the early window, not at all. In circuits that are not of AB/PD,
+    LP and PY alone a cell that has burst in the window is not silent.
 
     A circuit is decided when all its cells are steady, and those that burst keep time with the
     first if that bursts: the mean lengths of their cycles are alike, or one is two or three of the
@@ -70,6 +71,7 @@ def settled(
     Args:
         trains: spike times, ms, at least since the earlier window's begin.
         cells: names of the cells.
+        published: (circuit,), whether all its cells are published ones.
         V_range_mV: (circuit, cell), highest minus lowest voltage in the last `protocol.rest_ms`.
         now_ms: the time that the simulation has reached, scalar or (circuit,).
         protocol: for the numbers named above, `max_burst_gap_ms` and `period_cv`.
@@ -78,6 +80,9 @@ def settled(
     now = np.broadcast_to(np.asarray(now_ms, float), trains.n_circuits)
     V_range = np.asarray(V_range_mV)
     three = set(cells) == set(CELLS)
+    other_mV = min(protocol.rest_mV, REST_mV)
+    rest_mV = np.where(np.logical_and(published, three), protocol.rest_mV, other_mV)
+    rests = V_range < rest_mV[:, None]
     begins = sorted({min(protocol.early_ms, protocol.transient_ms), protocol.transient_ms})
     for here, part in trains.blocks():
         for begin in begins:
@@ -85,7 +90,7 @@ def settled(
             if ask.size:
                 which = here.start + ask
                 some = part.select(ask)
-                decided = _settled_from(begin, some, V_range[which], now[which], protocol, three)
+                decided = _settled_from(begin, some, rests[which], now[which], protocol, three)
                 found[which[decided]] = begin
     return found
 
@@ -93,17 +98,19 @@ def settled(
 def _settled_from(
     begin: float,
     trains: SpikeTrains,
-    V_range: Floats,
+    rests: Bools,
     now: Floats,
     protocol: Protocol,
     three: bool,
 ) -> Bools:
-    """Circuits that are decided in the window from `begin` to now; whether of the three cells."""
+    """Circuits that are decided in the window from `begin` to now.
+
+    `rests` (circuit, cell): the voltage did not move lately; `three`: they are AB/PD, LP and PY.
+    """
     trains = trains.window(begin, now)
     shape = (trains.n_circuits, trains.n_cells)
     last_spike = segment_reduce(np.maximum, trains.times, trains.offsets, -np.inf).reshape(shape)
-    rest_mV = protocol.rest_mV if three else min(protocol.rest_mV, REST_mV)
-    pause = np.where(V_range < rest_mV, protocol.rest_ms, protocol.silent_ms)
+    pause = np.where(rests, protocol.rest_ms, protocol.silent_ms)
     since = now[:, None] - pause
     silent = (last_spike < since) & (begin <= since)
     pausing = silent & (last_spike >= now[:, None] - protocol.silent_ms)

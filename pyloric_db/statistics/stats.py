@@ -72,6 +72,13 @@ class Statistics:
     sensitivity: xr.DataArray
     direction: xr.DataArray
 
+    def __repr__(self) -> str:
+        names = ", ".join(self.marginals)
+        return (
+            f"<Statistics of {self.n_selected:,} of {self.n_circuits:,} circuits ({self.where}), "
+            f"over {names}>"
+        )
+
     def to_json(self) -> dict[str, Any]:
         """All of it as plain numbers, texts, lists and dicts; null for NaN."""
         cells = None

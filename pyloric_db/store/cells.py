@@ -82,7 +82,7 @@ def read_cells(path: Location) -> dict[str, Array]:
     """The thermalised cells, each column (n,); `period_ms` is NaN for silent cells.
 
     Raises:
-        DatabaseError: there are none yet, or the file is damaged.
+        DatabaseError: there are none (yet), or the file is damaged.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -90,7 +90,10 @@ def read_cells(path: Location) -> dict[str, Array]:
     files = files_at(path)
     row = Ledger(files).read().cells
     if row is None:
-        raise DatabaseError(f"{files} has no thermalised cells yet")
+        raise DatabaseError(
+            f"{files} has no thermalised cells: only builds of a grid of named cells, with one "
+            "thermal_phase for all, keep them"
+        )
     check_intact(files, files_of(row))
     try:
         table = pq.read_table(pa.BufferReader(files.read(CELLS_FILE)))

@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from typing import Any, Literal
 
@@ -26,11 +26,6 @@ MOST_CIRCUITS = 10**12
 _MOST_PER_SHARD = 1_000_000
 _MOST_BYTES = 1 << 26
 _DEEPEST = 32
-_KEYS = (
-    "format", "schema_version", "name", "recipe", "selection", "n_circuits", "shard_circuits",
-    "chunk_circuits", "cells", "synapses", "sources", "axes", "columns", "settings", "versions",
-    "recipe_hash",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -78,6 +73,12 @@ class Manifest:
     columns: tuple[Column, ...]
     settings: dict[str, Any]
     versions: dict[str, Any]
+
+    def __repr__(self) -> str:
+        return (
+            f"<Manifest of {self.name!r}: {self.n_circuits:,} circuits, {self.n_shards:,} shards, "
+            f"{len(self.columns)} columns, recipe {self.recipe_hash[:12]}>"
+        )
 
     def __post_init__(self) -> None:
         # as it would come back from the file, so that a written and a read manifest are equal
@@ -173,9 +174,10 @@ class Manifest:
                 f"{where} was written by a newer pyloric-db (schema {version}; this one reads "
                 f"up to {SCHEMA_VERSION}): update pyloric-db to open it"
             )
-        if set(content) != set(_KEYS):
-            wrong = sorted(set(content) ^ set(_KEYS))
-            kind = "missing" if wrong[0] in _KEYS else "unknown"
+        keys = {"format", "schema_version", "recipe_hash", *(f.name for f in fields(cls))}
+        if set(content) != keys:
+            wrong = sorted(set(content) ^ keys)
+            kind = "missing" if wrong[0] in keys else "unknown"
             raise DatabaseError(f"{where} is damaged: the key {wrong[0]!r} is {kind}")
         try:
             manifest = cls(
@@ -347,11 +349,18 @@ def _columns_problem(columns: tuple[Column, ...]) -> str | None:
 def first_difference(a: Any, b: Any, place: str) -> tuple[str, str, str] | None:
     """Where two JSON values differ first, and what they are there, shortened."""
     if isinstance(a, dict) and isinstance(b, dict):
-        for key in sorted(set(a) | set(b)):
+        # words say the least of how two recipes differ
+        for key in sorted(set(a) | set(b), key=lambda key: (key == "description", key)):
             found = first_difference(a.get(key), b.get(key), f"{place}.{key}")
             if found:
                 return found
         return None
+    if isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
+        pairs = (
+            first_difference(*pair, f"{place}[{i}]")
+            for i, pair in enumerate(zip(a, b, strict=True))
+        )
+        return next(filter(None, pairs), None)
     # 1 and 1.0 and true are the same to Python, but not to a recipe's hash
     if repr(a) == repr(b):
         return None

@@ -79,7 +79,7 @@ def test_netcodes_can_be_typed(named_db):
             page.number.value = typed
             assert "circuit 15<" in page.parameters.text and page.problem.text == ""
         page.number.value = "1013111229"
-        assert "circuit 1013111229 is not in" in page.problem.text
+        assert "netcode 1013111229" in page.problem.text
         assert page.wrong.text == page.problem.text
         page.number.value = "15"
         assert page.wrong.text == page.problem.text == ""

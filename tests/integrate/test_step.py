@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from circuits import CIRCUITS, WARM, random_conductances, random_state
 
-from pyloric_db.integrate.step import make_stepper
+from pyloric_db.integrate.step import LARGEST_PADE, make_stepper
 from pyloric_db.model.cells import cell_gbar
-from pyloric_db.model.channels import PRINZ_CHANNELS
-from pyloric_db.model.circuit import PRINZ2004, Circuit, GapJunction
+from pyloric_db.model.channels import PRINZ_CHANNELS, Gate, Sigmoid, SigmoidTau
+from pyloric_db.model.circuit import PRINZ2004, SINGLE_CELL, Circuit, GapJunction
 from pyloric_db.model.constants import Constants
 from pyloric_db.model.equations import derivatives, steady_state, time_constant
 from pyloric_db.pipeline.simulate import simulate
@@ -118,6 +118,42 @@ def test_gates_relax_exponentially():
             end = steady_state(gates[label], V, state["Ca"])
             wanted = end + (x - end) * np.exp(-dt / time_constant(gates[label], V))
             np.testing.assert_allclose(after[name][..., i], wanted, atol=1e-4, err_msg=label)
+
+
+@pytest.mark.parametrize("tau_ms", [0.04, 1e-3, 0.0])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_gates_that_are_faster_than_a_step_follow_the_voltage(tau_ms, dtype):
+    """The approximant for slow ones goes to 0 there, and the gate would stand still."""
+    sodium = replace(
+        PRINZ_CHANNELS[0], m=Gate(Sigmoid(-25.5, -5.29), SigmoidTau(tau_ms, 0.0, -120.0, -25.0))
+    )
+    constants = Constants(channels=(sodium, *PRINZ_CHANNELS[1:]))
+    rng = np.random.default_rng(5)
+    state, (gbar, gsyn) = random_state(PRINZ2004, rng, 4), random_conductances(PRINZ2004, rng, 4)
+    i_ext = np.zeros(state["V"].shape)
+    after = one_step(PRINZ2004, state, gbar, gsyn, i_ext, dt=0.05, dtype=dtype, constants=constants)
+    m, m_inf = state["m"][..., 0], 1 / (1 + np.exp((state["V"] + 25.5) / -5.29))
+    wanted = m_inf + (m - m_inf) * (np.exp(-0.05 / tau_ms) if tau_ms else 0)
+    np.testing.assert_allclose(after["m"][..., 0], wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_instantaneous_sodium_fires_as_at_a_small_step():
+    sodium = replace(
+        PRINZ_CHANNELS[0], m=Gate(Sigmoid(-25.5, -5.29), SigmoidTau(1e-5, 0.0, -120.0, -25.0))
+    )
+    constants = Constants(channels=(sodium, *PRINZ_CHANNELS[1:]))
+    found = [
+        simulate(cell_gbar("PY 1")[None], circuit=SINGLE_CELL, duration_ms=300,
+                 dt_ms=dt_ms, constants=constants)
+        for dt_ms in (0.05, 0.0125)
+    ]  # fmt: skip
+    coarse, fine = (run["spike_time_ms"].values[0, 0] for run in found)
+    assert len(coarse) == len(fine) >= 5
+
+
+def test_the_published_gates_take_the_approximant():
+    for group in make_stepper(PRINZ2004, dt=0.05).groups:
+        assert 0.05 * group.highest_rate < LARGEST_PADE
 
 
 def test_schemes_order_their_updates():

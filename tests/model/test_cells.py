@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from pyloric_db.errors import ConfigError
-from pyloric_db.model.cells import PUBLISHED_CELLS, cell_gbar, prinz2003_gbar
+from pyloric_db.model.cells import PUBLISHED_CELLS, are_published, cell_gbar, prinz2003_gbar
 
 
 def test_sixteen_cells():
@@ -35,6 +35,15 @@ def test_published_cells_lie_on_the_single_cell_grid():
         np.testing.assert_allclose(levels, np.round(levels), atol=1e-9)
         number = int("".join(str(round(v)) for v in levels), 6) + 1
         np.testing.assert_allclose(prinz2003_gbar(number), cell_gbar(name))
+
+
+def test_circuits_of_published_cells_are_known_in_either_precision():
+    gbar = np.stack([cell_gbar(name) for name in ("AB/PD 5", "PY 1", "LP 3")])[None]
+    changed = gbar.copy()
+    changed[0, 1, 3] /= 2
+    both = np.concatenate([gbar, changed])
+    for dtype in (float, np.float32):
+        assert are_published(both.astype(dtype)).tolist() == [True, False]
 
 
 def test_prinz2003_numbering():

@@ -24,12 +24,15 @@ def test_gap_junctions_come_after_the_synapses():
 A = Source("a", "a", "glutamate")
 
 
+def test_lists_are_as_good_as_tuples():
+    assert Circuit(cells=["a"], sources=[A]) == Circuit(cells=("a",), sources=(A,))
+
+
 @pytest.mark.parametrize(
     ("parts", "text"),
     [
         ({"cells": ()}, "at least one cell"),
-        ({"cells": ["a", "b"]}, "cells of a circuit must be a tuple"),
-        ({"cells": "ab"}, "cells of a circuit must be a tuple, not 'ab'"),
+        ({"cells": "ab"}, "cells of a circuit must be a list, not 'ab'"),
         ({"cells": ("a", "b", "a")}, "cell 'a' is listed twice"),
         ({"cells": ("a",), "sources": (A, A)}, "synaptic source 'a' is listed twice"),
         (

@@ -64,6 +64,13 @@ def test_records(whole):
     np.testing.assert_array_equal(odd["V"], fine["V"][..., ::7])
 
 
+@pytest.mark.parametrize(("dt_ms", "every_ms"), [(0.2, 0.4), (0.08, 0.48), (0.04, 0.48)])
+def test_traces_of_any_step_are_recorded(dt_ms, every_ms):
+    """Half a millisecond is no multiple of it."""
+    run = simulate(GBAR[:1], GSYN[:1], duration_ms=4.8, protocol=Protocol(dt_ms=dt_ms))
+    assert run["time"].values[1] == pytest.approx(every_ms)
+
+
 def test_variables():
     names = ("V", "Ca", "m", "h", "s")
     everything, end = simulate(
@@ -228,7 +235,8 @@ def test_other_circuits():
         ({"duration_ms": np.nan}, "duration_ms must be a finite number, not nan"),
         ({"duration_ms": "100"}, "duration_ms must be a finite number, not '100'"),
         ({"record_every_ms": np.inf}, "record_every_ms must be a finite number"),
-        ({"temperature_K": None}, "temperature_K must be a finite number"),
+        ({"temperature_K": "10"}, "temperature_K must be a number, not '10'"),
+        ({"protocol": {"dt_ms": 0.1}}, "protocol must be a pyloric_db.Protocol"),
         ({"gbar": GBAR[:0], "gsyn": GSYN[:0]}, "there are no circuits"),
         ({"gsyn": None}, "gsyn is missing: this circuit has the synapses ab_lp, "),
         (

@@ -11,6 +11,8 @@ from pyloric_db.errors import ConfigError
 from pyloric_db.model.cells import cell_gbar
 from pyloric_db.model.circuit import SINGLE_CELL
 from pyloric_db.model.constants import Constants
+from pyloric_db.pipeline.draw import parameters
+from pyloric_db.pipeline.recipe import load_recipe
 from pyloric_db.pipeline.simulate import classify, simulate
 from pyloric_db.protocol import Protocol
 from pyloric_db.rhythm.recordings import features_from_spikes
@@ -76,6 +78,44 @@ def test_equals_the_analysis_of_the_simulated_spikes(crowd):
             )
 
 
+def test_simulate_runs_circuits_as_classify_does_under_the_same_protocol():
+    # burst gaps and phases decide where cells are thermalised, and pairs of cells stay there
+    cells = np.stack([cell_gbar("AB/PD 3")] * 2)
+    gbar, gsyn = np.stack([cells] * 2), np.array([[10.0, 10.0, 0.0], [30.0, 3.0, 1.0]])
+    constants = Constants(tau_Ca=400.0, Q10_tau_m=1.5)
+    protocol = Protocol(
+        dt_ms=0.1,
+        scheme="old_state",
+        dtype="float64",
+        initial="thermal",
+        temperature_K=285.0,
+        thermal_phase=(0.5, 0.1),
+        max_burst_gap_ms=900.0,
+        spike_threshold_mV=-10.0,
+        transient_ms=1000.0,
+        min_ms=8000.0,
+        max_ms=8000.0,
+    )
+    setting = {"circuit": TWO_CELLS, "protocol": protocol, "constants": constants}
+    found = classify(gbar, gsyn, **setting)
+    run = simulate(gbar, gsyn, duration_ms=8000.0, **setting)
+    wanted = features_from_spikes(
+        run["spike_time_ms"], window_ms=(1000.0, 8000.0), protocol=protocol, cells=TWO_CELLS.cells
+    )
+    assert_identical(found, wanted)
+    assert run["time"].values[1] == 0.5
+    other = simulate(gbar, gsyn, duration_ms=8000.0, thermal_phase=(0.5, 0.6), **setting)
+    assert (other["V"].values != run["V"].values).any()
+
+
+def test_a_pacemaker_that_creeps_up_to_its_burst_is_not_silent():
+    """A draw of the prior of 2020 that moves by less than `rest_mV` in the second second."""
+    recipe = load_recipe("goncalves2020")
+    _, gbar, gsyn = parameters(recipe, np.array([559]))
+    found = classify(gbar, gsyn)
+    assert found["activity_abpd"].item() == "bursting" and bool(found["periodic"])
+
+
 def test_voltage_statistics_are_of_the_trace(crowd):
     gbar, gsyn, found = crowd
     run = simulate(
@@ -107,7 +147,7 @@ def test_a_cell_that_creeps_up_to_its_next_short_burst_is_not_silent():
 
 
 def test_a_slow_rhythm_is_found_by_a_protocol_that_waits_for_it():
-    """The one of docs/recipes.md."""
+    """The one of docs/examples.md."""
     protocol = Protocol(
         max_ms=120_000, transient_ms=20_000, early_ms=20_000, min_ms=40_000,
         silent_ms=20_000, rest_ms=20_000, max_burst_gap_ms=2_000,

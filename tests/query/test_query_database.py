@@ -242,29 +242,9 @@ def test_simulate_goes_on_from_the_stored_states(db, monkeypatch):
     assert same(gbar.circuit_id, [3, 1]) and same(gsyn.circuit_id, [3, 1])
     assert same(settings.pop("initial").circuit_id, [3, 1])
     assert settings == {
-        "duration_ms": 50, "dt_ms": 0.01, "scheme": "gates_first", "dtype": "float32",
-        "spike_threshold_mV": 5.0, "circuit": ("circuit", "tiny"), "record_every_ms": 0.5,
-        "constants": ("constants", "tiny"),
+        "duration_ms": 50, "dt_ms": 0.01, "protocol": db.protocol,
+        "circuit": ("circuit", "tiny"), "constants": ("constants", "tiny"),
     }  # fmt: skip
-
-
-@pytest.mark.parametrize("given", [False, True])
-@pytest.mark.parametrize(("dt_ms", "every_ms"), [(0.2, 0.4), (0.08, 0.48), (0.04, 0.48)])
-def test_traces_of_any_step_are_recorded(tmp_path, monkeypatch, dt_ms, every_ms, given):
-    """Half a millisecond is no multiple of it."""
-    settings = {"dt_ms": dt_ms} if given else {}
-    dt_ms = 0.05 if given else dt_ms
-    manifest = synthetic.make_manifest(settings={"dt_ms": dt_ms, "scheme": "gates_first"})
-    synthetic.build(tmp_path / "db", manifest, shards=[0])
-    calls = []
-    traces = xr.Dataset({"V": (("circuit", "time"), np.zeros((1, 5)))})
-    monkeypatch.setattr(
-        "pyloric_db.simulate", lambda *_, **k: calls.append(k) or traces, raising=False
-    )
-    monkeypatch.setattr("pyloric_db.circuit_of", lambda manifest: None, raising=False)
-    monkeypatch.setattr("pyloric_db.constants_of", lambda manifest: None, raising=False)
-    pyloric_db.open(tmp_path / "db").simulate([3], duration_ms=50, **settings)
-    assert calls[0]["record_every_ms"] == pytest.approx(every_ms)
 
 
 def test_forked_and_other_processes_may_ask(db, everything):

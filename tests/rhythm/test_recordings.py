@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from pyloric_db.errors import ConfigError
+from pyloric_db.errors import ConfigError, PyloricDBWarning
 from pyloric_db.rhythm.recordings import features_from_spikes
 from pyloric_db.vocabulary import CELLS, feature_columns
 
@@ -118,3 +118,12 @@ def test_other_cells_and_silence(pattern):
 def test_bad_input_is_named(spikes, options, text):
     with pytest.raises(ConfigError, match=text):
         features_from_spikes(spikes, **options)
+
+
+@pytest.mark.parametrize(("factor", "said"), [(1e-3, "0.1"), (1e3, r"1e\+05")])
+def test_times_in_another_unit_are_asked_about(factor, said):
+    times = np.arange(100) * 100.0
+    features_from_spikes([times, [], times])
+    features_from_spikes([[5.0], [3.0], [1e6]])  # no intervals
+    with pytest.warns(PyloricDBWarning, match=rf"{said} apart .* are these times in ms\?"):
+        features_from_spikes([times * factor, [], times * factor])

@@ -11,11 +11,11 @@ MOVING = (20.0, 20.0, 20.0)
 AT_REST = (5.0, 20.0, 20.0)
 
 
-def decide(cells, now=10_000.0, V_range=MOVING, names=CELLS, **protocol):
+def decide(cells, now=10_000.0, V_range=MOVING, names=CELLS, published=True, **protocol):
     """From when on a circuit is decided, ms; None if it is not."""
     protocol = Protocol(**{"early_ms": 0.0, "transient_ms": 0.0, **protocol})
     trains = SpikeTrains.from_lists([cells], names)
-    (start,) = settled(trains, names, [V_range], now, protocol)
+    (start,) = settled(trains, names, [published], [V_range], now, protocol)
     return None if np.isnan(start) else start
 
 
@@ -116,10 +116,16 @@ def test_the_window_is_the_earliest_in_which_all_cells_are_steady(pattern, wild)
     assert decide([cells[0], [], wild], now=8000.0, **times) == 3000
 
 
+def test_only_published_cells_are_known_to_rest_when_they_hardly_move():
+    for range_mV, published, decided in ((5.0, True, 0), (5.0, False, None), (0.5, False, 0)):
+        V_range = (range_mV,) * 3
+        assert decide([[], [], []], now=1000.0, V_range=V_range, published=published) == decided
+
+
 def test_circuits_differ_in_time():
     trains = SpikeTrains.from_lists([[[], [], []], [[], [], []]], CELLS)
     protocol = Protocol(early_ms=1000.0, transient_ms=3000.0)
-    got = settled(trains, CELLS, np.full((2, 3), 20.0), [3500.0, 4500.0], protocol)
+    got = settled(trains, CELLS, [True, True], np.full((2, 3), 20.0), [3500.0, 4500.0], protocol)
     np.testing.assert_array_equal(got, [np.nan, 1000.0])
 
 

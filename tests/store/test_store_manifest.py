@@ -5,7 +5,7 @@ import pytest
 import synthetic
 
 from pyloric_db.errors import DatabaseError
-from pyloric_db.store.manifest import Axis, Manifest
+from pyloric_db.store.manifest import Axis, Manifest, first_difference
 from pyloric_db.store.parameters import (
     decode_grid,
     grid_columns,
@@ -127,3 +127,14 @@ def test_parameters_come_from_columns_at_full_precision():
     columns = {name: np.array([i, -i]) for i, name in enumerate(names)}
     gbar, gsyn = parameters_from_columns(free, {"circuit_id": ids, **columns})
     assert np.concatenate([gbar[0].ravel(), gsyn[0]]).tolist() == list(range(31))
+
+
+def test_the_first_difference_is_none_of_order_and_its_place_is_said():
+    ours = {"description": "a", "grid": {"py": ["PY 1", {"A": 40.0, "Na": 450.0}], "x": [1, 2]}}
+    theirs = {"description": "b", "grid": {"py": ["PY 1", {"Na": 450.0, "A": 40.0}], "x": [1, 3]}}
+    assert first_difference(ours, theirs, "recipe") == ("recipe.grid.x[1]", "2", "3")
+    theirs["grid"]["x"] = [1]
+    assert first_difference(ours, theirs, "recipe") == ("recipe.grid.x", "[1, 2]", "[1]")
+    theirs["grid"]["x"] = [1, 2]
+    assert first_difference(ours, theirs, "recipe") == ("recipe.description", "'a'", "'b'")
+    assert first_difference([1], [1.0], "x") == ("x[0]", "1", "1.0")
