@@ -14,8 +14,7 @@ rows written from 0.1. Arithmetic on float32 columns, with each other or with nu
 too; all other is in float64.
 
 A grid's axis of cells holds indices, which count from 0, and can be compared with the names of its
-cells: `lp == 'LP 3'` is `lp == 2`. Asking whether it is a number that no cell has is refused, and
-so is asking whether a conductance on an axis is one that the grid does not have.
+cells: `lp == 'LP 3'` is `lp == 2`. Asking whether it is a number that no cell has is refused.
 """
 
 import ast
@@ -30,8 +29,8 @@ import numpy as np
 
 from pyloric_db.errors import QueryError, nearest
 from pyloric_db.query.columns import check_names
-from pyloric_db.store.manifest import Axis, Manifest
-from pyloric_db.vocabulary import MOST_VALUES, Column
+from pyloric_db.store.manifest import Manifest
+from pyloric_db.vocabulary import Column
 
 MOST_CHARACTERS = 10_000
 DEEPEST = 100
@@ -67,19 +66,14 @@ class _Part:
 
     `kind` is `condition`, `text`, `single` (a float32), `double` or `whole` (an integer
     column). A literal keeps its value; a column itself, for its categories and its name, and the
-    axis of the grid that it is.
+    names of its cells where it is a grid's axis of cells.
     """
 
     sql: str
     kind: str
     literal: float | str | bool | None = None
     column: Column | None = None
-    axis: Axis | None = None
-
-    @property
-    def cells(self) -> tuple[str, ...]:
-        """The names of its cells where it is an axis of cells."""
-        return self.axis.labels if self.axis is not None else ()
+    cells: tuple[str, ...] = ()
 
     @property
     def is_number(self) -> bool:
@@ -239,8 +233,9 @@ class _Translator:
         column = self.manifest.by_name[name]
         kinds = {"float32": "single", "float64": "double", "bool": "condition"}
         kinds |= {"string": "text", "category": "text"}
-        axis = next((a for a in self.manifest.axes or () if a.name == name), None)
-        return _Part(quote_name(name), kinds.get(column.kind, "whole"), column=column, axis=axis)
+        axes = (a for a in self.manifest.axes or () if a.name == name and a.kind == "cell")
+        cells = next((a.labels for a in axes), ())
+        return _Part(quote_name(name), kinds.get(column.kind, "whole"), column=column, cells=cells)
 
     def join(self, word: str, parts: list[_Part]) -> _Part:
         return _condition("(" + f" {word} ".join(map(self.condition, parts)) + ")")
@@ -345,8 +340,6 @@ def _folded(sign: str, a: float, b: float) -> _Part:
 def _compared(operator: str, left: _Part, right: _Part) -> str:
     if operator in ("=", "<>"):  # the numbers of cells have no order
         left, right = _as_index(left, right), _as_index(right, left)
-        _check_level(left, right)
-        _check_level(right, left)
     if left.is_number and right.is_number:
         a, b, _ = _in_common(left, right)
         return f"({a} {operator} {b})"
@@ -389,30 +382,6 @@ def _as_index(part: _Part, other: _Part) -> _Part:
         f"{other.describe()} is never {given}{nearest(str(part.literal), other.cells)}; "
         f"its cells are {', '.join(f'{name} ({i})' for i, name in enumerate(other.cells))}"
     )
-
-
-def _check_level(part: _Part, other: _Part) -> None:
-    """A number that is compared with an axis of numbers must be on it, as for cells."""
-    axis, value = other.axis, part.literal
-    if axis is None or axis.kind != "value" or not isinstance(value, float):
-        return
-    # as the column compares it
-    single = other.kind == "single" and abs(value) <= _FLOAT_MAX
-    with np.errstate(over="ignore"):
-        levels = np.asarray(axis.values, np.float32 if single else np.float64)
-    if (levels == levels.dtype.type(value)).any():
-        return
-    if len(levels) <= MOST_VALUES:
-        known = ", ".join(map(_short, axis.values))
-    else:
-        near = min(axis.values, key=lambda level: abs(level - value))
-        known = f"{len(levels):,}, of which {_short(near)} is the nearest"
-    raise QueryError(f"{axis.name} is never {_short(value)}; its levels are {known}")
-
-
-def _short(value: float) -> str:
-    """A number as one would write it in a query."""
-    return repr(value).removesuffix(".0")
 
 
 def _check_category(column: Column, value: str) -> None:

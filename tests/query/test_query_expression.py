@@ -30,10 +30,7 @@ def table():
         ("pyloric == True", lambda t: t["pyloric"]),
         ("True", lambda t: np.ones(48, bool)),
         ("gsyn_ab_lp_nS == 0.1", lambda t: t["gsyn_ab_lp_nS"] == np.float32(0.1)),
-        ("gsyn_ab_lp_nS == 0.10000000149", lambda t: t["gsyn_ab_lp_index"] == 1),
-        ("gsyn_lp_py_nS == -0.0", lambda t: t["gsyn_lp_py_nS"] == 0),
-        ("gsyn_lp_py_nS * 2 == 7", lambda t: np.zeros(48, bool)),
-        ("gsyn_lp_py_nS > 3", lambda t: t["gsyn_lp_py_nS"] == 10),
+        ("gsyn_lp_py_nS == 2", lambda t: np.zeros(48, bool)),  # no level of the grid
         ("gsyn_ab_lp_nS in [0.1, 3]", lambda t: np.isin(t["gsyn_ab_lp_index"], [1, 2])),
         ("gsyn_ab_lp_nS not in (0.1, 3)", lambda t: np.isin(t["gsyn_ab_lp_index"], [0, 3])),
         ("700 < period_ms <= 1400", lambda t: (t["period_ms"] > 700) & (t["period_ms"] <= 1400)),
@@ -104,16 +101,12 @@ def test_expression_selects_as_numpy_does(db, table, text, mask):
         ("lp in [0, 3]", "lp is never 3; its cells"),
         ("-1 != lp", "lp is never -1; its cells"),
         ("lp == 0.5", "lp is never 0.5; its cells"),
-        ("gsyn_lp_py_nS == 2", "gsyn_lp_py_nS is never 2; its levels are 0, 10$"),
-        ("0.1000001 != gsyn_ab_lp_nS", "never 0.1000001; its levels are 0, 0.1, 3, 30$"),
-        ("gsyn_lp_py_nS in [0, 10, -5.5]", "gsyn_lp_py_nS is never -5.5; its levels"),
-        ("gsyn_lp_py_nS == 1e300", "gsyn_lp_py_nS is never 1e[+]300; its levels"),
         (
             "gbar_lp_Na > 10",
             "'gbar_lp_Na': this grid has its cells by name, as in lp == 'LP 3', "
             r"and db\.parameters\(ids\) has their gbar$",
         ),
-        ("gbar_py_Na > 10", "unknown column 'gbar_py_Na'; did|unknown column 'gbar_py_Na'; the"),
+        ("gbar_py_Na > 10", "unknown column 'gbar_py_Na'"),
         ("circuit_id in range(3)", r"may not call 'range\(3\)': .* as 0 <= circuit_id < 3$"),
         ("circuit_id in 'abc'", "'in' needs a list"),
         ("lp > 'LP 1'", "lp cannot be compared with 'LP 1' but by == and !=: cells have no order"),
@@ -173,14 +166,6 @@ def test_everything_else_is_one_sentence(text, message):
     assert "\n" not in str(caught.value)
 
 
-def test_of_many_levels_the_nearest_is_named():
-    axes = (synthetic.Axis("gsyn_ab_lp_nS", "value", tuple(k / 4 for k in range(100))),)
-    manifest = synthetic.make_manifest(axes, 100, 20, 5)
-    assert to_sql("gsyn_ab_lp_nS == 3.25", manifest)
-    with pytest.raises(QueryError, match=r"never 3\.3; its levels are 100, of which 3\.25 is"):
-        to_sql("gsyn_ab_lp_nS == 3.3", manifest)
-
-
 def test_a_backslash_in_text_is_no_warning(db):
     assert db.count(r"netcode == '\d'") == 0
 
@@ -208,8 +193,6 @@ def test_garbage_gives_a_query_error_or_nothing(text):
 
 FLOATS = ["period_ms", "gsyn_ab_lp_nS", "v_max_lp_mV", "duty_cycle_py"]
 WHOLES = ["gsyn_ab_lp_index", "circuit_id", "n_criteria_met"]
-#: What the column of an axis may be compared with for equality.
-LEVELS = {axis.name: axis.values for axis in MANIFEST.axes if axis.kind == "value"}
 literals = st.one_of(
     st.integers(-2000, 2000), st.sampled_from([0.1, 0.3, 1e-40, 3.3e38, 30.0, 1004.5, -61.25])
 )
@@ -224,9 +207,8 @@ def comparisons(draw):
     """Text of a comparison, and a function from the table to its mask."""
     name = draw(st.sampled_from(FLOATS + WHOLES))
     operator = draw(st.sampled_from(sorted(OPERATORS)))
+    literal = draw(literals)
     sign = draw(st.sampled_from(["", "+", "-", "*"]))
-    levels = LEVELS.get(name, ()) if operator in ("==", "!=") and not sign else ()
-    literal = draw(st.sampled_from(levels) if levels else literals)
     term = draw(st.integers(1, 50)) if sign else 0
 
     def mask(table):
