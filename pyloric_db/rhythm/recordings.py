@@ -17,6 +17,8 @@ from pyloric_db.vocabulary import CELL, CELLS, CIRCUIT, SPIKE, feature_columns
 
 #: Median intervals between spikes of a neuron beyond which times must be in another unit.
 SHORTEST_MS, LONGEST_MS = 0.5, 10_000.0
+#: Intervals from which on `features_from_spikes` asks about it.
+ENOUGH = 10
 
 
 def features_from_spikes(
@@ -90,7 +92,10 @@ def _check_unit(trains: SpikeTrains) -> None:
     within = np.ones(len(trains.times), bool)
     within[trains.offsets[:-1][trains.counts.ravel() > 0]] = False  # the first spikes of cells
     intervals = intervals[within[1:]]
-    if intervals.size and not SHORTEST_MS <= (between := float(np.median(intervals))) <= LONGEST_MS:
+    if intervals.size < ENOUGH:
+        return
+    between = float(np.median(intervals))
+    if not SHORTEST_MS <= between <= LONGEST_MS:
         warnings.warn(
             f"spikes of a cell are {between:.3g} apart in the median: are these times in ms?",
             PyloricDBWarning,

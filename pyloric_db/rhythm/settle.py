@@ -13,7 +13,8 @@ from pyloric_db.rhythm.spikes import Bools, Floats, Integers, SpikeTrains, segme
 from pyloric_db.vocabulary import CELLS
 
 #: A voltage that stays within this range is at rest. Between short bursts some cells depolarise
-#: by little more in a second; the published AB/PD, LP and PY are known not to do so.
+#: by little more in a second; the published AB/PD, LP and PY are known not to do so, with the
+#: published constants.
 REST_mV = 1.0
 
 #: A cell alone repeats when its last so many intervals agree to so much of their mean.
@@ -71,7 +72,7 @@ def settled(
     Args:
         trains: spike times, ms, at least since the earlier window's begin.
         cells: names of the cells.
-        published: (circuit,), whether all its cells are published ones.
+        published: (circuit,), whether all its cells are published ones, and so are the constants.
         V_range_mV: (circuit, cell), highest minus lowest voltage in the last `protocol.rest_ms`.
         now_ms: the time that the simulation has reached, scalar or (circuit,).
         protocol: for the numbers named above, `max_burst_gap_ms` and `period_cv`.

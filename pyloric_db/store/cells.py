@@ -91,8 +91,8 @@ def read_cells(path: Location) -> dict[str, Array]:
     row = Ledger(files).read().cells
     if row is None:
         raise DatabaseError(
-            f"{files} has no thermalised cells: only builds of a grid of named cells, with one "
-            "thermal_phase for all, keep them"
+            f"{files} has no thermalised cells: builds of a grid of named cells that start "
+            "thermal, with one thermal_phase for all, keep them once they have begun; others do not"
         )
     check_intact(files, files_of(row))
     try:

@@ -78,6 +78,8 @@ def builder_at(file: Path) -> str | None:
     except OSError:
         pass
     finally:
+        with suppress(OSError):
+            fcntl.flock(fd, fcntl.LOCK_UN)  # a process forked meanwhile has the file open, too
         os.close(fd)
     return None
 

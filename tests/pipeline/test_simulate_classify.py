@@ -116,6 +116,14 @@ def test_a_pacemaker_that_creeps_up_to_its_burst_is_not_silent():
     assert found["activity_abpd"].item() == "bursting" and bool(found["periodic"])
 
 
+def test_published_cells_are_not_known_with_other_constants():
+    """With slow calcium AB/PD 5 creeps up to its burst, within 8 mV in a second."""
+    gbar = np.stack([cell_gbar(name) for name in ("AB/PD 5", "LP 2", "PY 5")])
+    gsyn = np.array([0.0, 0.0, 10.0, 30.0, 100.0, 30.0, 100.0])
+    found = classify(gbar, gsyn, constants=Constants(tau_Ca=1000.0))
+    assert found["activity_abpd"].item() == "bursting"
+
+
 def test_voltage_statistics_are_of_the_trace(crowd):
     gbar, gsyn, found = crowd
     run = simulate(
