@@ -232,6 +232,31 @@ def test_a_recording_in_which_abpd_stops_can_be_cut_where_the_sentence_says(
     assert json.loads(done.stdout)["recording"]["pyloric"], done.stderr
 
 
+def test_a_part_of_a_recording(inside, rhythmic_db, tmp_path):
+    spikes = pyloric_spikes()
+    spoilt = [(n, t) for n, t in spikes if n != "LP" or not 9 < t < 10.5]
+    file = write_csv(tmp_path / "prep.csv", spoilt)
+    whole = json.loads(inside("match", rhythmic_db, file, "--json").stdout)
+    assert not whole["recording"]["triphasic"]
+    for part in (("--to", 9), ("--from", 10.5), ("--from", 0.5, "--to", 8.5)):
+        found = json.loads(inside("match", rhythmic_db, file, *part, "--json").stdout)
+        assert found["recording"]["pyloric"] and len(found["compared"]) == len(CRITERIA)
+    refused(inside("match", rhythmic_db, file, "--from", 5, "--to", 5), "--from 5 must be before")
+    refused(inside("match", rhythmic_db, file, "--from", 500), "no spikes are left from 500 to inf")
+
+
+def test_what_no_circuit_plays_is_said(inside, rhythmic_db, tmp_path):
+    """The circuits are 0.1 to 2.4 SD above the published means."""
+    file = write_csv(tmp_path / "prep.csv", [(n, t * 0.9) for n, t in pyloric_spikes()])
+    done = inside("match", rhythmic_db, file)
+    assert "period_ms 1350 is beyond the 1537 to 2179 of the 24 circuits that are pyloric" in (
+        " ".join(done.stderr.split())
+    )
+    beyond = json.loads(inside("match", rhythmic_db, file, "--json").stdout)["beyond"]
+    assert beyond["among"] == "pyloric" and beyond["circuits"] == 24
+    assert beyond["features"]["period_ms"] == pytest.approx([1536.9, 2178.6], rel=1e-3)
+
+
 def test_the_help_breaks_lines_only_where_they_are_full(inside, monkeypatch):
     monkeypatch.setenv("COLUMNS", "250")
     shown = inside("match", "--help").stdout

@@ -55,6 +55,14 @@ def match(
             show_default="the database's",
         ),
     ] = None,
+    from_s: Annotated[
+        float | None,
+        typer.Option("--from", help="Only spikes from this time on, s.", show_default="the first"),
+    ] = None,
+    to_s: Annotated[
+        float | None,
+        typer.Option("--to", help="Only spikes before this time, s.", show_default="the last"),
+    ] = None,
     as_json: Json = False,
     output: Annotated[
         Path | None, typer.Option(*OUTPUT, help="Figure of recording and model.")
@@ -77,20 +85,67 @@ def match(
     if max_burst_gap_ms is not None:
         protocol = replace(protocol, max_burst_gap_ms=max_burst_gap_ms)
     spikes = pyloric_db.read_recording(recording, unit=unit, cells=cells)
+    spikes = _between(spikes, from_s, to_s)
     _check_intervals(recording, spikes, unit)
     features = pyloric_db.features_from_spikes(spikes, cells=cells, protocol=protocol)
     _check_period(recording, spikes, features, unit, protocol)
     with ends_at_once(), err.status("looking through the circuits"):
         found = opened.nearest(features, k=k, where=where)
+        beyond = _beyond(opened, features, where)
     if as_json:
-        print(json.dumps(_described(opened, spikes, features, found), indent=2))
+        print(json.dumps(_described(opened, spikes, features, found, beyond), indent=2))
     else:
         _print(opened, spikes, features, found)
         _print_notes(opened, spikes, features, found, protocol)
+        for name, (low, high) in beyond.get("features", {}).items():
+            value = cell_text(features[name].values[0])
+            say(
+                f"{name} {value} is beyond the {low:.4g} to {high:.4g} "
+                f"of the {beyond['circuits']:,} circuits that are {beyond['among']}",
+                err,
+            )
     if output is not None:
         _draw(opened, spikes, features, found.isel(circuit=[0]), protocol, output)
         if not as_json:
             say(f"wrote {output}")
+
+
+def _between(spikes: "xr.DataArray", from_s: float | None, to_s: float | None) -> "xr.DataArray":
+    """The spikes of a part of a recording."""
+    import numpy as np
+
+    low, high = (-np.inf if from_s is None else from_s), (np.inf if to_s is None else to_s)
+    if not low < high:
+        raise ConfigError(f"--from {low:g} must be before --to {high:g}")
+    inside = (spikes.values >= 1000 * low) & (spikes.values < 1000 * high)
+    if not inside.any():
+        first, last = np.nanmin(spikes.values) / 1000, np.nanmax(spikes.values) / 1000
+        raise ConfigError(
+            f"no spikes are left from {low:g} to {high:g} s: the recording has them from "
+            f"{first:g} to {last:g} s"
+        )
+    return spikes.copy(data=np.sort(np.where(inside, spikes.values, np.nan), axis=-1))
+
+
+def _beyond(opened: "Database", features: "xr.Dataset", where: str) -> dict[str, Any]:
+    """What of a recording no circuit of its kind plays: `among` how many of which, and `features`
+    with the lowest and the highest value of these circuits."""
+    kinds = (n for n in RHYTHMS if n in features and features[n].values[0])
+    kind = next(kinds, None)
+    if kind is None:
+        return {}
+    from pyloric_db.query.nearest import ranges
+
+    names = [
+        n for n in default_features(opened.manifest.columns) if _value(features, n, 0) is not None
+    ]
+    among = f"({where}) and {kind}"
+    found = {
+        name: [low, high]
+        for name, (low, high) in ranges(opened, names, among).items()
+        if not low <= float(features[name].values[0]) <= high
+    }
+    return {"among": kind, "circuits": opened.count(among), "features": found} if found else {}
 
 
 def _check_intervals(recording: Path, spikes: "xr.DataArray", unit: str) -> None:
@@ -169,7 +224,11 @@ def _unmet(opened: "Database", features: "xr.Dataset") -> list[str]:
 
 
 def _described(
-    opened: "Database", spikes: "xr.DataArray", features: "xr.Dataset", found: "xr.Dataset"
+    opened: "Database",
+    spikes: "xr.DataArray",
+    features: "xr.Dataset",
+    found: "xr.Dataset",
+    beyond: dict[str, Any],
 ) -> dict[str, Any]:
     parameters = _parameters(opened, found)
     names = default_features(opened.manifest.columns)
@@ -188,6 +247,7 @@ def _described(
             "neurons_pooled": list(spikes.attrs["pooled"]),
         },
         "compared": found.attrs["compared"],
+        "beyond": beyond,
         "nearest": [
             {
                 "circuit_id": int(found["circuit_id"].values[i]),

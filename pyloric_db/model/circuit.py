@@ -66,6 +66,9 @@ class Circuit:
     synapses: tuple[Synapse, ...] = ()
     gap_junctions: tuple[GapJunction, ...] = ()
 
+    def __repr__(self) -> str:
+        return f"<Circuit of {', '.join(self.cells)}: {len(self.synapse_names)} synapses>"
+
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)

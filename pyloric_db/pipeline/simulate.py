@@ -1,6 +1,7 @@
 """The Python calls on arrays: `simulate` and `classify`."""
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from numbers import Real
@@ -9,7 +10,7 @@ from typing import Any, Literal, overload
 import numpy as np
 import xarray as xr
 
-from pyloric_db.errors import ConfigError, nearest
+from pyloric_db.errors import ConfigError, PyloricDBWarning, nearest
 from pyloric_db.integrate.engine import SAMPLE_MS, SAMPLES_PER_SLOT, WIDTHS, Engine, Epoch
 from pyloric_db.model.circuit import PRINZ2004, Circuit
 from pyloric_db.model.constants import Constants, warn_without_q10
@@ -482,6 +483,7 @@ def classify(
 
     Returns:
         the feature columns over `circuit`; NaN (for text, '') where a feature has no meaning.
+        Warns where runs failed, which have no features and a `status` that is not `ok`.
 
     Raises:
         ConfigError: an argument is not valid.
@@ -494,6 +496,15 @@ def classify(
     columns, _ = run_circuits(
         gbar, gsyn, start, circuit=circuit, protocol=protocol, constants=model
     )
+    failed = columns["status"] != "ok"
+    if failed.any():
+        kinds = ", ".join(sorted(set(columns["status"][failed])))
+        warnings.warn(
+            f"{failed.sum():,} of {len(failed):,} circuits have the status {kinds}: they were not "
+            "measured, and their labels are False for want of features",
+            PyloricDBWarning,
+            stacklevel=2,
+        )
     described = (*feature_columns(circuit.cells), *run_columns(circuit.cells))
     return xr.Dataset(
         {c.name: (CIRCUIT, columns[c.name], c.attrs) for c in described},

@@ -435,15 +435,50 @@ class Database:
         import pyloric_db
 
         parameters = self.parameters(ids)
-        defaults = {
+        settings = self._setting(ids) | settings
+        return pyloric_db.simulate(
+            parameters.gbar, parameters.gsyn, duration_ms=duration_ms, **settings
+        )
+
+    def classify(
+        self, ids: npt.ArrayLike, *, gbar: Any = None, gsyn: Any = None, **settings: Any
+    ) -> "xr.Dataset":
+        """Runs circuits on from their stored states, and measures their rhythms anew.
+
+        For what a change does to them: other conductances, a temperature, other constants.
+
+        Args:
+            ids: circuit ids.
+            gbar: (circuit, cell, channel) mS/cm2, as `parameters` gives them; None for theirs.
+            gsyn: (circuit, synapse) nS; None for theirs.
+            settings: other arguments of `pyloric_db.classify`; `initial` is the stored states,
+                `protocol`, `circuit` and `constants` are those of the database if not given.
+
+        Returns:
+            the feature columns; the circuits have their `circuit_id`.
+
+        Raises:
+            QueryError: an id is not in the database.
+        """
+        import pyloric_db
+
+        own = self.parameters(ids)
+        return pyloric_db.classify(
+            own.gbar if gbar is None else gbar,
+            own.gsyn if gsyn is None else gsyn,
+            **self._setting(ids) | settings,
+        )
+
+    def _setting(self, ids: npt.ArrayLike) -> dict[str, Any]:
+        """What circuits that go on are run with."""
+        import pyloric_db
+
+        return {
             "protocol": self.protocol,
             "initial": self.states(ids),
             "circuit": pyloric_db.circuit_of(self.manifest),
             "constants": pyloric_db.constants_of(self.manifest),
         }
-        return pyloric_db.simulate(
-            parameters.gbar, parameters.gsyn, duration_ms=duration_ms, **defaults | settings
-        )
 
     def to_arrays(
         self,

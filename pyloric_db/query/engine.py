@@ -97,7 +97,7 @@ class SqlEngine:
                 "a database is read-only"
             )
         try:
-            return _interruptible(connection, lambda: connection.sql(text).to_arrow_table())
+            return _plain(_interruptible(connection, lambda: connection.sql(text).to_arrow_table()))
         except (self._duckdb.Error, ValueError, RuntimeError) as err:
             # what is wrong inside a Parquet file comes as an error of no class of its own
             if type(err) is self._duckdb.Error or self._name_in(err):
@@ -115,6 +115,20 @@ class SqlEngine:
     def _name_in(self, err: Exception) -> str | None:
         """The file that a message is about; its further lines quote SQL."""
         return next((name for path, name in self._named.items() if path in first_line(err)), None)
+
+
+def _plain(table: Any) -> Any:
+    """Sums of integers as numbers that NumPy and pandas know: DuckDB's are of 128 bits."""
+    import pyarrow as pa
+
+    for i, field in enumerate(table.schema):
+        if field.type == pa.decimal128(38, 0):
+            try:
+                column = table[i].cast(pa.int64())
+            except pa.ArrowInvalid:
+                column = table[i].cast(pa.float64())
+            table = table.set_column(i, field.name, column)
+    return table
 
 
 def _interruptible(connection: Any, question: Callable[[], Any]) -> Any:

@@ -45,6 +45,18 @@ def scales(db: "Database", names: Sequence[str]) -> dict[str, Scale]:
     return found
 
 
+def ranges(db: "Database", names: Sequence[str], where: str) -> dict[str, tuple[float, float]]:
+    """The lowest and the highest value of features among the circuits for which `where` is true;
+    without those that none of them has."""
+    table = db._ask(", ".join(f"[min({x}), max({x})]" for x in map(quote_name, names)), where)
+    found = (column[0].as_py() for column in table.columns) if table else ()
+    return {
+        name: (float(low), float(high))
+        for name, (low, high) in zip(names, found, strict=False)
+        if low is not None
+    }
+
+
 def find_nearest(
     db: "Database", features: "Mapping[str, Any] | xr.Dataset", k: int, where: str
 ) -> "xr.Dataset":

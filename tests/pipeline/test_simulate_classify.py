@@ -7,7 +7,8 @@ import pytest
 import xarray as xr
 from circuits import CIRCUITS, NINE_CELLS, TWO_CELLS, pyloric_grid
 
-from pyloric_db.errors import ConfigError
+from pyloric_db.errors import ConfigError, PyloricDBWarning
+from pyloric_db.integrate.engine import Engine
 from pyloric_db.model.cells import cell_gbar
 from pyloric_db.model.circuit import SINGLE_CELL
 from pyloric_db.model.constants import Constants
@@ -122,6 +123,28 @@ def test_published_cells_are_not_known_with_other_constants():
     gsyn = np.array([0.0, 0.0, 10.0, 30.0, 100.0, 30.0, 100.0])
     found = classify(gbar, gsyn, constants=Constants(tau_Ca=1000.0))
     assert found["activity_abpd"].item() == "bursting"
+
+
+@pytest.mark.parametrize(("epoch", "status"), [(0, "ok"), (1, "event_overflow")])
+def test_spikes_too_close_to_be_kept_count_where_spikes_are_looked_at(monkeypatch, epoch, status):
+    run, epochs = Engine.epoch, []
+
+    def crowded(self, batch):
+        batch, found = run(self, batch)
+        epochs.append(found)
+        return batch, replace(found, crowded=np.full(2, len(epochs) - 1 == epoch))
+
+    monkeypatch.setattr(Engine, "epoch", crowded)
+    gbar, gsyn = pyloric_grid(np.array([7, 70]))
+    protocol = Protocol(
+        initial="cold", early_ms=1000.0, transient_ms=1000.0, min_ms=3000.0, max_ms=3000.0
+    )
+    if status == "ok":
+        assert set(classify(gbar, gsyn, protocol=protocol)["status"].values) == {status}
+    else:
+        with pytest.warns(PyloricDBWarning, match="2 of 2 circuits have the status event_overflow"):
+            found = classify(gbar, gsyn, protocol=protocol)
+        assert set(found["status"].values) == {status}
 
 
 def test_voltage_statistics_are_of_the_trace(crowd):

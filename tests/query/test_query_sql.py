@@ -164,3 +164,12 @@ def test_a_part_that_went_missing_is_named(database):
     (path / PART).unlink()
     with pytest.raises(DatabaseError, match=f"{PART} of .* cannot be read"):
         db.sql("select * from circuits")
+
+
+def test_sums_of_integers_are_plain_numbers(db):
+    table = db.sql(
+        "select sum(circuit_id) n, sum(circuit_id * 1::hugeint << 60) wide from circuits"
+    )
+    assert str(table.schema.field("n").type) == "int64"
+    assert table["n"][0].as_py() == sum(range(48))
+    assert str(table.schema.field("wide").type) in ("int64", "double")
