@@ -7,7 +7,7 @@ does not depend on which others shared the batch.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -153,9 +153,7 @@ def run_circuits(
         assert lanes is not None
         lanes.batch, epoch = engine.epoch(lanes.batch)
         _collect(lanes, epoch, protocol)
-        # spikes that nobody looks at may be as close as they like
-        seen = lanes.epochs * protocol.epoch_ms > _kept_from(protocol)
-        status = status_of(replace(epoch, crowded=epoch.crowded & seen))
+        status = status_of(epoch)
         done = (status != "ok") | (lanes.epochs >= last)
         ask = np.flatnonzero(~done & (lanes.epochs >= first))
         start_ms = np.full(len(done), protocol.transient_ms)
@@ -187,14 +185,10 @@ def status_of(*epochs: Epoch) -> np.ndarray:
     return status
 
 
-def _kept_from(protocol: Protocol) -> float:
-    """When the first window begins that is looked at, ms."""
-    return min(protocol.early_ms, protocol.transient_ms)
-
-
 def _collect(lanes: _Lanes, epoch: Epoch, protocol: Protocol) -> None:
     """Add what an epoch found to the lanes' records; nothing before the windows is kept."""
-    counted = (lanes.epochs + 1) * protocol.epoch_ms > _kept_from(protocol)
+    kept_from = min(protocol.early_ms, protocol.transient_ms)
+    counted = (lanes.epochs + 1) * protocol.epoch_ms > kept_from
     counts = np.where(counted[:, None], epoch.n_spikes, 0)
     per_lane = epoch.n_spikes.sum(axis=1)
     begin = np.repeat(lanes.epochs * protocol.epoch_ms, per_lane)
