@@ -432,13 +432,7 @@ class Database:
         Raises:
             QueryError: an id is not in the database.
         """
-        import pyloric_db
-
-        parameters = self.parameters(ids)
-        settings = self._setting(ids) | settings
-        return pyloric_db.simulate(
-            parameters.gbar, parameters.gsyn, duration_ms=duration_ms, **settings
-        )
+        return self._run_on("simulate", ids, None, None, {"duration_ms": duration_ms} | settings)
 
     def classify(
         self, ids: npt.ArrayLike, *, gbar: Any = None, gsyn: Any = None, **settings: Any
@@ -460,25 +454,26 @@ class Database:
         Raises:
             QueryError: an id is not in the database.
         """
+        return self._run_on("classify", ids, gbar, gsyn, settings)
+
+    def _run_on(
+        self, name: str, ids: npt.ArrayLike, gbar: Any, gsyn: Any, settings: dict[str, Any]
+    ) -> Any:
+        """What `pyloric_db.simulate` or `classify` says of circuits that go on."""
         import pyloric_db
 
         own = self.parameters(ids)
-        return pyloric_db.classify(
-            own.gbar if gbar is None else gbar,
-            own.gsyn if gsyn is None else gsyn,
-            **self._setting(ids) | settings,
-        )
-
-    def _setting(self, ids: npt.ArrayLike) -> dict[str, Any]:
-        """What circuits that go on are run with."""
-        import pyloric_db
-
-        return {
+        usual = {
             "protocol": self.protocol,
             "initial": self.states(ids),
             "circuit": pyloric_db.circuit_of(self.manifest),
             "constants": pyloric_db.constants_of(self.manifest),
         }
+        return getattr(pyloric_db, name)(
+            own.gbar if gbar is None else gbar,
+            own.gsyn if gsyn is None else gsyn,
+            **usual | settings,
+        )
 
     def to_arrays(
         self,
