@@ -437,9 +437,7 @@ class Database:
     def classify(
         self, ids: npt.ArrayLike, *, gbar: Any = None, gsyn: Any = None, **settings: Any
     ) -> "xr.Dataset":
-        """Runs circuits on from their stored states, and measures their rhythms anew.
-
-        For what a change does to them: other conductances, a temperature, other constants.
+        """Runs circuits on from their stored states, as they are or changed, and measures them.
 
         Args:
             ids: circuit ids.
