@@ -96,14 +96,7 @@ def match(
         print(json.dumps(_described(opened, spikes, features, found, beyond), indent=2))
     else:
         _print(opened, spikes, features, found)
-        _print_notes(opened, spikes, features, found, protocol)
-        for name, (low, high) in beyond.get("features", {}).items():
-            value = cell_text(features[name].values[0])
-            say(
-                f"{name} {value} is beyond the {low:.4g} to {high:.4g} "
-                f"of the {beyond['circuits']:,} circuits that are {beyond['among']}",
-                err,
-            )
+        _print_notes(opened, spikes, features, found, beyond, protocol)
     if output is not None:
         _draw(opened, spikes, features, found.isel(circuit=[0]), protocol, output)
         if not as_json:
@@ -302,9 +295,11 @@ def _print_notes(
     spikes: "xr.DataArray",
     features: "xr.Dataset",
     found: "xr.Dataset",
+    beyond: dict[str, Any],
     protocol: "Protocol",
 ) -> None:
-    """What has not been taken from the recording, or not been compared, and why."""
+    """What has not been taken from the recording, or not been compared, and why; and what of it
+    no circuit plays."""
     left_out = ", ".join(spikes.attrs["left_out"])
     if spikes.attrs["pooled"]:
         say(f"pooled as one cell: {'; '.join(spikes.attrs['pooled'])}", err)
@@ -327,6 +322,12 @@ def _print_notes(
     ):
         if which:
             say(f"not compared, {why}: {', '.join(which)}", err)
+    for name, (low, high) in beyond.get("features", {}).items():
+        say(
+            f"{name} {cell_text(features[name].values[0])} is beyond the {low:.4g} to {high:.4g} "
+            f"of the {beyond['circuits']:,} circuits that are {beyond['among']}",
+            err,
+        )
 
 
 def _draw(
