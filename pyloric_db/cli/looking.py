@@ -163,12 +163,15 @@ def explore(
 
     with progress_bar("columns") as progress:
         server = make_server(opened, simulate, port=port, progress=progress)
-    with suppress(KeyboardInterrupt):
+
+    def announce() -> None:
         say(f"{server.address} shows {opened.manifest.name}; Ctrl-C ends it")
         sys.stdout.flush()
         if browser:
             webbrowser.open(server.address)
-        server.run()
+
+    with suppress(KeyboardInterrupt):
+        server.run(announce)
 
 
 COMMANDS = (plot, report, explore)

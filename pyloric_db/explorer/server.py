@@ -113,13 +113,18 @@ class LoopbackServer:
         #: Where pages have slow answers made.
         self.workers = ThreadPoolExecutor(max_workers=2)
 
-    def run(self) -> None:
-        """Serves until it is interrupted by Ctrl-C, which is how it ends. In the main thread."""
+    def run(self, announce: Callable[[], None]) -> None:
+        """Serves until it is interrupted by Ctrl-C, which is how it ends. In the main thread.
+
+        Args:
+            announce: called once Ctrl-C ends it.
+        """
         self._server.start()
         # a KeyboardInterrupt is lost if it comes while an object is being finalised
         events = self.loop.asyncio_loop
         events.add_signal_handler(signal.SIGINT, self.loop.stop)
         try:
+            announce()
             self.loop.start()
         finally:
             events.remove_signal_handler(signal.SIGINT)

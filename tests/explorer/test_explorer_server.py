@@ -146,9 +146,14 @@ def test_ctrl_c_ends_it(explorer_db):
         assert process.returncode == 0 and "Traceback" not in errors
 
 
-def test_ctrl_c_ends_it_even_while_an_object_is_finalised():
+@pytest.mark.parametrize(
+    "running",
+    ["server.run(forget)", "server.loop.add_callback(forget)\nserver.run(lambda: None)"],
+    ids=["announcing", "serving"],
+)
+def test_ctrl_c_ends_it_even_while_an_object_is_finalised(running):
     """Where Python drops a KeyboardInterrupt."""
-    script = """
+    script = f"""
 import os, signal, weakref
 from pyloric_db.explorer.server import LoopbackServer
 
@@ -164,8 +169,7 @@ def forget():
     del kept
 
 server = LoopbackServer(lambda document: None)
-server.loop.add_callback(forget)
-server.run()
+{running}
 print("ended")
 """
     done = subprocess.run(
