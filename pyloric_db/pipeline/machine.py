@@ -23,7 +23,9 @@ def processor() -> str:
                 return line.split(":", 1)[1].strip()
     except OSError:
         pass
-    return platform.processor() or platform.machine()
+    import llvmlite.binding as llvm
+
+    return str(llvm.get_host_cpu_name())  # such as apple-m1
 
 
 def memory_GiB() -> float:

@@ -1,6 +1,7 @@
 """A database in a directory: fsync, rename, fsync, so that a power cut loses nothing finished."""
 
 import errno
+import fcntl
 import hashlib
 import os
 import shutil
@@ -144,7 +145,7 @@ class Disk(Files):
             os.lseek(fd, end, os.SEEK_SET)
             while lines:  # a full disk shows as a short write first
                 lines = lines[os.write(fd, lines) :]
-            os.fsync(fd)
+            _fsync(fd)
         finally:
             os.close(fd)
         if new:
@@ -229,16 +230,26 @@ def _write_durably(path: str, data: bytes) -> None:
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as f:
         f.write(data)
         f.flush()
-        os.fsync(f.fileno())
+        _fsync(f.fileno())
 
 
 def fsync_folder(path: str | Path) -> None:
     """Makes the entries of a folder durable."""
     fd = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(fd)
+        _fsync(fd)
     finally:
         os.close(fd)
+
+
+def _fsync(fd: int) -> None:
+    """Wait until an open file is on the disk; on macOS `os.fsync` ends in the drive's cache."""
+    to_the_disk = getattr(fcntl, "F_FULLFSYNC", None)
+    if to_the_disk is not None:
+        with suppress(OSError):  # some file systems know the other only
+            fcntl.fcntl(fd, to_the_disk)
+            return
+    os.fsync(fd)
 
 
 def _end_of_lines(fd: int) -> int:

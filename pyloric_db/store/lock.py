@@ -16,7 +16,7 @@ from pyloric_db.store.files import Location, files_at
 #: Within this time whoever only asks who holds the lock has let go of it.
 LOOK_S = 0.1
 #: What a file system says that keeps no locks, such as Lustre mounted without `flock`.
-NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
+NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP}  # two on macOS
 
 
 def build_lock(path: Location) -> AbstractContextManager[None]:

@@ -52,6 +52,19 @@ def test_no_worker_is_started_for_want_of_a_shard():
     assert n_workers(profile_of(None, None, 1)) == 1
 
 
+def test_a_system_that_allows_no_more_open_files_ends_no_build(monkeypatch):
+    """macOS names no limit, and refuses what is beyond another one."""
+
+    def refuse(*_):
+        raise ValueError("current limit exceeds maximum limit")
+
+    unlimited = cluster.resource.RLIM_INFINITY
+    monkeypatch.setattr(cluster.resource, "getrlimit", lambda _: (256, unlimited))
+    monkeypatch.setattr(cluster.resource, "setrlimit", refuse)
+    with local_client(1) as client:
+        assert client.submit(int, 7).result() == 7
+
+
 def test_certificates_are_asked_for(tmp_path):
     """A scheduler with TLS takes those who have its certificates, and nobody else."""
     from distributed import Client, LocalCluster

@@ -1,3 +1,5 @@
+import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -42,6 +44,26 @@ def test_states_and_features_come_back(pristine):
                 stored = table[name].to_numpy()
                 assert np.array_equal(stored, values, equal_nan=values.dtype.kind == "f")
     assert (group["circuit_id"][48:] == -1).all() and np.isnan(group["V"][48:]).all()
+
+
+@pytest.mark.parametrize("knows_it", [True, False], ids=["any", "a network disk"])
+def test_where_fsync_ends_in_the_drives_cache_the_drive_is_asked(tmp_path, monkeypatch, knows_it):
+    """As on macOS, whose call for it is not known to every file system."""
+    asked, synced = [], []
+    drive, fsync = 51, os.fsync
+
+    def control(fd, command):
+        assert command == drive
+        if not knows_it:
+            raise OSError(errno.ENOTSUP, "Operation not supported")
+        asked.append(fd)
+
+    monkeypatch.setattr(fcntl, "F_FULLFSYNC", drive, raising=False)
+    monkeypatch.setattr(fcntl, "fcntl", control)
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(fd) or fsync(fd))
+    files_at(tmp_path).write({"a": b"1"})
+    calls, others = (asked, synced) if knows_it else (synced, asked)
+    assert len(calls) >= 2 and not others  # the file, its folder
 
 
 def test_parquet_holds_null_units_and_small_row_groups(pristine):
