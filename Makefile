@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-all test-slurm torture lint validate bench bench-query bench-peers bench-gpu bench-docs schemas clean
+.PHONY: demo test test-all test-slurm test-arm torture lint validate bench bench-query bench-peers bench-gpu bench-docs schemas clean
 
 # one environment for everything; made anew when the dependencies change
 .venv/.ready: pyproject.toml
@@ -27,6 +27,9 @@ torture: .venv/.ready  ## every fault at random moments, 20 times each; under 15
 
 test-slurm: .venv/.ready  ## a build in the jobs of a real Slurm on this machine; installs it; root
 	PYTHONPATH=tests $(BIN)/python -m slurm.run
+
+test-arm: .venv/.ready  ## a build on 64-bit ARM, emulated; installs QEMU and a Debian; root
+	PYTHONPATH=tests $(BIN)/python -m arm.run
 
 lint: .venv/.ready  ## style and types
 	$(BIN)/ruff check .

@@ -8,6 +8,7 @@ import unicodedata
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Protocol, TextIO
@@ -213,7 +214,11 @@ class _Rate(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
-        return Text("" if speed is None else f"{speed:,.0f}/s", style="progress.data.speed")
+        return Text("" if speed is None else _rate_text(speed), style="progress.data.speed")
+
+
+def _rate_text(per_second: float) -> str:
+    return f"{per_second:,.0f}/s" if per_second >= 10 else f"{per_second:.2g}/s"
 
 
 class ShowProgress(Protocol):
@@ -265,9 +270,9 @@ def _lines(unit: str) -> ShowProgress:
         began, at_first = firsts.get(name, (now, done))
         if done > at_first and now > began:
             rate = (done - at_first) / (now - began)
-            line += f", {rate:,.0f}/s"
+            line += f", {_rate_text(rate)}"
             if done - at_first >= LEFT_SHARE * (total - at_first) or now - began >= LEFT_S:
-                line += f", {(total - done) / rate:,.0f} s left"
+                line += f", {timedelta(seconds=round((total - done) / rate))} left"
         if sys.stderr is not None:
             with suppress(OSError, ValueError):  # a log that takes no more ends no build
                 print(line, file=sys.stderr, flush=True)

@@ -7,12 +7,14 @@ from pyloric_db.store.files import (
     LOCK_FILE,
     MANIFEST_FILE,
     PARTIAL,
+    README_FILE,
     Files,
     FileSum,
     difference,
 )
 from pyloric_db.store.ledger import Ledger, LedgerRows, files_of
 from pyloric_db.store.manifest import Manifest, first_difference, read_manifest
+from pyloric_db.store.readme import readme
 from pyloric_db.store.template import template_files
 
 
@@ -67,6 +69,8 @@ def _create(ledger: Ledger, ours: Manifest) -> Manifest:
         ledger.compact()
     if kept is None:
         files.write({MANIFEST_FILE: manifest.to_json().encode()})
+    if not files.exists(README_FILE):  # people may write into it
+        files.write({README_FILE: readme(manifest).encode()})
     header = files_of(rows.header) if rows.header else []
     if not header or any(difference(files, file) for file in header):
         sums = [FileSum.of(MANIFEST_FILE, files.read(MANIFEST_FILE))]

@@ -31,14 +31,20 @@ def test_the_rate_is_that_from_the_first_finished_circuits_on(said_at):
     assert said_at(30, 2_100) == "2,100 of 10,000 circuits\n"
     assert said_at(31, 2_200) == ""
     assert said_at(36, 2_400) == "2,400 of 10,000 circuits, 50/s\n"
-    assert said_at(46, 2_900) == "2,900 of 10,000 circuits, 50/s, 142 s left\n"
+    assert said_at(46, 2_900) == "2,900 of 10,000 circuits, 50/s, 0:02:22 left\n"
 
 
 def test_a_long_build_says_the_time_left_after_a_minute(said_at):
     said_at(9, 0)
     said_at(20, 10)
     assert said_at(70, 110) == "110 of 10,000 circuits, 2/s\n"
-    assert said_at(80, 130) == "130 of 10,000 circuits, 2/s, 4,935 s left\n"
+    assert said_at(80, 130) == "130 of 10,000 circuits, 2/s, 1:22:15 left\n"
+
+
+def test_a_rate_below_one_is_no_zero(said_at):
+    said_at(9, 0)
+    said_at(20, 1)
+    assert said_at(90, 8) == "8 of 10,000 circuits, 0.1/s, 1 day, 3:45:20 left\n"
 
 
 def test_progress_that_nobody_can_read_ends_nothing(monkeypatch, capsys):

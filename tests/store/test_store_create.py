@@ -218,3 +218,26 @@ def test_a_file_system_without_locks_is_refused(tmp_path, monkeypatch, code):
         build_lock(tmp_path / "db"),
     ):
         pass
+
+
+def test_a_readme_tells_whoever_gets_a_copy_what_is_in_it(database):
+    path, manifest = database
+    file = path / "README.md"
+    text = file.read_text()
+    assert manifest.recipe_hash in text and f"{manifest.n_circuits:,} model circuits" in text
+    for column in manifest.columns:
+        assert f"| `{column.name}` |" in text
+    names = {line.split("`")[1].rstrip("/") for line in text.splitlines() if line[:3] == "| `"}
+    there = {p.name for p in path.iterdir()} - {"README.md"}
+    assert there <= names, "files that it does not name"
+
+
+def test_what_people_write_into_the_readme_stays(database):
+    path, manifest = database
+    file = path / "README.md"
+    file.write_text("ours\n")
+    create(Ledger(path), manifest)
+    assert file.read_text() == "ours\n" and verify(path).good
+    file.unlink()
+    create(Ledger(path), manifest)
+    assert manifest.name in file.read_text() and not verify(path).strays
