@@ -69,12 +69,10 @@ def _create(ledger: Ledger, ours: Manifest) -> Manifest:
         ledger.compact()
     if kept is None:
         files.write({MANIFEST_FILE: manifest.to_json().encode()})
-    if not files.exists(README_FILE):  # people may write into it
-        files.write({README_FILE: readme(manifest).encode()})
     header = files_of(rows.header) if rows.header else []
     if not header or any(difference(files, file) for file in header):
         sums = [FileSum.of(MANIFEST_FILE, files.read(MANIFEST_FILE))]
-        sums += _mend_states(files, manifest, header)
+        sums += _mend_metadata(files, manifest, header)
         if sums != header:
             row = {"kind": "database", "recipe_hash": manifest.recipe_hash}
             ledger.append({**row, "files": [f.to_text() for f in sums]})
@@ -147,10 +145,11 @@ def _selected(manifest: Manifest) -> str:
     return f"{manifest.n_circuits:,} circuits ({given})" if given else "all circuits"
 
 
-def _mend_states(files: Files, manifest: Manifest, header: list[FileSum]) -> list[FileSum]:
-    """Puts every metadata file of the states in place that is not there unharmed."""
+def _mend_metadata(files: Files, manifest: Manifest, header: list[FileSum]) -> list[FileSum]:
+    """Puts the README and every metadata file of the states in place that is not there unharmed."""
     intact = {f.path: f for f in header if difference(files, f) is None}
-    template = dict(sorted(template_files(manifest).items()))
-    missing = {name: data for name, data in template.items() if name not in intact}
+    states = sorted(template_files(manifest).items())
+    metadata = {README_FILE: readme(manifest).encode(), **dict(states)}
+    missing = {name: data for name, data in metadata.items() if name not in intact}
     files.write(missing)
-    return [intact.get(name) or FileSum.of(name, data) for name, data in template.items()]
+    return [intact.get(name) or FileSum.of(name, data) for name, data in metadata.items()]

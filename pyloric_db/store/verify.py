@@ -13,7 +13,6 @@ from pyloric_db.store.files import (
     LEDGER_FILE,
     LOCK_FILE,
     MANIFEST_FILE,
-    README_FILE,
     Files,
     Location,
     database_at,
@@ -212,5 +211,5 @@ def _damaged_lines(rows: LedgerRows) -> list[Damage]:
 
 
 def _strays(files: Files, known: set[str]) -> tuple[str, ...]:
-    known = known | {MANIFEST_FILE, LEDGER_FILE, FAILURES_FILE, LOCK_FILE, README_FILE}
+    known = known | {MANIFEST_FILE, LEDGER_FILE, FAILURES_FILE, LOCK_FILE}
     return tuple(sorted(set(files.names()) - known))

@@ -62,8 +62,9 @@ def make_system() -> None:
         project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
         fitting = [f"--platform={name}" for name in PLATFORMS]
         run(
-            sys.executable, "-m", "pip", "install", "--quiet", "--no-warn-conflicts", "--target", partial / "site",
-            *fitting, "--only-binary=:all:", f"--python-version={PYTHON}", *project["dependencies"],
+            sys.executable, "-m", "pip", "install", "--quiet", "--no-warn-conflicts",
+            "--target", partial / "site", *fitting, "--only-binary=:all:",
+            f"--python-version={PYTHON}", *project["dependencies"],
         )  # fmt: skip
         partial.rename(SYSTEM)
     shutil.rmtree(SYSTEM / "code", ignore_errors=True)

@@ -230,14 +230,3 @@ def test_a_readme_tells_whoever_gets_a_copy_what_is_in_it(database):
     names = {line.split("`")[1].rstrip("/") for line in text.splitlines() if line[:3] == "| `"}
     there = {p.name for p in path.iterdir()} - {"README.md"}
     assert there <= names, "files that it does not name"
-
-
-def test_what_people_write_into_the_readme_stays(database):
-    path, manifest = database
-    file = path / "README.md"
-    file.write_text("ours\n")
-    create(Ledger(path), manifest)
-    assert file.read_text() == "ours\n" and verify(path).good
-    file.unlink()
-    create(Ledger(path), manifest)
-    assert manifest.name in file.read_text() and not verify(path).strays
