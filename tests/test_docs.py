@@ -123,6 +123,18 @@ def test_circuits_of_a_database_run_with_a_change(tiny_db, capsys):
     assert capsys.readouterr().out.count("pyloric-like") == 3
 
 
+def test_what_no_column_says_is_that_of_a_run_on(tiny_db):
+    (block,) = re.findall(r"```python\n(on = .*?)```", QUERIES, re.DOTALL)
+    db = pyloric_db.open(tiny_db)
+    names = {"db": db, "pyl": pyloric_db, "ids": [0, 5]}
+    exec(block, names)
+    assert names["calcium"].dims == ("circuit", "cell") and (names["calcium"] > 0.05).all()
+    of_all = pyloric_db.features_from_spikes(
+        names["on"].spike_time_ms, window_ms=(0, 10_000), protocol=db.protocol
+    )
+    assert (names["lp"].spike_rate_lp_Hz == of_all.spike_rate_lp_Hz).all()
+
+
 def test_the_criteria_of_the_documentation_are_those_of_the_code():
     rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", DEFINITIONS, re.MULTILINE)
     table = {name: cells.replace("−", "-").split(" | ") for name, cells in rows}
