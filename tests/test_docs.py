@@ -98,7 +98,12 @@ def test_a_circuit_in_python_is_that_of_the_recipe():
     exec(block, names)
     plan = make_plan(recipe)
     assert names["circuit"] == plan.recipe.circuit.circuit()
-    assert names["features"].period_ms.item() > 0
+    usual = names["features"].period_ms.item()
+    assert usual > 0
+    (block,) = re.findall(r"```python\n(from pyloric_db.model.channels .*?)```", RECIPES, re.DOTALL)
+    exec(block, names | {"dataclasses": dataclasses}, early := {})
+    changed = early["features"].period_ms.item()
+    assert changed > 0 and changed != usual
 
 
 def test_the_shares_of_a_cube_are_those_of_the_circuits_in_it(tmp_path):
