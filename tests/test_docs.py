@@ -98,7 +98,12 @@ def test_a_circuit_in_python_is_that_of_the_recipe():
     exec(block, names)
     plan = make_plan(recipe)
     assert names["circuit"] == plan.recipe.circuit.circuit()
-    assert names["features"].period_ms.item() > 0
+    usual = names["features"].period_ms.item()
+    assert usual > 0
+    (block,) = re.findall(r"```python\n(from pyloric_db.model.channels .*?)```", RECIPES, re.DOTALL)
+    exec(block, names | {"dataclasses": dataclasses}, early := {})
+    changed = early["features"].period_ms.item()
+    assert changed > 0 and changed != usual
 
 
 def test_the_shares_of_a_cube_are_those_of_the_circuits_in_it(tmp_path):
@@ -121,6 +126,18 @@ def test_circuits_of_a_database_run_with_a_change(tiny_db, capsys):
     assert (names["no_py_lp"].period_ms != names["before"].period_ms).any()
     assert (names["less_A"].spike_rate_lp_Hz != names["before"].spike_rate_lp_Hz).any()
     assert capsys.readouterr().out.count("pyloric-like") == 3
+
+
+def test_what_no_column_says_is_that_of_a_run_on(tiny_db):
+    (block,) = re.findall(r"```python\n(on = .*?)```", QUERIES, re.DOTALL)
+    db = pyloric_db.open(tiny_db)
+    names = {"db": db, "pyl": pyloric_db, "ids": [0, 5]}
+    exec(block, names)
+    assert names["calcium"].dims == ("circuit", "cell") and (names["calcium"] > 0.05).all()
+    of_all = pyloric_db.features_from_spikes(
+        names["on"].spike_time_ms, window_ms=(0, 10_000), protocol=db.protocol
+    )
+    assert (names["lp"].spike_rate_lp_Hz == of_all.spike_rate_lp_Hz).all()
 
 
 def test_the_criteria_of_the_documentation_are_those_of_the_code():

@@ -501,7 +501,7 @@ def classify(
         kinds = ", ".join(sorted(set(columns["status"][failed])))
         warnings.warn(
             f"{failed.sum():,} of {len(failed):,} circuits have the status {kinds}: they were not "
-            "measured, and their labels are False for want of features",
+            "measured, and their labels are False for want of features: leave them out of shares",
             PyloricDBWarning,
             stacklevel=2,
         )

@@ -423,8 +423,8 @@ class Database:
         Args:
             ids: circuit ids.
             duration_ms: how long.
-            settings: other arguments of `pyloric_db.simulate`; `protocol`, `circuit` and
-                `constants` are those of the database if not given.
+            settings: other arguments of `pyloric_db.simulate`; `gbar`, `gsyn`, `protocol`,
+                `circuit` and `constants` are those of the database if not given.
 
         Returns:
             as there; the circuits have their `circuit_id`.
@@ -432,7 +432,7 @@ class Database:
         Raises:
             QueryError: an id is not in the database.
         """
-        return self._run_on("simulate", ids, None, None, {"duration_ms": duration_ms} | settings)
+        return self._run_on("simulate", ids, {"duration_ms": duration_ms} | settings)
 
     def classify(
         self, ids: npt.ArrayLike, *, gbar: Any = None, gsyn: Any = None, **settings: Any
@@ -452,26 +452,23 @@ class Database:
         Raises:
             QueryError: an id is not in the database.
         """
-        return self._run_on("classify", ids, gbar, gsyn, settings)
+        return self._run_on("classify", ids, {"gbar": gbar, "gsyn": gsyn} | settings)
 
-    def _run_on(
-        self, name: str, ids: npt.ArrayLike, gbar: Any, gsyn: Any, settings: dict[str, Any]
-    ) -> Any:
+    def _run_on(self, name: str, ids: npt.ArrayLike, settings: dict[str, Any]) -> Any:
         """What `pyloric_db.simulate` or `classify` says of circuits that go on."""
         import pyloric_db
 
         own = self.parameters(ids)
         usual = {
+            "gbar": own.gbar,
+            "gsyn": own.gsyn,
             "protocol": self.protocol,
             "initial": self.states(ids),
             "circuit": pyloric_db.circuit_of(self.manifest),
             "constants": pyloric_db.constants_of(self.manifest),
         }
-        return getattr(pyloric_db, name)(
-            own.gbar if gbar is None else gbar,
-            own.gsyn if gsyn is None else gsyn,
-            **usual | settings,
-        )
+        given = {key: value for key, value in settings.items() if value is not None}
+        return getattr(pyloric_db, name)(**usual | given)
 
     def to_arrays(
         self,

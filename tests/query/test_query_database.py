@@ -231,13 +231,14 @@ def test_simulate_goes_on_from_the_stored_states(db, monkeypatch):
     calls = []
     package = types.ModuleType("pyloric_db")
     traces = xr.Dataset({"V": (("circuit", "time"), np.zeros((2, 5)))})
-    package.simulate = lambda *a, **k: calls.append((a, k)) or traces
+    package.simulate = lambda **given: calls.append(given) or traces
     package.circuit_of = lambda manifest: ("circuit", manifest.name)
     package.constants_of = lambda manifest: ("constants", manifest.name)
     monkeypatch.setitem(sys.modules, "pyloric_db", package)
     found = db.simulate([3, 1], duration_ms=50, dt_ms=0.01)
     assert found is traces
-    (gbar, gsyn), settings = calls[0]
+    settings = calls[0]
+    gbar, gsyn = settings.pop("gbar"), settings.pop("gsyn")
     assert gbar.shape == (2, 3, 8) and gsyn.shape == (2, 7)
     assert same(gbar.circuit_id, [3, 1]) and same(gsyn.circuit_id, [3, 1])
     assert same(settings.pop("initial").circuit_id, [3, 1])
@@ -245,6 +246,11 @@ def test_simulate_goes_on_from_the_stored_states(db, monkeypatch):
         "duration_ms": 50, "dt_ms": 0.01, "protocol": db.protocol,
         "circuit": ("circuit", "tiny"), "constants": ("constants", "tiny"),
     }  # fmt: skip
+
+    # changed ones in their place, as in `classify`; None is the database's own
+    db.simulate([3, 1], duration_ms=50, gbar=2 * gbar, gsyn=None, protocol=None)
+    assert same(calls[1]["gbar"], 2 * gbar) and same(calls[1]["gsyn"], gsyn)
+    assert calls[1]["protocol"] == db.protocol
 
 
 def test_forked_and_other_processes_may_ask(db, everything):
