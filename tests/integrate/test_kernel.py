@@ -25,7 +25,6 @@ from pyloric_db.integrate.engine import Engine
 from pyloric_db.integrate.step import make_stepper
 from pyloric_db.model.cells import cell_gbar
 from pyloric_db.model.circuit import PRINZ2004, SINGLE_CELL
-from pyloric_db.model.constants import Constants
 from pyloric_db.pipeline import run as run_module
 from pyloric_db.pipeline import thermalise as thermalise_module
 from pyloric_db.pipeline.run import run_circuits
@@ -165,14 +164,10 @@ def test_the_kernel_agrees_with_the_cpu_over_100_ms(monkeypatch, on_host, name, 
 
 @needs_compiler
 def test_what_goes_wrong_is_reported(monkeypatch, on_host):
-    fast = Constants(
-        C=0.05, Q10_tau_m=20.0, Q10_tau_h=20.0, Q10_tau_Ca=20.0, RT_2F=12.2 * 283 / 293
-    )
-    gbar = np.stack([cell_gbar("LP 4"), cell_gbar("PY 2")])[:, None]
-    options = {"dt_ms": 0.0025, "epoch_ms": 100, "constants": fast, "temperature_K": 293.0}
-    for engine in engines(monkeypatch, SINGLE_CELL, **options):
-        i_ext = np.array([[6.0], [0.0]])
-        batch = engine.start(cold_states(2, SINGLE_CELL), gbar, np.zeros((2, 0)), i_ext)
+    # a cell whose spikes end in a plateau with two maxima
+    gbar = np.stack([[100, 0, 6, 0, 5, 0, 0.03, 0.01], cell_gbar("PY 2")])[:, None]
+    for engine in engines(monkeypatch, SINGLE_CELL, dt_ms=0.05, epoch_ms=4000):
+        batch = engine.start(cold_states(2, SINGLE_CELL), gbar, np.zeros((2, 0)))
         _, epoch = engine.epoch(batch)
         assert epoch.crowded.tolist() == [True, False]
         assert not (epoch.nonfinite | epoch.out_of_range).any()
