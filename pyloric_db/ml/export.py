@@ -230,7 +230,8 @@ def _readme(
 {total:,} of the {asked:,} circuits{asked_for}, exported by pyloric-db from the
 database with recipe hash `{db.manifest.recipe_hash}`.{_unfinished(db)}
 `{SOURCE_FILE}` is what that says of itself: the recipe, with the prior or grid that the circuits
-were drawn from, the protocol, and all versions.
+were drawn from, the protocol (its `settings` are the fields of `pyloric_db.Protocol`, with which
+`pyloric_db.classify` measures further circuits alike), and all versions.
 
 | file | circuits | share asked |
 |---|---|---|

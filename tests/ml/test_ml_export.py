@@ -7,6 +7,7 @@ import synthetic
 from pyloric_db.errors import ConfigError, QueryError
 from pyloric_db.ml.export import FORMATS, export
 from pyloric_db.ml.split import part_of
+from pyloric_db.protocol import Protocol
 from pyloric_db.query import database
 from pyloric_db.query.save import SUFFIXES, load_rows
 
@@ -61,6 +62,7 @@ def test_every_format_holds_the_same(db, tmp_path, file_format, missing):
     assert [constants[n]["sd"] for n in TARGETS] == pytest.approx(deviations)
     assert constants["period_ms"]["units"] == "ms"
     source = json.loads((tmp_path / "out/source.json").read_text())
+    assert Protocol(**source["settings"]) == db.protocol
     assert source["recipe"] == db.manifest.recipe and source["settings"] == db.manifest.settings
     for k, name in enumerate(NAMES):
         ids, inputs, targets, present = read(tmp_path / "out", file_format, name)
