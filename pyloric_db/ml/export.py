@@ -241,6 +241,8 @@ A hash of a circuit's parameters decides which file it is in, so that the same c
 the same part in every database.
 
 Missing values: {missing}. {_POLICY[missing].format(left_out=asked - total)}
+None is missing by chance: a feature without a value has no meaning in its circuit, as a phase has
+none where a cell does not burst once in every cycle.
 {_failed(db, where)}
 The values are in the units below, not standardised. `{CONSTANTS_FILE}` has, for programs, what
 the table says of every column. `mean` and `sd` are over `train{suffix}` alone, over the circuits
@@ -249,10 +251,9 @@ where `scale` is `log` (what a prior drew log-uniformly). The `sd` of a column w
 given as 1.
 
 `prior` is how a conductance was drawn for the database: `uniform` or `log_uniform` between two
-ends, a `choice`, the levels of a `grid`, or `fixed`, all in the column's unit. Columns are
-independent, but for those of a cell that was drawn by name, which come together.
+ends, a `choice`, the levels of a `grid`, or `fixed`, in the column's unit. Columns are independent,
+but for those of a cell with a name, which come together (`{SOURCE_FILE}` has the cells of a grid).
 {_selected(db, total)}
-
 | column | role | unit | what it is | prior | scale | mean in train | SD in train | missing |
 |---|---|---|---|---|---|---|---|---|
 {chr(10).join(rows)}
@@ -281,7 +282,7 @@ def _selected(db: Database, total: int) -> str:
         return ""
     return (
         f"\nOnly {total:,} of the {len(db):,} circuits of the database are here, and these have\n"
-        "another distribution. Where features alone decide which these are, a posterior learnt\n"
+        "another distribution. Where features alone decide which they are, a posterior learnt\n"
         "from them is still that of the prior; but test it on these circuits, not on fresh draws.\n"
     )
 
