@@ -1,5 +1,6 @@
 """The examples of the documentation are valid."""
 
+import ast
 import dataclasses
 import json
 import re
@@ -177,6 +178,16 @@ def test_the_numbers_of_the_definitions_are_those_of_the_code():
     assert {name: set(values.ravel()) for name, values in cold.items()} == {
         "V": {-50}, "Ca": {0.05}, "m": {0}, "h": {1}, "s": {0}
     }  # fmt: skip
+
+
+def test_the_script_of_inference_is_python_and_calls_what_there_is():
+    """It is not run here, since it needs torch and sbi."""
+    (block,) = re.findall(r"```python\n(import json.*?)```", EXAMPLES, re.DOTALL)
+    assert len(block.splitlines()) <= 50
+    nodes = [n for n in ast.walk(ast.parse(block)) if isinstance(n, ast.Attribute)]
+    called = {n.attr for n in nodes if isinstance(n.value, ast.Name) and n.value.id == "pyl"}
+    assert called == {"Protocol", "classify", "features_from_spikes", "read_recording"}
+    assert called <= set(dir(pyloric_db))
 
 
 def _slug(heading: str) -> str:

@@ -205,15 +205,6 @@ def means(matrix: Matrix) -> npt.NDArray[np.float64]:
     return np.where(n > 0, total / np.maximum(n, 1), np.nan)
 
 
-def deviations(matrix: Matrix) -> npt.NDArray[np.float64]:
-    """Standard deviation of each column over the circuits that have it; NaN where none has."""
-    found = [
-        np.std(values[present], dtype=np.float64) if present.any() else np.nan
-        for values, present in zip(matrix.values.T, matrix.present.T, strict=True)
-    ]
-    return np.array(found, dtype=np.float64)
-
-
 def filled(
     arrays: Arrays,
     inputs: npt.NDArray[np.float64],

@@ -16,17 +16,17 @@ from pyloric_db.ml.arrays import (
     Matrix,
     Missing,
     check_policy,
-    deviations,
     filled,
     may_lack,
     means,
     read_arrays,
     without_missing,
 )
-from pyloric_db.ml.priors import LOG_UNIFORM, prior_of
+from pyloric_db.ml.priors import LOG_UNIFORM, in_words, prior_of
 from pyloric_db.ml.split import PARTS, part_of, read_shares
 from pyloric_db.query.database import Database, check_opened
 from pyloric_db.query.save import SUFFIXES, save_rows
+from pyloric_db.store.manifest import Manifest
 from pyloric_db.vocabulary import CIRCUIT, attributes
 from pyloric_db.whole import written_whole
 
@@ -40,9 +40,11 @@ EVERYTHING = "True"
 _POLICY = {
     "drop": "{left_out:,} circuits that lack a value of a column were left out.",
     "mask": "Where a circuit lacks a value there is 0, and the column `NAME_present` beside it\n"
-    "(npz: the arrays `inputs_present` and `targets_present`) is false.",
+    "(npz: the arrays `inputs_present` and `targets_present`) is false. This 0 is no value: leave\n"
+    "it out of means, losses and scores, and give a network that reads the column the mask too.",
     "fill": "Where a circuit lacks a value there is the mean of the column over the\n"
-    f"training part, which {CONSTANTS_FILE} has too.",
+    "training part. It is no measurement: leave it out of losses and scores (npz says in\n"
+    "`targets_present` where it stands; the other formats do with `--missing mask`).",
 }
 
 
@@ -59,10 +61,10 @@ def export(
 ) -> dict[str, int]:
     """Writes inputs and targets of circuits, split by a hash of their parameters.
 
-    The directory gets one file for each part (`train`, `validation`, `test`), the constants
-    for standardisation (of the training part alone; the files hold plain values in their
-    units), what the database says of itself, and a README that describes every column. It appears
-    when all of it is written.
+    The directory gets one file for each part (`train`, `validation`, `test`), the prior of each
+    column and the constants for its standardisation (of the training part alone; the files hold
+    plain values in their units), what the database says of itself, and a README that describes
+    every column. It appears when all of it is written.
 
     Args:
         db: the database.
@@ -89,7 +91,7 @@ def export(
     _check_target(target)
     arrays = read_arrays(db, inputs, targets, where)
     parts = _parts(arrays, shares, missing)
-    constants = _constants(parts["train"])
+    constants = _constants(parts["train"], db.manifest)
     if missing == "fill":
         means_of = [means(m) for m in (parts["train"].inputs, parts["train"].targets)]
         parts = {name: filled(part, *means_of) for name, part in parts.items()}
@@ -133,16 +135,28 @@ def _parts(arrays: Arrays, shares: Sequence[float], missing: Missing) -> dict[st
     return parts
 
 
-def _constants(train: Arrays) -> dict[str, dict[str, Any]]:
-    """Mean and SD of each column of the training part; SD 1 where there is no spread."""
+def _constants(train: Arrays, manifest: Manifest) -> dict[str, dict[str, Any]]:
+    """Prior of each column, and mean and SD over the circuits of the training part that have it.
+
+    The SD is 1 where there is no spread. Of a column that a prior drew log-uniformly (its `scale`
+    is `log`) both are of natural logarithms.
+    """
     found = {}
     for matrix, role in ((train.inputs, "input"), (train.targets, "target")):
-        spread = deviations(matrix)
-        for column, mean, sd in zip(matrix.columns, means(matrix), spread, strict=True):
+        for i, column in enumerate(matrix.columns):
+            prior = prior_of(column.name, manifest)
+            values = matrix.values[matrix.present[:, i], i].astype(np.float64)
+            # a draw may be so small that it is 0 in float32
+            log = prior is not None and LOG_UNIFORM in prior and bool((values > 0).all())
+            if log:
+                values = np.log(values)
+            sd = values.std() if values.size else 0.0
             found[column.name] = {
                 "role": role,
                 "units": column.unit,
-                "mean": None if np.isnan(mean) else float(mean),
+                "prior": prior,
+                "scale": "log" if log else "linear",
+                "mean": float(values.mean()) if values.size else None,
                 "sd": float(sd) if sd > 0 else 1.0,
                 "constant": not sd > 0,
             }
@@ -199,17 +213,10 @@ def _readme(
             known = constants[column.name]
             mean = "" if known["mean"] is None else f"{known['mean']:.6g}"
             sd = "constant" if known["constant"] else f"{known['sd']:.6g}"
-            prior = prior_of(column.name, db.manifest) if role == "inputs" else ""
             rows.append(
-                f"| `{column.name}` | {role[:-1]} | {column.unit} | {column.long_name} | {prior} "
-                f"| {mean} | {sd} | {lacking:,} |"
+                f"| `{column.name}` | {role[:-1]} | {column.unit} | {column.long_name} "
+                f"| {in_words(known['prior'])} | {known['scale']} | {mean} | {sd} | {lacking:,} |"
             )
-    logarithms = (
-        "\nColumns that the prior draws log-uniformly are best trained on as logarithms: the\n"
-        "standardisation is linear.\n"
-        if any(f"| {LOG_UNIFORM} " in row for row in rows)
-        else ""
-    )
     asked_for = f" for which `{where}` is true" if where != EVERYTHING else ""
     arrays = (
         "\nEach file holds `inputs` and `targets` (circuit, column) float32, `inputs_names`, "
@@ -223,7 +230,8 @@ def _readme(
 {total:,} of the {asked:,} circuits{asked_for}, exported by pyloric-db from the
 database with recipe hash `{db.manifest.recipe_hash}`.{_unfinished(db)}
 `{SOURCE_FILE}` is what that says of itself: the recipe, with the prior or grid that the circuits
-were drawn from, the protocol, and all versions.
+were drawn from, the protocol (its `settings` are the fields of `pyloric_db.Protocol`, with which
+`pyloric_db.classify` measures further circuits alike), and all versions.
 
 | file | circuits | share asked |
 |---|---|---|
@@ -233,13 +241,21 @@ A hash of a circuit's parameters decides which file it is in, so that the same c
 the same part in every database.
 
 Missing values: {missing}. {_POLICY[missing].format(left_out=asked - total)}
+None is missing by chance: a feature without a value has no meaning in its circuit, as a phase has
+none where a cell does not burst once in every cycle.
 {_failed(db, where)}
-The values are in the units below, not standardised. `{CONSTANTS_FILE}` has the mean and the
-standard deviation of every column over `train{suffix}` alone, over the circuits that have a value;
-the `sd` of a column without spread is given as 1.
-{logarithms}
-| column | role | unit | what it is | prior | mean in train | SD in train | missing |
-|---|---|---|---|---|---|---|---|
+The values are in the units below, not standardised. `{CONSTANTS_FILE}` has, for programs, what
+the table says of every column. `mean` and `sd` are over `train{suffix}` alone, over the circuits
+that have a value: (v - mean) / sd is standardised, where v is the value, or its natural logarithm
+where `scale` is `log` (what a prior drew log-uniformly). The `sd` of a column without spread is
+given as 1.
+
+`prior` is how a conductance was drawn for the database: `uniform` or `log_uniform` between two
+ends, a `choice`, the levels of a `grid`, or `fixed`, in the column's unit. Columns are independent,
+but for those of a cell with a name, which come together (`{SOURCE_FILE}` has the cells of a grid).
+{_selected(db, total)}
+| column | role | unit | what it is | prior | scale | mean in train | SD in train | missing |
+|---|---|---|---|---|---|---|---|---|
 {chr(10).join(rows)}
 
 ## The hash
@@ -257,6 +273,17 @@ def _unfinished(db: Database) -> str:
     return (
         f" It was not complete: {len(db):,} of its {db.manifest.n_circuits:,} circuits were "
         f"finished{rest}."
+    )
+
+
+def _selected(db: Database, total: int) -> str:
+    """What leaving circuits out did to the prior, in a paragraph of its own."""
+    if total == len(db):
+        return ""
+    return (
+        f"\nOnly {total:,} of the {len(db):,} circuits of the database are here, and these have\n"
+        "another distribution. Where features alone decide which they are, a posterior learnt\n"
+        "from them is still that of the prior; but test it on these circuits, not on fresh draws.\n"
     )
 
 

@@ -1,4 +1,4 @@
-"""How the circuits of a database were given each of their conductances, in words."""
+"""How the circuits of a database were given each of their conductances."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,36 +7,48 @@ from pyloric_db.store.manifest import Manifest
 from pyloric_db.store.parameters import gbar_column, index_column
 from pyloric_db.vocabulary import CHANNELS, CONDUCTANCES
 
-#: How the words for a log-uniform range begin.
-LOG_UNIFORM = "log-uniform"
-#: Most values of a list that are written out.
+LOG_UNIFORM = "log_uniform"
+#: Most values of a list that are written out in words.
 _MOST = 12
 
 
-def prior_of(name: str, manifest: Manifest) -> str:
-    """Such as `log-uniform [0.01, 100]` or `grid levels 0, 3, 10`; "" for what is measured."""
+def prior_of(name: str, manifest: Manifest) -> dict[str, Any] | None:
+    """The law of a column, one key with its values; None for what is measured.
+
+    Of a prior `uniform`, `log_uniform` (two ends each) or `choice` (a list), as in its recipe; of
+    a grid `grid` (its levels); `fixed` (a value), or of a table `table` (its path). Conductances
+    are in the column's unit; those of a cell that is chosen by name have the name.
+    """
     own = {gbar_column(cell, channel): cell for cell in manifest.cells for channel in CHANNELS}
     cell = own.get(name)
     for axis in manifest.axes or ():
         if name in (axis.name, index_column(axis)) or cell == axis.name:
-            return f"grid levels {_listed(axis.levels)}"
+            return {"grid": list(axis.levels)}
     if not name.startswith(CONDUCTANCES):
-        return ""
+        return None
     recipe: Any = manifest.recipe.get("parameters") or {}
     if recipe.get("table"):
-        return "column of a table"
+        return {"table": recipe["table"].get("path")}
     laws = (recipe.get("prior") or {}).get("parameters") or {}
-    return _law(laws.get(name, laws.get(cell, 0)))
+    law = laws.get(name, laws.get(cell, 0))  # what is not named is 0
+    if not isinstance(law, dict):
+        return {"fixed": law}
+    kind, values = next(iter(law.items()))
+    return {kind: list(values)}
 
 
-def _law(given: Any) -> str:
-    """What a recipe's prior says of a parameter; of what it does not name, 0."""
-    if not isinstance(given, dict):
-        return f"fixed at {_text(given)}"
-    if "choice" in given:
-        return f"choice of {_listed(given['choice'])}"
-    kind, ends = next(iter(given.items()))
-    return f"{LOG_UNIFORM if kind == 'log_uniform' else kind} [{_listed(ends)}]"
+def in_words(prior: dict[str, Any] | None) -> str:
+    """Such as `log-uniform [0.01, 100]` or `grid levels 0, 3, 10`."""
+    if prior is None:
+        return ""
+    kind, values = next(iter(prior.items()))
+    if kind == "table":
+        return "column of a table"
+    if kind == "fixed":
+        return f"fixed at {_text(values)}"
+    if kind in ("choice", "grid"):
+        return f"{'choice of' if kind == 'choice' else 'grid levels'} {_listed(values)}"
+    return f"{kind.replace('_', '-')} [{_listed(values)}]"
 
 
 def _listed(values: Sequence[Any]) -> str:

@@ -7,6 +7,7 @@ import synthetic
 from pyloric_db.errors import ConfigError, QueryError
 from pyloric_db.ml.export import FORMATS, export
 from pyloric_db.ml.split import part_of
+from pyloric_db.protocol import Protocol
 from pyloric_db.query import database
 from pyloric_db.query.save import SUFFIXES, load_rows
 
@@ -61,6 +62,7 @@ def test_every_format_holds_the_same(db, tmp_path, file_format, missing):
     assert [constants[n]["sd"] for n in TARGETS] == pytest.approx(deviations)
     assert constants["period_ms"]["units"] == "ms"
     source = json.loads((tmp_path / "out/source.json").read_text())
+    assert Protocol(**source["settings"]) == db.protocol
     assert source["recipe"] == db.manifest.recipe and source["settings"] == db.manifest.settings
     for k, name in enumerate(NAMES):
         ids, inputs, targets, present = read(tmp_path / "out", file_format, name)
@@ -89,8 +91,13 @@ def test_the_readme_describes_every_column(db, tmp_path):
     assert db.manifest.recipe_hash in text
     assert constants["gbar_lp_Na"]["constant"] is False
     assert constants["gsyn_pd_lp_nS"] == {
-        "role": "input", "units": "nS", "mean": 0.0, "sd": 1.0, "constant": True,
+        "role": "input", "units": "nS", "prior": {"fixed": 0}, "scale": "linear", "mean": 0.0,
+        "sd": 1.0, "constant": True,
     }  # fmt: skip
+    assert "This 0 is no value" in text
+    assert f"Only {sum(counts.values())} of the 48 circuits of the database" in text
+    export(db, tmp_path / "all", missing="mask")
+    assert "Only" not in (tmp_path / "all/README.md").read_text()
 
 
 def test_the_readme_counts_what_was_left_out(db, tmp_path):
@@ -123,7 +130,12 @@ def test_the_readme_counts_failed_runs(db, tmp_path):
     assert "failed" not in (tmp_path / "ok/README.md").read_text()
 
 
-def test_the_readme_of_a_prior(tmp_path):
+def test_the_readme_of_a_prior(tmp_path, monkeypatch):
+    def drawn(manifest, shard, ids=None, made=synthetic.shard_data):
+        ids, table, states = made(manifest, shard, ids)
+        return ids, table | {"gsyn_ab_lp_nS": np.abs(table["gsyn_ab_lp_nS"])}, states
+
+    monkeypatch.setattr(synthetic, "shard_data", drawn)
     recipe = {
         "name": "tiny",
         "parameters": {
@@ -147,18 +159,36 @@ def test_the_readme_of_a_prior(tmp_path):
     export(database.open(tmp_path / "db"), tmp_path / "out", targets="pyloric", missing="mask")
     text = (tmp_path / "out/README.md").read_text()
     assert "30 of its 60 circuits were finished.\n" in text and "unlike" not in text
-    assert "log-uniformly are best trained on as logarithms" in text
-    for name, prior in (
-        ("gbar_abpd_Na", "choice of AB/PD 1, AB/PD 2"),
-        ("gbar_lp_Kd", "fixed at LP 3"),
-        ("gbar_py_Na", "uniform [100, 500]"),
-        ("gbar_py_Kd", "fixed at 0"),
-        ("gsyn_ab_lp_nS", "log-uniform [0.01, 100]"),
-        ("gsyn_py_lp_nS", "fixed at 30"),
-        ("pyloric", ""),
+    constants = json.loads((tmp_path / "out/standardisation.json").read_text())
+    for name, prior, words in (
+        ("gbar_abpd_Na", {"choice": ["AB/PD 1", "AB/PD 2"]}, "choice of AB/PD 1, AB/PD 2"),
+        ("gbar_lp_Kd", {"fixed": "LP 3"}, "fixed at LP 3"),
+        ("gbar_py_Na", {"uniform": [100, 500]}, "uniform [100, 500]"),
+        ("gbar_py_Kd", {"fixed": 0}, "fixed at 0"),
+        ("gsyn_ab_lp_nS", {"log_uniform": [0.01, 100]}, "log-uniform [0.01, 100]"),
+        ("gsyn_py_lp_nS", {"fixed": 30}, "fixed at 30"),
+        ("pyloric", None, ""),
     ):
         (line,) = (line for line in text.splitlines() if line.startswith(f"| `{name}` |"))
-        assert line.split("|")[5].strip() == prior
+        scale = "log" if name == "gsyn_ab_lp_nS" else "linear"
+        assert [cell.strip() for cell in line.split("|")[5:7]] == [words, scale]
+        assert (constants[name]["prior"], constants[name]["scale"]) == (prior, scale)
+    # in the unit itself, but for the mean and the SD of what was drawn log-uniformly
+    train = load_rows(tmp_path / "out/train.parquet")
+    for name, values in (
+        ("gsyn_ab_lp_nS", np.log(train.gsyn_ab_lp_nS.values.astype(float))),
+        ("gbar_py_Na", train.gbar_py_Na.values.astype(float)),
+    ):
+        assert constants[name]["mean"] == pytest.approx(values.mean())
+        assert constants[name]["sd"] == pytest.approx(values.std())
+
+
+def test_conductances_that_are_to_be_predicted(db, tmp_path):
+    """Their prior is said as that of inputs is."""
+    export(db, tmp_path / "out", inputs="features", targets="parameters", missing="mask")
+    constants = json.loads((tmp_path / "out/standardisation.json").read_text())
+    assert constants["gsyn_ab_lp_nS"]["prior"] == {"grid": [0, 0.1, 3, 30]}
+    assert constants["period_ms"]["prior"] is None
 
 
 def test_the_readme_of_a_part_of_a_grid(tmp_path):
@@ -167,7 +197,7 @@ def test_the_readme_of_a_part_of_a_grid(tmp_path):
     export(database.open(tmp_path / "db"), tmp_path / "out", inputs=inputs, missing="mask")
     text = (tmp_path / "out/README.md").read_text()
     assert "20 of its 48 circuits were finished, and the rest may be unlike them." in text
-    assert "logarithms" not in text and "then ggap in nS" in text
+    assert "| log |" not in text and "then ggap in nS" in text
     lines = {
         line.split("`")[1]: line.split("|")[5] for line in text.splitlines() if "| input |" in line
     }
