@@ -92,7 +92,8 @@ def test_lone_spikes_and_silence():
     assert bursts_of([]).start_ms.size == 0
     b = bursts_of([600.0])
     assert (b.n_spikes.tolist(), b.begun.tolist(), b.ended.tolist()) == ([1], [True], [True])
-    assert bursts_of([400.0, 450.0]).n_spikes.tolist() == [2]
+    b = bursts_of([400.0, 450.0])  # their mean interval is 50: a pause of 400 exceeds it
+    assert (b.n_spikes.tolist(), b.begun.tolist(), b.ended.tolist()) == ([2], [True], [True])
     assert bursts_of([400.0, 1400.0]).n_spikes.tolist() == [1, 1]
 
 
