@@ -4,6 +4,7 @@ import pytest
 from pyloric_db.errors import ConfigError
 from pyloric_db.protocol import Protocol
 from pyloric_db.rhythm.analyse import analyse
+from pyloric_db.rhythm.classify import criteria_met, in_pyloric_order
 from pyloric_db.rhythm.spikes import SpikeTrains
 from pyloric_db.vocabulary import CELLS, CRITERIA, feature_columns
 
@@ -91,6 +92,31 @@ def test_bursts_cut_by_an_edge_do_not_shorten_durations(rhythm_of):
 )
 def test_labels(pattern, rhythm_of, change, expected):
     assert flags(rhythm_of(pattern(**change).cells())) == expected
+
+
+def test_order_is_that_of_the_means_and_nothing_at_once_is_in_it():
+    order = {
+        "delay_abpd_lp_ms": 800.0,
+        "delay_abpd_py_ms": 800.5,
+        "phase_end_lp": 0.8,
+        "phase_end_py": 0.801,
+        "gap_abpd_lp_ms": 0.5,
+    }
+    for name in order:
+        at_once = {"delay_abpd_py_ms": 800.0, "phase_end_py": 0.8, "gap_abpd_lp_ms": 0.0}
+        values = np.array([order[name], at_once.get(name, order[name]), np.nan])
+        got = in_pyloric_order({**{n: np.full(3, v) for n, v in order.items()}, name: values})
+        assert got.tolist() == [True, name not in at_once, False], name
+
+
+@pytest.mark.parametrize("criterion", CRITERIA, ids=lambda c: c.column)
+def test_a_criterion_is_met_from_limit_to_limit(criterion):
+    low, high = criterion.low, criterion.high
+    values = np.array([low, high, np.nextafter(low, -np.inf), np.nextafter(high, np.inf), np.nan])
+    features = {c.column: np.full(5, c.mean) for c in CRITERIA}
+    met = criteria_met({**features, criterion.column: values})
+    null = np.nan if criterion.column == "period_ms" else 14  # without a period there is no count
+    np.testing.assert_array_equal(met, [15, 15, 14, 14, null])
 
 
 def test_one_missing_or_doubled_burst_is_not_triphasic(pattern, rhythm_of):

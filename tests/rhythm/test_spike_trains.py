@@ -44,6 +44,8 @@ def test_append_puts_each_cells_spikes_after_its_own(trains):
     assert rows(trains.append(later)) == [
         [1, 2, 10], [11], [5], [], [12, 13], [], [3], [1, 9, 14], [15],
     ]  # fmt: skip
+    one = trains.window(9, 10)  # a single spike of a single cell
+    assert rows(one.append(later))[6:] == [[], [9, 14], [15]]
     empty = trains.window(0, 0)
     assert rows(empty.append(trains)) == rows(trains.append(empty)) == rows(trains)
 
