@@ -4,7 +4,7 @@ import pytest
 from pyloric_db.errors import ConfigError
 from pyloric_db.protocol import Protocol
 from pyloric_db.rhythm.analyse import analyse
-from pyloric_db.rhythm.classify import criteria_met, in_pyloric_order
+from pyloric_db.rhythm.classify import criteria_met, in_pyloric_order, periodic
 from pyloric_db.rhythm.spikes import SpikeTrains
 from pyloric_db.vocabulary import CELLS, CRITERIA, feature_columns
 
@@ -187,6 +187,8 @@ def test_periodic_needs_two_cycles_and_a_small_spread(rhythm_of):
         assert got["period_ms"][0] == pytest.approx(period, nan_ok=True)
         assert got["period_cv"][0] == pytest.approx(cv, nan_ok=True, abs=1e-6)
         assert got["periodic"][0] == repeats
+    at_most = periodic(np.array([0.05, np.nextafter(0.05, 1), np.nan]), Protocol())
+    assert at_most.tolist() == [True, False, False]
     loose = Protocol(period_cv=0.07)
     got = rhythm_of([pacemaker((940.0, 1060.0) * 2)], stop=5200, protocol=loose, cells=("a",))
     assert got["periodic"][0]

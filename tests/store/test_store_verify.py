@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import synthetic
 
@@ -136,6 +138,10 @@ def test_status_sums_up(stored):
     path, manifest = stored
     record_failure(path, Failure(2, "ShardError: out of memory", 2))
     record_failure(path, Failure(2, "ShardError: again", 3))
+    for shard, seconds, kernel_seconds in ((1, 2.5, 1.5), (2, 4.0, 2.0)):
+        again = synthetic.write(path, manifest, shard)
+        times = {"seconds": seconds, "kernel_seconds": kernel_seconds}
+        Ledger(path).record(replace(again, **times))
     seen = []
     found = status(path, lambda done, total: seen.append((done, total)))
     assert seen == [(1, 3), (2, 3), (3, 3)]
@@ -144,7 +150,9 @@ def test_status_sums_up(stored):
     assert found.counts["pyloric"] == everything["pyloric"].sum()
     assert found.counts["ok"] == (everything["status"] == "ok").sum()
     assert found.failures == (Failure(2, "ShardError: again", 3),)
-    assert found.bytes > 10_000
+    lines = ("ledger.jsonl", "failed.jsonl")  # which grow
+    assert found.bytes == sum(path.size(n) for n in path.names() if n not in lines)
+    assert (found.seconds, found.kernel_seconds) == (6.5, 3.5)
     clear_failures(path)
     assert failures(path) == [] and not path.exists("failed.jsonl")
 
