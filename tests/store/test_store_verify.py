@@ -67,6 +67,40 @@ def test_every_byte_of_the_ledger_counts(pristine, tmp_path):
             assert ledger.read().damaged
 
 
+def of_the_ledger(path):
+    return [d.what for d in verify(path).damages if d.file == "ledger.jsonl"]
+
+
+def test_a_ledger_of_another_database_is_damage(tmp_path):
+    other = synthetic.make_manifest(recipe={"name": "other"})
+    synthetic.build(tmp_path / "one", shards=[0])
+    synthetic.build(tmp_path / "other", other, shards=[0])
+    assert of_the_ledger(tmp_path / "one") == []
+    (tmp_path / "other" / "ledger.jsonl").rename(tmp_path / "one" / "ledger.jsonl")
+    assert of_the_ledger(tmp_path / "one") == ["belongs to another recipe than database.json"]
+
+
+def test_a_ledger_needs_its_header_once_there_is_something_to_lose(tmp_path):
+    create(Ledger(tmp_path), synthetic.make_manifest())
+    file = tmp_path / "ledger.jsonl"
+    file.write_bytes(b"")
+    assert verify(tmp_path).good
+    receipt = synthetic.write(tmp_path, synthetic.make_manifest(), 0)
+    assert of_the_ledger(tmp_path) == ["has no intact header row"]
+    Ledger(tmp_path).record(receipt)
+    assert of_the_ledger(tmp_path) == ["has no intact header row"]
+
+
+@pytest.mark.parametrize("change", [{"shard": 3}, {"shard": 2}, {"n_circuits": 19}], ids=str)
+def test_a_row_of_the_ledger_fits_the_manifest(tmp_path, change):
+    """There are 48 circuits: 20, 20 and 8 in the shards 0, 1 and 2."""
+    manifest = synthetic.build(tmp_path / "db", shards=[0])
+    receipt = replace(synthetic.write(tmp_path / "db", manifest, 0), **change)
+    Ledger(tmp_path / "db").record(receipt)
+    wrong = f"row of shard {receipt.shard} does not fit database.json"
+    assert of_the_ledger(tmp_path / "db") == [wrong]
+
+
 def test_torn_last_line_is_ignored_and_cut_off(database):
     path, manifest = database
     file = path / "ledger.jsonl"
