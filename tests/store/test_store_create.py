@@ -13,6 +13,7 @@ import synthetic
 from test_store_shards import contents
 
 from pyloric_db.errors import DatabaseError
+from pyloric_db.store import lock
 from pyloric_db.store.create import check_target, create
 from pyloric_db.store.files import files_at
 from pyloric_db.store.ledger import Ledger
@@ -205,6 +206,25 @@ def test_to_look_at_the_lock_keeps_nobody_from_it(tmp_path, monkeypatch):
         monkeypatch.setattr("pyloric_db.store.lock.time.sleep", lambda s: looking.close())
         with build_lock(tmp_path):
             assert looking.closed
+
+
+@pytest.mark.parametrize("another", [False, True])
+def test_the_lock_is_that_of_the_file_that_is_there(tmp_path, monkeypatch, another):
+    """Its holder may remove it before it is ours: a lock on what is gone keeps nobody out."""
+    file, take = tmp_path / "build.lock", lock._lock
+
+    def late(fd):
+        monkeypatch.setattr(lock, "_lock", take)
+        take(fd)
+        file.unlink()
+        if another:
+            file.touch()
+
+    monkeypatch.setattr(lock, "_lock", late)
+    with build_lock(tmp_path):
+        with pytest.raises(DatabaseError, match="is being built by process"), build_lock(tmp_path):
+            pass
+    assert not file.exists()
 
 
 @pytest.mark.parametrize("code", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
