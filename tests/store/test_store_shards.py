@@ -16,7 +16,7 @@ from pyloric_db.store.cells import read_cells, write_cells
 from pyloric_db.store.create import create
 from pyloric_db.store.files import files_at
 from pyloric_db.store.ledger import Ledger
-from pyloric_db.store.shards import write_shard
+from pyloric_db.store.shards import read_states, write_shard
 from pyloric_db.store.verify import verify
 
 
@@ -33,8 +33,11 @@ def test_states_and_features_come_back(pristine):
         ids, columns, states = synthetic.shard_data(manifest, shard)
         rows = slice(shard * 20, shard * 20 + len(ids))
         assert np.array_equal(group["circuit_id"][rows], ids)
+        again = read_states(path, manifest, shard)
+        assert set(again) == set(states)
         for name, values in states.items():
             assert np.array_equal(group[name][rows], values)
+            assert np.array_equal(again[name], values)
         table = pq.read_table(path / f"features/part-{shard:06d}.parquet", partitioning=None)
         for name, values in columns.items():
             if values.dtype == object:
