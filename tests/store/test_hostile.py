@@ -325,6 +325,32 @@ def test_other_arrays_than_states_are_refused(database_copy, change):
     refused(database_copy, r"states/zarr\.json is damaged")
 
 
+@pytest.mark.parametrize("codecs", ["codecs", "index_codecs"])
+def test_other_codecs_within_a_shard_are_refused(database_copy, codecs):
+    unknown = {"name": "numcodecs.pickle", "configuration": {}}
+    edited(database_copy, lambda a: a["codecs"][0]["configuration"][codecs].append(unknown))
+    refused(database_copy, "V has unknown codecs")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda group: group.update(zarr_format=2),
+        lambda group: group.update(node_type="array"),
+        lambda group: group["consolidated_metadata"]["metadata"].pop("V"),
+        lambda group: group["consolidated_metadata"]["metadata"].update(X={}),
+        lambda group: group.pop("consolidated_metadata"),
+    ],
+)
+def test_other_groups_than_states_are_refused(database_copy, change):
+    file = database_copy / "states" / "zarr.json"
+    group = json.loads(file.read_text())
+    change(group)
+    file.write_text(json.dumps(group))
+    vouch(database_copy)
+    refused(database_copy, r"states/zarr\.json is damaged")
+
+
 CANARY = "import pathlib; pathlib.Path({!r}).touch()"
 
 

@@ -143,6 +143,19 @@ def test_another_recipe_is_refused_and_nothing_touched(stored, change, message):
     assert {name: files.version(name) for name in files.names()} == before
 
 
+def test_another_recipe_does_not_take_over_shards_whose_manifest_is_lost(stored):
+    files, manifest = stored
+    files.remove("database.json")
+    before = contents(files)
+    other = replace(manifest, recipe={"name": "other"}, name="other")
+    for attempt in (check_target, create):
+        with pytest.raises(DatabaseError, match=r"lost its database\.json, and its ledger is of"):
+            attempt(Ledger(files), other)
+    assert contents(files) == before
+    assert create(Ledger(files), manifest) == manifest  # but its own recipe does
+    assert verify(files).good and verify(files).complete
+
+
 def test_newer_schema_is_refused_and_nothing_touched(database):
     path, manifest = database
     content = json.loads((path / "database.json").read_text())

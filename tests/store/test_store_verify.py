@@ -12,6 +12,7 @@ from pyloric_db.store.ledger import (
     Ledger,
     clear_failures,
     failures,
+    files_of,
     record_failure,
 )
 from pyloric_db.store.sealed import seal
@@ -149,8 +150,14 @@ def test_missing_files_and_progress(stored):
     report = verify(path, lambda done, total: seen.append((done, total)))
     assert {d.file for d in report.damages} == {"states/h/c/1/0/0", "states/s/c/2/0"}
     assert all("missing" in d.what for d in report.damages)
-    assert damaged_shards(Ledger(path)) == {1, 2}
     assert seen[-1][0] == seen[-1][1] > 0
+    assert damaged_shards(Ledger(path)) == {1, 2}
+    for among, damaged in ({0, 1}, {1}), ({0, 7}, set()), ((), set()):
+        assert damaged_shards(Ledger(path), among) == damaged
+    seen.clear()
+    damaged_shards(Ledger(path), {2}, lambda done, total: seen.append((done, total)))
+    n = len(files_of(Ledger(path).read().shards[2]))
+    assert seen == [(i, n) for i in range(1, n + 1)]
 
 
 def test_damaged_manifest_does_not_stop_verify(stored):
@@ -183,7 +190,7 @@ def test_status_sums_up(stored):
     everything = synthetic.expected(manifest)
     assert found.counts["pyloric"] == everything["pyloric"].sum()
     assert found.counts["ok"] == (everything["status"] == "ok").sum()
-    assert found.failures == (Failure(2, "ShardError: again", 3),)
+    assert found.failures == (Failure(2, "ShardError: again", 3),) == verify(path).failures
     lines = ("ledger.jsonl", "failed.jsonl")  # which grow
     assert found.bytes == sum(path.size(n) for n in path.names() if n not in lines)
     assert (found.seconds, found.kernel_seconds) == (6.5, 3.5)
