@@ -295,10 +295,19 @@ def test_a_cell_in_synchrony_has_a_phase_around_zero(pattern, rhythm_of, early):
     assert got["phase_end_pd"][0] == pytest.approx((early + 570) / 1500, abs=1e-3)
 
 
-def test_a_cell_that_starts_earlier_still_belongs_to_the_cycle_before(pattern, rhythm_of):
+@pytest.mark.parametrize(("early", "delay"), [(149, -149), (151, 1349)])
+def test_from_a_tenth_of_a_cycle_on_a_burst_belongs_to_the_cycle_before(
+    pattern, rhythm_of, early, delay
+):
     abpd = pattern().cells()[0]
-    got = rhythm_of([abpd, abpd - 160], cells=("ab", "pd"))
-    assert got["delay_ab_pd_ms"][0] == pytest.approx(1340)
+    got = rhythm_of([abpd, abpd - early], cells=("ab", "pd"))
+    assert got["delay_ab_pd_ms"][0] == pytest.approx(delay)
+
+
+def test_a_burst_that_starts_with_the_pacemakers_is_of_the_cycle_that_begins(pattern, rhythm_of):
+    got = rhythm_of(pattern(lp=(0, 390)).cells())
+    assert flags(got) == [True, True, False, False]
+    assert got["delay_abpd_lp_ms"][0] == got["phase_start_lp"][0] == 0
 
 
 def test_three_cells_are_found_by_name(pattern, rhythm_of):
