@@ -61,6 +61,13 @@ def test_activity(case, rhythm_of):
     assert got["activity_cell"][0] == expected
 
 
+@pytest.mark.parametrize(("pause", "expected"), [(1400, "bursting"), (1400.5, "irregular")])
+def test_bursts_have_stopped_after_more_than_twice_the_longest_interval(pause, expected, rhythm_of):
+    starts = np.array([600.0, 1300, 1900, 2600])  # intervals of 700, 600 and 700
+    got = rhythm_of([bursts_at(starts)], stop=2600 + pause, cells=("cell",))
+    assert got["activity_cell"][0] == expected
+
+
 def test_all_four_in_one_circuit(rhythm_of):
     names = ("silent", "regular at 10 Hz", "a burst every second", "one burst")
     times = [[], *(CASES[name][0] for name in names[1:])]
