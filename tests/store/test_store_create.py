@@ -221,6 +221,16 @@ def test_to_look_at_the_lock_keeps_nobody_from_it(tmp_path, monkeypatch):
             assert looking.closed
 
 
+def test_who_holds_the_lock_is_not_read_through_a_link(tmp_path):
+    outside = tmp_path / "outside"
+    outside.write_text("process 7 on elsewhere\n")
+    with outside.open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert lock.builder_at(outside) == "process 7 on elsewhere"
+        (tmp_path / "build.lock").symlink_to(outside)
+        assert lock.builder_at(tmp_path / "build.lock") is None
+
+
 @pytest.mark.parametrize("another", [False, True])
 def test_the_lock_is_that_of_the_file_that_is_there(tmp_path, monkeypatch, another):
     """Its holder may remove it before it is ours: a lock on what is gone keeps nobody out."""
