@@ -244,10 +244,28 @@ def test_the_lock_is_that_of_the_file_that_is_there(tmp_path, monkeypatch, anoth
             file.touch()
 
     monkeypatch.setattr(lock, "_lock", late)
+    opened = len(os.listdir("/dev/fd"))
     with build_lock(tmp_path):
         with pytest.raises(DatabaseError, match="is being built by process"), build_lock(tmp_path):
             pass
-    assert not file.exists()
+    assert not file.exists() and len(os.listdir("/dev/fd")) == opened
+
+
+def test_the_lock_says_no_more_than_who_holds_it(tmp_path):
+    """One that was killed has left its own name in it, which may be longer."""
+    (tmp_path / "build.lock").write_text(f"process {10**30} on elsewhere\n")
+    with build_lock(tmp_path):
+        holder = f"process {os.getpid()} on {socket.gethostname()}"
+        assert (tmp_path / "build.lock").read_text() == holder + "\n"
+        assert files_at(tmp_path).builder() == holder
+
+
+def test_new_folders_outlive_a_power_cut(tmp_path, monkeypatch):
+    """A folder is on the disk for certain once the one that it is in has been synced."""
+    synced = []
+    monkeypatch.setattr("pyloric_db.store.disk.fsync_folder", synced.append)
+    with build_lock(tmp_path / "new" / "db"):
+        assert set(synced) == {tmp_path, tmp_path / "new"}
 
 
 @pytest.mark.parametrize("code", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
