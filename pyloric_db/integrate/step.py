@@ -9,8 +9,8 @@ shape are stacked into one array, so that a step is a handful of fused loops. A 
     comparison with the literature).
 
 1 - exp(-dt/tau) of a gate is the [2/2] Pade approximant, x / (1 + x/2 + x**2/12), whose error
-(x**5/720) is under 5e-5 for the fastest published gate at dt 0.05 ms; so the whole update of a
-gate takes one division. From x = 1 on it grows, and beyond 3.5 the approximant falls again: gates
+(below x**5/720) is under 1e-4 for the fastest published gate at dt 0.05 ms; so the whole update of
+a gate takes one division. From x = 1 on it grows, and beyond 3.5 the approximant falls again: gates
 that are so fast take the real exponential, as do synapses and voltage, whose x is unbounded.
 """
 

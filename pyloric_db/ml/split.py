@@ -74,6 +74,6 @@ def read_shares(text: Any) -> tuple[float, ...]:
         raise ConfigError(
             f"a split must be one, two or three shares above 0 such as '0.8/0.1/0.1', not {text!r}"
         )
-    if not math.isclose(sum(shares), 1.0, abs_tol=1e-9):
+    if not math.isclose(sum(shares), 1.0):
         raise ConfigError(f"the shares of a split must add up to 1, not {sum(shares):g}")
     return shares

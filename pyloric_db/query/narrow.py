@@ -96,6 +96,4 @@ def _is_id(node: ast.expr) -> bool:
 
 def _number(node: ast.expr) -> float | None:
     value = node.value if isinstance(node, ast.Constant) else None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return float(value)
+    return float(value) if isinstance(value, int | float) else None

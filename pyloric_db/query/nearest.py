@@ -37,7 +37,8 @@ def scales(db: "Database", names: Sequence[str]) -> dict[str, Scale]:
     if own:
         as_double = [f"CAST({quote_name(name)} AS DOUBLE)" for name in own]
         table = db._ask(", ".join(f"[avg({x}), stddev_pop({x})]" for x in as_double), "True")
-        for name, column in zip(own, table.columns if table else [], strict=False):
+        assert table is not None  # there are circuits
+        for name, column in zip(own, table.columns, strict=True):
             mean, sd = column[0].as_py()
             if sd:
                 # threads add up in any order, which changes the last bits

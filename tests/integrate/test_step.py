@@ -1,5 +1,6 @@
 """One step of the engine against the plain equations, in float64."""
 
+import itertools
 from dataclasses import replace
 
 import jax
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 from circuits import CIRCUITS, WARM, random_conductances, random_state
 
-from pyloric_db.integrate.step import LARGEST_PADE, make_stepper
+from pyloric_db.integrate.step import LARGEST_PADE, _through_junctions, make_stepper
 from pyloric_db.model.cells import cell_gbar
 from pyloric_db.model.channels import PRINZ_CHANNELS, Gate, Sigmoid, SigmoidTau
 from pyloric_db.model.circuit import PRINZ2004, SINGLE_CELL, Circuit, GapJunction
@@ -43,6 +44,39 @@ def test_strong_gap_junctions_are_stable_and_converge(g_nS):
     between = [gaps[gaps > 500] for gaps in (coarse, fine)]
     assert len(between[0]) == len(between[1]) >= 2
     np.testing.assert_allclose(*between, rtol=0.02)
+
+
+@pytest.mark.parametrize("z", [0.01, 0.1, 0.5, 1.0, 3.0, 10.0, 1e3, 1e6])
+def test_joined_cells_without_other_currents_come_together_exponentially(z):
+    """Their difference decays by exp(-z) in a step, where z is 2 g dt / C: here to third order."""
+    c, dt = Constants(), 0.05
+    state = random_state(TWO_JOINED, np.random.default_rng(0), 1)
+    state["V"] = np.array([[-70.0, -30.0]])
+    g_nS = z * c.C * c.area_cm2 / (2 * dt) * 1e6
+    none = np.zeros((1, 2, 8))
+    V = one_step(TWO_JOINED, state, none, np.array([[g_nS]]), np.zeros((1, 2)), dt=dt)["V"][0]
+    assert V.sum() == pytest.approx(-100)
+    assert (V[1] - V[0]) / 40 == pytest.approx(np.exp(-z), abs=min(z**4 / 72, 0.1) + 1e-9)
+
+
+@pytest.mark.parametrize("share", [0.3, 1.0])  # of the pairs of cells that are joined
+def test_all_joined_cells_are_solved_for_together(share):
+    """The new voltages are those at which the current out of every cell is the one it holds."""
+    n, rng = 6, np.random.default_rng(8)
+    V, free = rng.uniform(-80, 0, (2, n, 4))
+    hold = rng.uniform(0.5, 2.0, (n, 4))
+    pairs = [pair for pair in itertools.combinations(range(n), 2) if rng.random() < share]
+    junctions = {pair: rng.uniform(0, 20, 4) for pair in pairs}
+    with jax.enable_x64(True):
+        added = np.asarray(_through_junctions(V, free, hold, junctions))
+    out = hold * added
+    for (a, b), g in junctions.items():
+        z = g / hold[a] + g / hold[b]
+        theta = (z + 3) / (z + 6)
+        current = g * (theta * (free + added)[[a, b]] + (1 - theta) * V[[a, b]])
+        out[a] += current[0] - current[1]
+        out[b] += current[1] - current[0]
+    np.testing.assert_allclose(out, 0, atol=1e-10)
 
 
 def test_cells_joined_by_nothing_are_apart():
@@ -116,8 +150,10 @@ def test_gates_relax_exponentially():
         for i, label in enumerate(labels):
             x, V = state[name][..., i], state["V"]
             end = steady_state(gates[label], V, state["Ca"])
-            wanted = end + (x - end) * np.exp(-dt / time_constant(gates[label], V))
-            np.testing.assert_allclose(after[name][..., i], wanted, atol=1e-4, err_msg=label)
+            share = dt / time_constant(gates[label], V)
+            off = np.abs(after[name][..., i] - (end + (x - end) * np.exp(-share)))
+            assert (off <= np.abs(x - end) * share**5 / 720 + 1e-14).all(), label
+            assert off.max() < 1e-4, label
 
 
 @pytest.mark.parametrize("tau_ms", [0.04, 1e-3, 0.0])

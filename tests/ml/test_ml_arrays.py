@@ -3,6 +3,7 @@ import pytest
 import synthetic
 
 from pyloric_db.errors import QueryError
+from pyloric_db.ml.arrays import filled
 from pyloric_db.ml.split import place_of
 from pyloric_db.query import database
 from pyloric_db.store.create import create
@@ -72,6 +73,17 @@ def test_missing_values_by_policy(db):
     np.testing.assert_allclose(fill.targets.values, np.where(there, targets, mean), rtol=1e-6)
     assert np.array_equal(fill.targets.present, there)
     assert np.array_equal(mask.inputs.values[:, 1], rows.pyloric.values.astype(np.float32))
+
+
+def test_what_is_missing_nowhere_needs_nothing_to_fill_it(db):
+    """One part of a split may have all values of a column, and that of the means none."""
+    nothing = np.array([np.nan])
+    arrays = db.to_arrays("gsyn_ab_lp_nS", "period_ms", where="period_ms > 0", missing="mask")
+    got = filled(arrays, nothing, nothing)
+    assert np.array_equal(got.targets.values, arrays.targets.values)
+    some = db.to_arrays("gsyn_ab_lp_nS", "period_ms", missing="mask")
+    with pytest.raises(QueryError, match="period_ms has no value in any circuit"):
+        filled(some, nothing, nothing)
 
 
 def test_failed_runs_are_no_negatives(db):

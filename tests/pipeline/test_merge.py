@@ -58,6 +58,19 @@ def test_merged_is_built_in_one_go(part, tiny_db, tmp_path, cuts):
         assert worked[0] == pytest.approx(sum(worked[1:]), abs=0.1) and worked[0] > 0
 
 
+@pytest.mark.parametrize("year", [1999, 2999])
+def test_a_shard_is_finished_when_the_last_of_its_rows_is(part, tmp_path, year):
+    """Circuits 4 and 5 are one shard of the whole, and lie in two of the parts."""
+    four, five = shutil.copytree(part("0:5"), tmp_path / "four"), part("5:11")
+    row = next(row for row in rows_of(four) if row["first_id"] == 4)
+    then = f"{year}-01-01T00:00:00+00:00"
+    Ledger(four).append({k: v for k, v in row.items() if k != "sum"} | {"finished_at": then})
+    pyl.merge([four, five], tmp_path / "db")
+    (now,) = (row["finished_at"] for row in rows_of(five) if row["first_id"] == 5)
+    (found,) = (row["finished_at"] for row in rows_of(tmp_path / "db") if row["first_id"] == 4)
+    assert found == (then if year == 2999 else now)
+
+
 def test_a_part_has_the_numbers_of_the_whole(part, tiny_db):
     db, whole = pyl.open(part("4:9")), pyl.open(tiny_db)
     assert db.circuits.circuit_id.values.tolist() == [4, 5, 6, 7, 8]

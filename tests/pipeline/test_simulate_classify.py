@@ -1,6 +1,8 @@
 """`classify`: the same numbers in any company, and those of `simulate` and the rhythm analysis."""
 
+import itertools
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from pyloric_db.model.circuit import SINGLE_CELL
 from pyloric_db.model.constants import Constants
 from pyloric_db.pipeline.draw import parameters
 from pyloric_db.pipeline.recipe import load_recipe
+from pyloric_db.pipeline.run import status_of
 from pyloric_db.pipeline.simulate import classify, simulate
 from pyloric_db.protocol import Protocol
 from pyloric_db.rhythm.recordings import features_from_spikes
@@ -139,6 +142,18 @@ def test_runs_that_failed_are_said(monkeypatch):
     with pytest.warns(PyloricDBWarning, match="1 of 2 circuits have the status event_overflow"):
         found = classify(gbar, gsyn, protocol=protocol)
     assert found["status"].values.tolist() == ["event_overflow", "ok"]
+
+
+def test_the_gravest_failure_of_all_epochs_is_the_status():
+    """A state that is no number says more than one out of range, and that more than its spikes."""
+    order = ("ok", "event_overflow", "out_of_range", "nonfinite")
+    all_of_them = np.array(list(itertools.product([False, True], repeat=3))).T
+    failed = dict(zip(("crowded", "out_of_range", "nonfinite"), all_of_them, strict=True))
+    wanted = [order[max(i * f for i, f in enumerate(fs, 1))] for fs in all_of_them.T]
+    assert status_of(SimpleNamespace(**failed)).tolist() == wanted
+    fine = SimpleNamespace(**{name: np.zeros(8, bool) for name in failed})
+    for epochs in ((SimpleNamespace(**failed), fine), (fine, SimpleNamespace(**failed))):
+        assert status_of(*epochs).tolist() == wanted
 
 
 def test_voltage_statistics_are_of_the_trace(crowd):

@@ -10,6 +10,7 @@ from hypothesis.extra.numpy import arrays
 
 import pyloric_db as pyl
 from pyloric_db.errors import ConfigError
+from pyloric_db.integrate.engine import Engine
 from pyloric_db.model.cells import PUBLISHED_CELLS, cell_gbar, prinz2003_gbar
 from pyloric_db.model.circuit import PRINZ2004, SINGLE_CELL
 from pyloric_db.pipeline import thermalise as module
@@ -23,6 +24,7 @@ from pyloric_db.pipeline.thermalise import (
     thermalise,
 )
 from pyloric_db.protocol import Protocol
+from pyloric_db.rhythm.activity import IRREGULAR
 from pyloric_db.vocabulary import CHANNELS
 
 NAMES = list(PUBLISHED_CELLS)
@@ -147,6 +149,40 @@ def test_the_limit_is_kept():
     cells = thermalise(prinz2003_gbar(SLOW[-1:]), replace(Protocol(), thermal_max_ms=12_000.0))
     assert cells.steady.tolist() == [False]
     assert np.isfinite(cells.states["V"]).all()
+
+
+def test_cells_run_until_it_is_known_what_they_do(monkeypatch):
+    """For 10 s at least, 20 s to be silent, 60 s to be irregular, and not beyond the limit."""
+    epoch, epochs, found = Engine.epoch, [], module.steady
+
+    def counted(self, batch):
+        epochs.append(batch)
+        return epoch(self, batch)
+
+    def run(name, **protocol):
+        epochs.clear()
+        cells = thermalise(cell_gbar(name)[None], Protocol(**protocol))
+        assert cells.steady.item() == (cells.activity.item() != "irregular")
+        return cells, len(epochs) * Protocol().epoch_ms, cells.activity.item()
+
+    def never_regular(*arguments):
+        regular = found(*arguments)
+        none = np.zeros_like(regular.repeats)
+        return replace(regular, activity=np.full_like(regular.activity, IRREGULAR), repeats=none)
+
+    monkeypatch.setattr(Engine, "epoch", counted)
+    assert run("LP 3")[1:] == (10_000, "tonic")
+    assert run("PY 2")[1:] == (20_000, "silent")
+    monkeypatch.setattr(module, "steady", never_regular)
+    assert run("LP 3")[1:] == (60_000, "irregular")
+    cells, *what = run("LP 3", thermal_max_ms=15_000.0)
+    assert what == [15_000, "irregular"]
+    gbar = cell_gbar("LP 3")[None]
+    _, end = simulate(
+        gbar, circuit=SINGLE_CELL, duration_ms=15_000, variables=(), return_state=True
+    )
+    for name, values in cells.states.items():  # without a cycle it is the state at the end
+        np.testing.assert_array_equal(values, end[name].values[:, 0], err_msg=name)
 
 
 def test_a_cell_that_fails_is_not_silent():

@@ -231,12 +231,20 @@ def test_narrowing_leaves_no_circuit_out(opened, text):
         ("(circuit_id >= 40) & pyloric", [2]),
         ("19 < circuit_id < 40", [0, 1, 2]),  # ends count
         ("circuit_id in [3, 44]", [0, 2]),
+        ("circuit_id in {3, 44}", [0, 2]),
         ("circuit_id == 999", []),
         ("circuit_id == 3 or pyloric", [0, 1, 2]),
     ],
 )
 def test_only_parts_that_may_hold_circuits_are_read(opened, text, held):
     assert opened[0]._rows.shards_within(narrow(text).may_hold) == held
+
+
+def test_ids_are_narrowed_as_sql_compares_them():
+    """As float64, in which ids from 2**53 on are equal to their neighbours."""
+    for odd in (2**53 + 1, 2**53 + 3):  # one is rounded down, the other up
+        assert narrow(f"circuit_id == {odd}").may_hold(odd, odd)
+    assert not narrow(f"circuit_id == {2**53}").may_hold(2**53 + 2, 2**53 + 2)
 
 
 def test_find_where_ids_are_spans_and_where_not(pristine, tmp_path):

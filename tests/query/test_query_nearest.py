@@ -32,7 +32,7 @@ def ranked(table, features, mask=True):
     return ids, distance[ids]
 
 
-@pytest.mark.parametrize("names", [NAMES[:1], NAMES[:3], NAMES[11:13]])
+@pytest.mark.parametrize("names", [NAMES[:1], NAMES[:3], NAMES[11:13], NAMES[13:]])
 def test_distance_is_the_rms_in_published_sds(db, table, names):
     features = {n: MEANS[n] for n in names}
     ids, distances = ranked(table, features)

@@ -63,6 +63,9 @@ def test_tonic_is_judged_after_the_transient_and_until_the_end():
     late = np.concatenate([[50.0, 300.0, 420.0], np.arange(600.0, 10_000.0, 100.0)])
     assert bursts_of(late).tonic[0]
     assert not bursts_of(np.arange(100.0, 9_000.0, 100.0)).tonic[0]  # stopped a second ago
+    steady = np.arange(100.0, 9_801.0, 100.0)
+    assert bursts_of(steady, stop=10_000.0).tonic[0]  # a pause of two intervals is not longer
+    assert not bursts_of(steady, stop=10_000.5).tonic[0]
 
 
 @pytest.mark.parametrize("start", [2000.0, 9650.0])  # amid the window, and at its end
@@ -92,7 +95,8 @@ def test_lone_spikes_and_silence():
     assert bursts_of([]).start_ms.size == 0
     b = bursts_of([600.0])
     assert (b.n_spikes.tolist(), b.begun.tolist(), b.ended.tolist()) == ([1], [True], [True])
-    assert bursts_of([400.0, 450.0]).n_spikes.tolist() == [2]
+    b = bursts_of([400.0, 450.0])  # their mean interval is 50: a pause of 400 exceeds it
+    assert (b.n_spikes.tolist(), b.begun.tolist(), b.ended.tolist()) == ([2], [True], [True])
     assert bursts_of([400.0, 1400.0]).n_spikes.tolist() == [1, 1]
 
 

@@ -68,6 +68,13 @@ def test_without_a_window_the_spikes_delimit_it(pattern):
     assert got["activity_abpd"].values[2:].tolist() == ["silent", "irregular"]
 
 
+def test_in_a_window_every_rate_is_known(pattern):
+    got = features_from_spikes([pattern().cells(), [[7.0], [], []]], window_ms=(0, 5000))
+    first = (pattern().cells()[0] < 5000).sum()
+    assert got["spike_rate_abpd_Hz"].values == pytest.approx([first / 5, 0.2])
+    assert got["spike_rate_lp_Hz"].values[1] == 0
+
+
 def test_other_cells_and_silence(pattern):
     got = features_from_spikes([pattern().cells()[0]], cells=("pd",))
     assert got["period_ms"].values == pytest.approx([1500])
@@ -125,5 +132,7 @@ def test_times_in_another_unit_are_asked_about(factor, said):
     times = np.arange(100) * 100.0
     features_from_spikes([times, [], times])
     features_from_spikes([[5.0, 2e4], [3.0], [1e6]])  # too few intervals to tell
-    with pytest.warns(PyloricDBWarning, match=rf"{said} apart .* are these times in ms\?"):
+    asked = rf"{said} apart .* are these times in ms\?"
+    with pytest.warns(PyloricDBWarning, match=asked) as caught:
         features_from_spikes([times * factor, [], times * factor])
+    assert caught[0].filename == __file__  # it points at whoever gave these times

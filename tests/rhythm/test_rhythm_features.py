@@ -4,6 +4,7 @@ import pytest
 from pyloric_db.errors import ConfigError
 from pyloric_db.protocol import Protocol
 from pyloric_db.rhythm.analyse import analyse
+from pyloric_db.rhythm.classify import criteria_met, in_pyloric_order, periodic
 from pyloric_db.rhythm.spikes import SpikeTrains
 from pyloric_db.vocabulary import CELLS, CRITERIA, feature_columns
 
@@ -93,6 +94,31 @@ def test_labels(pattern, rhythm_of, change, expected):
     assert flags(rhythm_of(pattern(**change).cells())) == expected
 
 
+def test_order_is_that_of_the_means_and_nothing_at_once_is_in_it():
+    order = {
+        "delay_abpd_lp_ms": 800.0,
+        "delay_abpd_py_ms": 800.5,
+        "phase_end_lp": 0.8,
+        "phase_end_py": 0.801,
+        "gap_abpd_lp_ms": 0.5,
+    }
+    for name in order:
+        at_once = {"delay_abpd_py_ms": 800.0, "phase_end_py": 0.8, "gap_abpd_lp_ms": 0.0}
+        values = np.array([order[name], at_once.get(name, order[name]), np.nan])
+        got = in_pyloric_order({**{n: np.full(3, v) for n, v in order.items()}, name: values})
+        assert got.tolist() == [True, name not in at_once, False], name
+
+
+@pytest.mark.parametrize("criterion", CRITERIA, ids=lambda c: c.column)
+def test_a_criterion_is_met_from_limit_to_limit(criterion):
+    low, high = criterion.low, criterion.high
+    values = np.array([low, high, np.nextafter(low, -np.inf), np.nextafter(high, np.inf), np.nan])
+    features = {c.column: np.full(5, c.mean) for c in CRITERIA}
+    met = criteria_met({**features, criterion.column: values})
+    null = np.nan if criterion.column == "period_ms" else 14  # without a period there is no count
+    np.testing.assert_array_equal(met, [15, 15, 14, 14, null])
+
+
 def test_one_missing_or_doubled_burst_is_not_triphasic(pattern, rhythm_of):
     abpd, lp, py = pattern().cells()
     missing = lp[(lp < 5000) | (lp > 6500)]
@@ -161,6 +187,8 @@ def test_periodic_needs_two_cycles_and_a_small_spread(rhythm_of):
         assert got["period_ms"][0] == pytest.approx(period, nan_ok=True)
         assert got["period_cv"][0] == pytest.approx(cv, nan_ok=True, abs=1e-6)
         assert got["periodic"][0] == repeats
+    at_most = periodic(np.array([0.05, np.nextafter(0.05, 1), np.nan]), Protocol())
+    assert at_most.tolist() == [True, False, False]
     loose = Protocol(period_cv=0.07)
     got = rhythm_of([pacemaker((940.0, 1060.0) * 2)], stop=5200, protocol=loose, cells=("a",))
     assert got["periodic"][0]
@@ -267,10 +295,19 @@ def test_a_cell_in_synchrony_has_a_phase_around_zero(pattern, rhythm_of, early):
     assert got["phase_end_pd"][0] == pytest.approx((early + 570) / 1500, abs=1e-3)
 
 
-def test_a_cell_that_starts_earlier_still_belongs_to_the_cycle_before(pattern, rhythm_of):
+@pytest.mark.parametrize(("early", "delay"), [(149, -149), (151, 1349)])
+def test_from_a_tenth_of_a_cycle_on_a_burst_belongs_to_the_cycle_before(
+    pattern, rhythm_of, early, delay
+):
     abpd = pattern().cells()[0]
-    got = rhythm_of([abpd, abpd - 160], cells=("ab", "pd"))
-    assert got["delay_ab_pd_ms"][0] == pytest.approx(1340)
+    got = rhythm_of([abpd, abpd - early], cells=("ab", "pd"))
+    assert got["delay_ab_pd_ms"][0] == pytest.approx(delay)
+
+
+def test_a_burst_that_starts_with_the_pacemakers_is_of_the_cycle_that_begins(pattern, rhythm_of):
+    got = rhythm_of(pattern(lp=(0, 390)).cells())
+    assert flags(got) == [True, True, False, False]
+    assert got["delay_abpd_lp_ms"][0] == got["phase_start_lp"][0] == 0
 
 
 def test_three_cells_are_found_by_name(pattern, rhythm_of):

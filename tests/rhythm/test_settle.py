@@ -151,11 +151,13 @@ def test_cells_alone():
 def test_a_cell_that_becomes_tonic_is_not_taken_for_a_burster():
     """After uneven first intervals single spikes come regularly, closer than bursts can be."""
     times = np.cumsum([50.0, 125, 66, 49, 199, 235, 188, 163, *[176.5] * 24])
-    trains = SpikeTrains.from_lists([[times]], ("cell",))
+    burster = np.concatenate([np.array([0.0, 15.0, 40.0]) + 700 * k for k in range(7)])
+    trains = SpikeTrains.from_lists([[times], [burster]], ("cell",))  # beside one that is one
     early = steady(trains, 0.0, 5000.0, Protocol())
-    assert early.activity.tolist() == [BURSTING] and not early.repeats.any()
+    assert early.activity.tolist() == [BURSTING, BURSTING]
+    assert early.repeats.tolist() == [False, True]
     late = steady(trains, 1400.0, 5000.0, Protocol())
-    assert late.activity.tolist() == [TONIC] and late.repeats.all()
+    assert late.activity.tolist() == [TONIC, BURSTING] and late.repeats.all()
 
 
 def test_steady_takes_single_cells():

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from pyloric_db.errors import ConfigError
+from pyloric_db.rhythm import spikes
 from pyloric_db.rhythm.spikes import SpikeTrains, segment_reduce
 
 CELLS = ("abpd", "lp", "py")
@@ -44,8 +45,30 @@ def test_append_puts_each_cells_spikes_after_its_own(trains):
     assert rows(trains.append(later)) == [
         [1, 2, 10], [11], [5], [], [12, 13], [], [3], [1, 9, 14], [15],
     ]  # fmt: skip
+    one = trains.window(9, 10)  # a single spike of a single cell
+    assert rows(one.append(later))[6:] == [[], [9, 14], [15]]
     empty = trains.window(0, 0)
     assert rows(empty.append(trains)) == rows(trains.append(empty)) == rows(trains)
+
+
+def test_join_puts_circuits_behind_these(trains):
+    other = SpikeTrains.from_lists([[[7], [], [8, 9]], [[], [1], []]], CELLS)
+    joined = trains.join(other)
+    assert rows(joined) == rows(trains) + rows(other)
+    assert (joined.n_circuits, joined.counts.shape) == (5, (5, 3))
+    none = trains.select(np.zeros(3, bool))
+    assert rows(none.join(other)) == rows(other.join(none)) == rows(other)
+
+
+@pytest.mark.parametrize("n_circuits", [0, 1, 4, 5, 6, 10])
+def test_blocks_hold_every_circuit_once(monkeypatch, n_circuits):
+    monkeypatch.setattr(spikes, "BLOCK_CIRCUITS", 5)
+    trains = SpikeTrains.from_lists([[[i], [], [i, 99]] for i in range(n_circuits)], CELLS)
+    blocks = list(trains.blocks())
+    places = [i for here, _ in blocks for i in range(n_circuits)[here]]
+    assert places == list(range(n_circuits))
+    assert [row for _, block in blocks for row in rows(block)] == rows(trains)
+    assert len(blocks) == max(1, -(-n_circuits // 5))  # one without circuits, if there are none
 
 
 def test_empty_segments_do_not_take_their_neighbours_value():

@@ -189,6 +189,8 @@ def test_a_manifest_too_large_to_be_one_is_not_read(database_copy):
         {"files": ["../../../etc/passwd 3 " + "0" * 64]},
         {"files": ["/etc/passwd 3 " + "0" * 64]},
         {"n_circuits": 10**18},
+        {"n_circuits": 0},
+        {"n_circuits": True},
         {"first_id": -5},
         {"last_id": 2**70},
         {"first_id": 30, "last_id": 20},
@@ -197,6 +199,11 @@ def test_a_manifest_too_large_to_be_one_is_not_read(database_copy):
         {"finished_at": "2026-01-01T00:00:00"},  # of which zone?
         {"shard": 10**11},
         {"counts": {"ok": 1.5}},
+        {"counts": {"ok": True}},
+        {"counts": ["ok"]},
+        {"kernel_seconds": float("nan")},
+        {"finished_at": "today"},
+        {"files": "cells.parquet"},
         {"files": []},
     ],
     ids=str,
@@ -315,6 +322,32 @@ def test_huge_chunks_are_refused(database_copy):
 )
 def test_other_arrays_than_states_are_refused(database_copy, change):
     edited(database_copy, lambda a: a.update(change))
+    refused(database_copy, r"states/zarr\.json is damaged")
+
+
+@pytest.mark.parametrize("codecs", ["codecs", "index_codecs"])
+def test_other_codecs_within_a_shard_are_refused(database_copy, codecs):
+    unknown = {"name": "numcodecs.pickle", "configuration": {}}
+    edited(database_copy, lambda a: a["codecs"][0]["configuration"][codecs].append(unknown))
+    refused(database_copy, "V has unknown codecs")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda group: group.update(zarr_format=2),
+        lambda group: group.update(node_type="array"),
+        lambda group: group["consolidated_metadata"]["metadata"].pop("V"),
+        lambda group: group["consolidated_metadata"]["metadata"].update(X={}),
+        lambda group: group.pop("consolidated_metadata"),
+    ],
+)
+def test_other_groups_than_states_are_refused(database_copy, change):
+    file = database_copy / "states" / "zarr.json"
+    group = json.loads(file.read_text())
+    change(group)
+    file.write_text(json.dumps(group))
+    vouch(database_copy)
     refused(database_copy, r"states/zarr\.json is damaged")
 
 

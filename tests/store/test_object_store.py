@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -182,6 +183,34 @@ def test_a_write_whose_answer_is_lost_does_not_lose_the_lease(url, monkeypatch):
         while len(written) < 6:
             files.check_lock()
     assert not files.exists("build.lock")
+
+
+def test_a_lease_that_was_taken_over_and_let_go_of_is_lost(url, monkeypatch):
+    monkeypatch.setattr(lease, "RENEW_S", 0.02)
+    files = files_at(url)
+    with build_lock(url):
+        files.remove("build.lock")
+        with pytest.raises(DatabaseError, match="taken over by another build"):
+            while True:
+                files.check_lock()
+        assert not files.exists("build.lock")  # it is not taken back
+    assert list(files.names()) == []
+
+
+def test_a_lock_that_is_let_go_of_while_it_is_looked_at_is_taken(url, monkeypatch):
+    locked_by(url, machine="another", holder="process 7 on elsewhere")
+    files = files_at(url)
+    read = files.read_tagged
+
+    def too_late(name):
+        monkeypatch.setattr(files, "read_tagged", read)
+        files.remove(name)
+        return read(name)
+
+    monkeypatch.setattr(files, "read_tagged", too_late)
+    with build_lock(url):
+        assert files.builder() == f"process {os.getpid()} on {socket.gethostname()}"
+    assert list(files.names()) == []
 
 
 def test_of_many_who_take_over_one_wins(url):

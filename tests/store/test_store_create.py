@@ -13,6 +13,7 @@ import synthetic
 from test_store_shards import contents
 
 from pyloric_db.errors import DatabaseError
+from pyloric_db.store import lock
 from pyloric_db.store.create import check_target, create
 from pyloric_db.store.files import files_at
 from pyloric_db.store.ledger import Ledger
@@ -142,6 +143,19 @@ def test_another_recipe_is_refused_and_nothing_touched(stored, change, message):
     assert {name: files.version(name) for name in files.names()} == before
 
 
+def test_another_recipe_does_not_take_over_shards_whose_manifest_is_lost(stored):
+    files, manifest = stored
+    files.remove("database.json")
+    before = contents(files)
+    other = replace(manifest, recipe={"name": "other"}, name="other")
+    for attempt in (check_target, create):
+        with pytest.raises(DatabaseError, match=r"lost its database\.json, and its ledger is of"):
+            attempt(Ledger(files), other)
+    assert contents(files) == before
+    assert create(Ledger(files), manifest) == manifest  # but its own recipe does
+    assert verify(files).good and verify(files).complete
+
+
 def test_newer_schema_is_refused_and_nothing_touched(database):
     path, manifest = database
     content = json.loads((path / "database.json").read_text())
@@ -205,6 +219,53 @@ def test_to_look_at_the_lock_keeps_nobody_from_it(tmp_path, monkeypatch):
         monkeypatch.setattr("pyloric_db.store.lock.time.sleep", lambda s: looking.close())
         with build_lock(tmp_path):
             assert looking.closed
+
+
+def test_who_holds_the_lock_is_not_read_through_a_link(tmp_path):
+    outside = tmp_path / "outside"
+    outside.write_text("process 7 on elsewhere\n")
+    with outside.open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert lock.builder_at(outside) == "process 7 on elsewhere"
+        (tmp_path / "build.lock").symlink_to(outside)
+        assert lock.builder_at(tmp_path / "build.lock") is None
+
+
+@pytest.mark.parametrize("another", [False, True])
+def test_the_lock_is_that_of_the_file_that_is_there(tmp_path, monkeypatch, another):
+    """Its holder may remove it before it is ours: a lock on what is gone keeps nobody out."""
+    file, take = tmp_path / "build.lock", lock._lock
+
+    def late(fd):
+        monkeypatch.setattr(lock, "_lock", take)
+        take(fd)
+        file.unlink()
+        if another:
+            file.touch()
+
+    monkeypatch.setattr(lock, "_lock", late)
+    opened = len(os.listdir("/dev/fd"))
+    with build_lock(tmp_path):
+        with pytest.raises(DatabaseError, match="is being built by process"), build_lock(tmp_path):
+            pass
+    assert not file.exists() and len(os.listdir("/dev/fd")) == opened
+
+
+def test_the_lock_says_no_more_than_who_holds_it(tmp_path):
+    """One that was killed has left its own name in it, which may be longer."""
+    (tmp_path / "build.lock").write_text(f"process {10**30} on elsewhere\n")
+    with build_lock(tmp_path):
+        holder = f"process {os.getpid()} on {socket.gethostname()}"
+        assert (tmp_path / "build.lock").read_text() == holder + "\n"
+        assert files_at(tmp_path).builder() == holder
+
+
+def test_new_folders_outlive_a_power_cut(tmp_path, monkeypatch):
+    """A folder is on the disk for certain once the one that it is in has been synced."""
+    synced = []
+    monkeypatch.setattr("pyloric_db.store.disk.fsync_folder", synced.append)
+    with build_lock(tmp_path / "new" / "db"):
+        assert set(synced) == {tmp_path, tmp_path / "new"}
 
 
 @pytest.mark.parametrize("code", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from pyloric_db.store.parameters import (
     synapse_column,
 )
 from pyloric_db.store.schema import feature_json_schema, json_schema
+from pyloric_db.vocabulary import Column
 
 
 def test_text_round_trip():
@@ -72,6 +74,91 @@ def test_bad_manifest_is_one_sentence(text, message):
     with pytest.raises(DatabaseError, match=message) as caught:
         Manifest.from_json(text, "some/database.json")
     assert "some/database.json" in str(caught.value) and "\n" not in str(caught.value)
+
+
+CELL, VALUE = synthetic.GRID[0], synthetic.GRID[2]
+
+
+def axis(base, **changes):
+    """The changes of a manifest whose grid has one axis."""
+    return {"axes": (replace(base, **changes),), "n_circuits": 1}
+
+
+def column(**changes):
+    """The changes of a manifest with one column more."""
+    return {"columns": (synthetic.ID, replace(Column("a", "float32", "ms", "a time"), **changes))}
+
+
+def levels(n):
+    return axis(VALUE, values=tuple(map(float, range(n))))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"recipe": []}, "recipe must be an object"),
+        ({"settings": {}}, "settings must hold dt_ms, a number"),
+        ({"settings": {"dt_ms": True}}, "settings must hold dt_ms, a number"),
+        ({"n_circuits": 0}, "n_circuits must be a whole number from 1"),
+        ({"axes": None, "n_circuits": 10**12 + 1}, "n_circuits must be a whole number from 1"),
+        ({"shard_circuits": 1_000_001, "chunk_circuits": 1}, "shard_circuits must be"),
+        ({"cells": ()}, "cells must not be empty"),
+        ({"cells": ("lp", "lp")}, "cells must differ"),
+        ({"synapses": ("a b",)}, "synapses must be names"),
+        ({"synapses": (3,)}, "synapses must be names"),
+        ({"sources": ("ab", "ab")}, "sources must differ"),
+        ({"axes": ()}, "axes must be there"),
+        ({"axes": (CELL, CELL)}, "differ from each other"),
+        (axis(VALUE, name="a b"), "axis name 'a b' must be letters"),
+        (axis(VALUE, kind="other"), "of kind cell or value, not 'other'"),
+        (levels(0), "from 1 to 65536 values, not 0"),
+        (levels(65_537), "from 1 to 65536 values, not 65537"),
+        (axis(VALUE, values=(0.0, float("inf"))), "must hold finite numbers"),
+        (axis(VALUE, values=(0.0, True)), "must hold finite numbers"),
+        (axis(CELL, name="ic"), "must be named after a cell"),
+        (axis(CELL, labels=("PD 1", "\x1b[2J")), "labels that are printable text"),
+        (axis(CELL, labels=("PD 1",)), "must have 8 finite gbar for each label"),
+        (axis(CELL, gbar=((1.0,) * 8, (1.0,) * 7)), "must have 8 finite gbar for each label"),
+        (axis(CELL, gbar=((1.0,) * 8, (float("nan"),) * 8)), "must have 8 finite gbar"),
+        (
+            {"axes": tuple(replace(VALUE, name=n, values=(0.0,) * 2**16) for n in "abcd")},
+            r"grid of 2\*\*63 circuits or more",
+        ),
+        ({"columns": ()}, "must begin with circuit_id"),
+        ({"columns": (synthetic.NETCODE, synthetic.ID)}, "must begin with circuit_id"),
+        ({"columns": (replace(synthetic.ID, kind="int8"),)}, "must begin with circuit_id"),
+        ({"columns": (synthetic.ID, synthetic.ID)}, "columns must differ"),
+        (column(name="a b"), "column name 'a b' must be letters"),
+        (column(kind="complex64"), "unknown kind 'complex64'"),
+        (column(unit="\x07"), "a unit and a long_name of printable text"),
+        (column(long_name="\x07"), "a unit and a long_name of printable text"),
+        (column(nullable=1), "must be nullable or not"),
+        (column(categories=("a",)), "categories exactly if it is a category"),
+        (column(kind="category"), "categories exactly if it is a category"),
+        (column(kind="category", categories=("a", "")), "categories exactly if"),
+        (column(kind="category", categories=("a", "\n")), "categories exactly if"),
+    ],
+)
+def test_a_manifest_of_values_that_cannot_be_is_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        replace(synthetic.make_manifest(), **changes)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"axes": None, "n_circuits": 10**12},
+        {"shard_circuits": 1_000_000, "chunk_circuits": 1},
+        {"shard_circuits": 5, "chunk_circuits": 5},
+        levels(1),
+        levels(65_536),
+        column(kind="category", categories=("a",)),
+        {"columns": (synthetic.ID,)},
+    ],
+)
+def test_a_manifest_may_reach_its_limits(changes):
+    manifest = replace(synthetic.make_manifest(), **changes)
+    assert Manifest.from_json(manifest.to_json(), "x") == manifest
 
 
 def test_schemas_describe_what_is_written():

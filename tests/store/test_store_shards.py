@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import synthetic
@@ -17,7 +18,7 @@ from pyloric_db.store.cells import read_cells, write_cells
 from pyloric_db.store.create import create
 from pyloric_db.store.files import files_at
 from pyloric_db.store.ledger import Ledger
-from pyloric_db.store.shards import write_shard
+from pyloric_db.store.shards import read_states, write_shard
 from pyloric_db.store.verify import verify
 
 
@@ -34,8 +35,11 @@ def test_states_and_features_come_back(pristine):
         ids, columns, states = synthetic.shard_data(manifest, shard)
         rows = slice(shard * 20, shard * 20 + len(ids))
         assert np.array_equal(group["circuit_id"][rows], ids)
+        again = read_states(path, manifest, shard)
+        assert set(again) == set(states)
         for name, values in states.items():
             assert np.array_equal(group[name][rows], values)
+            assert np.array_equal(again[name], values)
         table = pq.read_table(path / f"features/part-{shard:06d}.parquet", partitioning=None)
         for name, values in columns.items():
             if values.dtype == object:
@@ -162,8 +166,18 @@ def bad(columns, states, ids, what):
         columns["abpd"] = np.full(20, 300)
     elif what == "state":
         states["V"] = states["V"][:, :2]
+    elif what == "no state":
+        del states["s"]
     elif what == "order":
         ids = ids[::-1]
+    elif what == "twice":
+        ids[1] = ids[0]
+    elif what == "negative":
+        ids[0] = -1
+    elif what == "too few":
+        ids = ids[:19]
+    elif what == "not whole":
+        ids = ids.astype(float)
     return ids
 
 
@@ -178,7 +192,12 @@ def bad(columns, states, ids, what):
         ("fraction", "n_criteria_met does not fit int8"),
         ("range", "abpd does not fit uint8"),
         ("state", "state V must have shape"),
+        ("no state", "states must be V, Ca, m, h, s, not V, Ca, m, h"),
         ("order", "must ascend"),
+        ("twice", "must ascend"),
+        ("negative", "must ascend from 0"),
+        ("too few", r"must have 20 whole circuit ids, not \(19,\)"),
+        ("not whole", "must have 20 whole circuit ids"),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused_and_nothing_is_written(database, what, message):
@@ -188,6 +207,22 @@ def test_arrays_that_do_not_fit_are_refused_and_nothing_is_written(database, wha
     ids = bad(columns, states, ids, what)
     with pytest.raises(ValueError, match=message):
         write_shard(path, manifest, 0, ids, columns, states)
+    assert contents(path) == before
+
+
+@pytest.mark.parametrize("shard", [-1, 3])
+def test_a_shard_that_there_is_not_is_refused(database, shard):
+    path, manifest = database
+    with pytest.raises(ValueError, match=f"shard {shard} is none of the 3 shards"):
+        write_shard(path, manifest, shard, *synthetic.shard_data(manifest, 0))
+
+
+def test_events_that_the_recipe_does_not_ask_for_are_refused(database):
+    path, manifest = database
+    before = contents(path)
+    events = pa.table({"spikes_lp_ms": [[1.0]] * 20})
+    with pytest.raises(ValueError, match="must have events for each circuit if its recipe says so"):
+        write_shard(path, manifest, 0, *synthetic.shard_data(manifest, 0), events)
     assert contents(path) == before
 
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import synthetic
 
@@ -10,6 +12,7 @@ from pyloric_db.store.ledger import (
     Ledger,
     clear_failures,
     failures,
+    files_of,
     record_failure,
 )
 from pyloric_db.store.sealed import seal
@@ -65,6 +68,40 @@ def test_every_byte_of_the_ledger_counts(pristine, tmp_path):
             assert ledger.read().damaged
 
 
+def of_the_ledger(path):
+    return [d.what for d in verify(path).damages if d.file == "ledger.jsonl"]
+
+
+def test_a_ledger_of_another_database_is_damage(tmp_path):
+    other = synthetic.make_manifest(recipe={"name": "other"})
+    synthetic.build(tmp_path / "one", shards=[0])
+    synthetic.build(tmp_path / "other", other, shards=[0])
+    assert of_the_ledger(tmp_path / "one") == []
+    (tmp_path / "other" / "ledger.jsonl").rename(tmp_path / "one" / "ledger.jsonl")
+    assert of_the_ledger(tmp_path / "one") == ["belongs to another recipe than database.json"]
+
+
+def test_a_ledger_needs_its_header_once_there_is_something_to_lose(tmp_path):
+    create(Ledger(tmp_path), synthetic.make_manifest())
+    file = tmp_path / "ledger.jsonl"
+    file.write_bytes(b"")
+    assert verify(tmp_path).good
+    receipt = synthetic.write(tmp_path, synthetic.make_manifest(), 0)
+    assert of_the_ledger(tmp_path) == ["has no intact header row"]
+    Ledger(tmp_path).record(receipt)
+    assert of_the_ledger(tmp_path) == ["has no intact header row"]
+
+
+@pytest.mark.parametrize("change", [{"shard": 3}, {"shard": 2}, {"n_circuits": 19}], ids=str)
+def test_a_row_of_the_ledger_fits_the_manifest(tmp_path, change):
+    """There are 48 circuits: 20, 20 and 8 in the shards 0, 1 and 2."""
+    manifest = synthetic.build(tmp_path / "db", shards=[0])
+    receipt = replace(synthetic.write(tmp_path / "db", manifest, 0), **change)
+    Ledger(tmp_path / "db").record(receipt)
+    wrong = f"row of shard {receipt.shard} does not fit database.json"
+    assert of_the_ledger(tmp_path / "db") == [wrong]
+
+
 def test_torn_last_line_is_ignored_and_cut_off(database):
     path, manifest = database
     file = path / "ledger.jsonl"
@@ -113,8 +150,14 @@ def test_missing_files_and_progress(stored):
     report = verify(path, lambda done, total: seen.append((done, total)))
     assert {d.file for d in report.damages} == {"states/h/c/1/0/0", "states/s/c/2/0"}
     assert all("missing" in d.what for d in report.damages)
-    assert damaged_shards(Ledger(path)) == {1, 2}
     assert seen[-1][0] == seen[-1][1] > 0
+    assert damaged_shards(Ledger(path)) == {1, 2}
+    for among, damaged in ({0, 1}, {1}), ({0, 7}, set()), ((), set()):
+        assert damaged_shards(Ledger(path), among) == damaged
+    seen.clear()
+    damaged_shards(Ledger(path), {2}, lambda done, total: seen.append((done, total)))
+    n = len(files_of(Ledger(path).read().shards[2]))
+    assert seen == [(i, n) for i in range(1, n + 1)]
 
 
 def test_damaged_manifest_does_not_stop_verify(stored):
@@ -136,6 +179,10 @@ def test_status_sums_up(stored):
     path, manifest = stored
     record_failure(path, Failure(2, "ShardError: out of memory", 2))
     record_failure(path, Failure(2, "ShardError: again", 3))
+    for shard, seconds, kernel_seconds in ((1, 2.5, 1.5), (2, 4.0, 2.0)):
+        again = synthetic.write(path, manifest, shard)
+        times = {"seconds": seconds, "kernel_seconds": kernel_seconds}
+        Ledger(path).record(replace(again, **times))
     seen = []
     found = status(path, lambda done, total: seen.append((done, total)))
     assert seen == [(1, 3), (2, 3), (3, 3)]
@@ -143,8 +190,10 @@ def test_status_sums_up(stored):
     everything = synthetic.expected(manifest)
     assert found.counts["pyloric"] == everything["pyloric"].sum()
     assert found.counts["ok"] == (everything["status"] == "ok").sum()
-    assert found.failures == (Failure(2, "ShardError: again", 3),)
-    assert found.bytes > 10_000
+    assert found.failures == (Failure(2, "ShardError: again", 3),) == verify(path).failures
+    lines = ("ledger.jsonl", "failed.jsonl")  # which grow
+    assert found.bytes == sum(path.size(n) for n in path.names() if n not in lines)
+    assert (found.seconds, found.kernel_seconds) == (6.5, 3.5)
     clear_failures(path)
     assert failures(path) == [] and not path.exists("failed.jsonl")
 
