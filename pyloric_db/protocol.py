@@ -18,7 +18,7 @@ class Protocol:
     `min_ms = max_ms` gives a fixed protocol.
 
     Source: epochs of 1 s after 3 s are those of Prinz, Bucher & Marder 2004, Nat Neurosci
-    7:1345; the decision rules are ours, and docs/engine.md says what each costs.
+    7:1345; the decision rules are ours, and docs/validation.md says what each costs.
     """
 
     dt_ms: float = 0.05
