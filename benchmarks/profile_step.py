@@ -275,14 +275,12 @@ def _report(dump: Path) -> str:
         KERNELS_DISTANCE.format(
             compute=100 * (kernel["arithmetic"] + kernel["division"]) / total_kernel,
             lanes=lanes,
-            instructions=total_kernel / lanes,
-            rate=of_kernel.Mcs_per_cpu_s,
         ),
         *([] if model is None else [MODELLED]),
         "## JAX's own program",
         table(["of one step of a three-cell circuit", ""], facts),
         table([*columns, "share of the time"], rows),
-        distance(timing.Mcs_per_cpu_s, instructions, spills / instructions),
+        distance(spills / instructions),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -291,10 +289,7 @@ def _report(dump: Path) -> str:
 KERNELS_DISTANCE = """\
 Of the instructions {compute:.0f}% compute. The others load a row of the tables for each cell of
 each circuit, and exchange the layout in which a row is loaded (all gates of one circuit) for that
-of the rest of the step (one gate of {lanes} circuits). A prototype in hand-written AVX2 with the
-same tables, which is not in this repository, took 144 instructions per circuit-step and reached 51
-to 55 million per second on a Zen 3 server core; the kernel takes {instructions:.0f} and reached
-{rate:.0f} here."""
+of the rest of the step (one gate of {lanes} circuits)."""
 #: The same, where there is a model of the processor.
 MODELLED = """\
 If no result were waited for, a step would take as long as the busiest part of the processor has
@@ -310,27 +305,16 @@ def _exponentials(operations: Counter[str]) -> int:
     return operations["exp"] + operations["expm1"]
 
 
-def distance(rate: float, instructions: float, spilled: float) -> str:
-    """How far JAX's program is to the limits that prototypes outside this repository reached."""
-    limits = [
-        ["all exponentials exact", "14-18", "none: merging sigmoid, time constant and update "
-         "leaves 89 exponentials of 121, and the polynomial one is cheaper than an exact one"],
-        ["Crank-Nicolson gates, four exponentials interleaved", "24-28", "XLA makes one chain of "
-         "dependent instructions per vector where a hand interleaves four, so the processor "
-         "waits; and a loop has more constants than there are registers: "
-         f"{100 * spilled:.0f}% of the instructions only move them"],
-        ["tables over the voltage", "51-55", f"144 instructions per circuit-step against "
-         f"{instructions:.0f}: XLA has no cheap table look-up on a CPU (`jnp.take` quarters the "
-         "rate); so the CPU's kernel is not XLA's"],
-    ]  # fmt: skip
+def distance(spilled: float) -> str:
+    """What keeps JAX's program from the rate of the kernel."""
     return (
-        f"The distance to the limits, from {rate:.1f} million circuit-steps per second. The limits "
-        "are those of hand-written AVX2 prototypes on a Zen 3 server core, which are not in this "
-        "repository:\n\n"
-        + table(["hand-written, with", "million per second and core", "why the distance"], limits)
-        + "\n\nA wider batch would spread XLA's start of loops over more circuits, but state, "
-        "parameters and what passes between the loops would no longer fit the second-level cache; "
-        "a narrower one starts more loops."
+        "What keeps it from the kernel's rate: XLA makes one chain of dependent instructions per "
+        "vector, so the processor waits. A loop has more constants than there are registers: "
+        f"{100 * spilled:.0f}% of the instructions only move them. And XLA has no cheap look-up in "
+        "a table on a CPU (`jnp.take` quarters the rate), so its exponentials stay. A wider batch "
+        "would spread XLA's start of loops over more circuits, but state, parameters and what "
+        "passes between the loops would no longer fit the second-level cache; a narrower one "
+        "starts more loops."
     )
 
 

@@ -222,7 +222,8 @@ def _print_built(db: "Database", seconds: float, as_json: bool) -> None:
         summary = {"path": str(db.path), "circuits": len(db), **_shares(db)}
         print(json.dumps({**summary, "seconds": round(seconds, 3)}, indent=2))
         return
-    say(f"{len(db):,} circuits in {db.path} ({seconds:.0f} s)")
+    circuits = "circuit" if len(db) == 1 else "circuits"
+    say(f"{len(db):,} {circuits} in {db.path} ({seconds:.0f} s)")
     _print_shares(db)
     _print_examples(db)
 
