@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from pyloric_db.protocol import Protocol
 from pyloric_db.rhythm.activity import BURSTING, LONGEST_PATTERN, TONIC, activities, burst_cycles
-from pyloric_db.rhythm.bursts import find_bursts
+from pyloric_db.rhythm.bursts import Bursts, find_bursts
 from pyloric_db.rhythm.spikes import Bools, Floats, Integers, SpikeTrains, segment_reduce
 from pyloric_db.vocabulary import CELLS
 
@@ -52,7 +52,8 @@ def settled(
 
     Two windows are tried, from `protocol.early_ms` and from `protocol.transient_ms` to now. A
     cell is steady in a window when it is silent, tonic, or bursts over at least
-    `protocol.settled_cycles` cycles that spread by at most `protocol.settled_cv`. A silent cell
+    `protocol.settled_cycles` cycles that spread by at most `protocol.settled_cv`, and bursts that
+    the window's edges cut have at most one spike more than the longest whole one. A silent cell
     has not fired for `protocol.silent_ms`, or for `protocol.rest_ms` in which its voltage did
     not move by `protocol.rest_mV` (in circuits that are not of published AB/PD, LP and PY by
     `REST_mV`, if that is less); in the early window, not at all. In circuits that are not of AB/PD,
@@ -123,6 +124,7 @@ def _settled_from(
     cycles = burst_cycles(bursts)
     activity = activities(trains, bursts, cycles, now, protocol)
     repeats = (cycles.n >= protocol.settled_cycles) & (cycles.cv <= protocol.settled_cv)
+    repeats &= ~_longer_at_edge(bursts)
     bursting = activity == BURSTING
     if not three:
         silent &= ~bursting
@@ -136,6 +138,19 @@ def _settled_from(
         never = (silent | (activity == TONIC)).any(axis=1) & (now - begin >= protocol.silent_ms)
         decided |= never & steady[:, 0] & ~pausing[:, 0]
     return np.asarray(decided)
+
+
+def _longer_at_edge(bursts: Bursts) -> Bools:
+    """Segments with more spikes in a burst that the window cuts than in any whole one, by two.
+
+    Such a burst is firing that the rhythm has only just followed, or into which it turns.
+    """
+    whole = bursts.begun & bursts.ended
+    most, most_in_cut = (
+        segment_reduce(np.maximum, np.where(which, bursts.n_spikes, 0), bursts.offsets, 0.0)
+        for which in (whole, ~whole)
+    )
+    return np.asarray(most_in_cut >= most + 2)
 
 
 def steady(
