@@ -19,7 +19,7 @@ from pyloric_db.model.constants import Constants
 from pyloric_db.pipeline.run import protocol_engine
 from pyloric_db.pipeline.states import States, cold_states
 from pyloric_db.protocol import Protocol
-from pyloric_db.rhythm.activity import IRREGULAR
+from pyloric_db.rhythm.activity import BURSTING, IRREGULAR, TONIC
 from pyloric_db.rhythm.settle import steady
 from pyloric_db.rhythm.spikes import SpikeTrains, offsets_of
 from pyloric_db.vocabulary import ACTIVITIES
@@ -60,8 +60,8 @@ def thermalise(
         constants: the model's numbers.
 
     Returns:
-        the cells' activity, period and state at the phase; a cell that does not repeat is taken
-        at the end of its run.
+        the cells' activity, period and state at the phase, of a cell that bursts or fires but does
+        not repeat in its last cycle; a cell without a cycle is taken at the end of its run.
     """
     n = len(gbar)
     cells = ThermalCells(
@@ -115,7 +115,8 @@ def _thermalise_batch(
         cycle = found.onset_ms - found.previous_onset_ms
         assert isinstance(protocol.thermal_phase, float)  # `thermal_start` asks for each phase
         in_cycle = found.previous_onset_ms + protocol.thermal_phase * cycle
-        target[where] = np.where(found.repeats, in_cycle, now)[done]
+        cycles = found.repeats | (limit & np.isin(found.activity, (BURSTING, TONIC)))
+        target[where] = np.where(cycles & np.isfinite(in_cycle), in_cycle, now)[done]
         keep = np.flatnonzero(~done)
         index, batch, trains = index[keep], batch.take(keep), trains.select(keep)
 

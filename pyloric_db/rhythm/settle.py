@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from pyloric_db.protocol import Protocol
 from pyloric_db.rhythm.activity import BURSTING, LONGEST_PATTERN, TONIC, activities, burst_cycles
-from pyloric_db.rhythm.bursts import find_bursts
+from pyloric_db.rhythm.bursts import Bursts, find_bursts
 from pyloric_db.rhythm.spikes import Bools, Floats, Integers, SpikeTrains, segment_reduce
 from pyloric_db.vocabulary import CELLS
 
@@ -56,7 +56,8 @@ def settled(
     has not fired for `protocol.silent_ms`, or for `protocol.rest_ms` in which its voltage did
     not move by `protocol.rest_mV` (in circuits that are not of published AB/PD, LP and PY by
     `REST_mV`, if that is less); in the early window, not at all. In circuits that are not of AB/PD,
-    LP and PY alone a cell that has burst in the window is not silent.
+    LP and PY alone a cell that has burst in the window is not silent, and none is steady of which
+    the window's edge cuts a burst that has two spikes more than its longest whole one.
 
     A circuit is decided when all its cells are steady, and those that burst keep time with the
     first if that bursts: the mean lengths of their cycles are alike, or one is two or three of the
@@ -124,7 +125,8 @@ def _settled_from(
     activity = activities(trains, bursts, cycles, now, protocol)
     repeats = (cycles.n >= protocol.settled_cycles) & (cycles.cv <= protocol.settled_cv)
     bursting = activity == BURSTING
-    if not three:
+    if not three:  # whose labels it would not change, but whose runs it would make longer
+        repeats &= ~_longer_at_edge(bursts)
         silent &= ~bursting
     steady = silent | (activity == TONIC) | (bursting & repeats.reshape(shape))
     mean_ms = np.where(bursting, cycles.mean_ms.reshape(shape), np.nan)
@@ -136,6 +138,19 @@ def _settled_from(
         never = (silent | (activity == TONIC)).any(axis=1) & (now - begin >= protocol.silent_ms)
         decided |= never & steady[:, 0] & ~pausing[:, 0]
     return np.asarray(decided)
+
+
+def _longer_at_edge(bursts: Bursts) -> Bools:
+    """Segments with more spikes in a burst that the window cuts than in any whole one, by two.
+
+    Such a burst is firing that the rhythm has only just followed, or into which it turns.
+    """
+    whole = bursts.begun & bursts.ended
+    most, most_in_cut = (
+        segment_reduce(np.maximum, np.where(which, bursts.n_spikes, 0), bursts.offsets, 0.0)
+        for which in (whole, ~whole)
+    )
+    return np.asarray(most_in_cut >= most + 2)
 
 
 def steady(

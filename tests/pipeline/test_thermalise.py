@@ -108,6 +108,16 @@ def test_the_state_is_at_the_phase(phase):
         assert start == pytest.approx((1 - phase) * period, abs=0.01 * period)
 
 
+@pytest.mark.parametrize("phase", [0.2, 0.8])
+def test_cells_that_do_not_repeat_by_the_limit_are_at_the_phase_of_their_last_cycle(phase):
+    protocol = replace(Protocol(), thermal_phase=phase, thermal_max_ms=9000.0)
+    cells = thermalise(TABLE[:5], protocol)
+    assert (cells.activity == "bursting").all() and not cells.steady.any()
+    for times, period in zip(go_on(cells, 4000), cells.period_ms, strict=True):
+        start = onsets(times, period, in_burst=phase < 0.3)[0]
+        assert start == pytest.approx((1 - phase) * period, abs=0.02 * period)
+
+
 def test_tonic_cells_are_at_the_phase_of_their_interval():
     names = [n for n in NAMES if n in ("LP 1", "LP 3", "PY 1", "PY 5", "PY 6")]
     gbar = np.array([cell_gbar(n) for n in names])

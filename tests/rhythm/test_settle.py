@@ -52,6 +52,21 @@ def test_a_repeating_rhythm_is_decided_after_enough_cycles(pattern):
     assert decide(cells, now=5000.0, settled_cycles=3) is None
 
 
+def test_a_rhythm_beside_a_longer_burst_at_an_edge_is_not():
+    """A cell of prinz2003 (367140) is tonic from its third burst on, others before their first."""
+    burst = np.array([0.0, 6.6])
+    doublets = np.concatenate([burst + start for start in (582, 1366, 2150, 2934)])
+    late = np.concatenate([doublets, doublets[-1] + 14.3 * np.arange(1, 60)])
+    early = 4000 - late[::-1]
+    for whole in (late, early):
+        assert decide([whole], names=["cell"], now=4000.0) is None
+    # one spike more may be seen, two may not
+    assert decide([late[:9]], names=["cell"], now=3100.0) == 0
+    assert decide([late[:10]], names=["cell"], now=3100.0) is None
+    assert decide([early[-9:] - 900], names=["cell"], now=3100.0) == 0
+    assert decide([early[-10:] - 900], names=["cell"], now=3100.0) is None
+
+
 def test_a_drifting_rhythm_is_not(pattern):
     abpd, lp, py = pattern().cells()
     drift = 1 + 5e-6 * py  # the interval grows by 15 ms per cycle
