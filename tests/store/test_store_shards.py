@@ -240,8 +240,8 @@ def test_cells_round_trip(place):
     for name, values in found.items():
         same = values == columns[name]
         assert (same | ((values != values) & (columns[name] != columns[name]))).all()
-    with pytest.raises(ValueError, match="missing or unknown"):
-        write_cells(place, {"V": np.zeros(3)})
+    with pytest.raises(ValueError, match="column CaT of the cells is missing or unknown"):
+        write_cells(place, columns | {"CaT": np.zeros(3)})
     with pytest.raises(ValueError, match="differ in length"):
         write_cells(place, columns | {"V": np.zeros(4)})
 
@@ -265,6 +265,7 @@ def test_events_are_the_spikes_of_each_cell_in_turn(tmp_path):
         "spikes_py_ms": [[4], []],
     }
     assert {f.metadata[b"units"] for f in events.schema} == {b"ms"}
+    assert not any(f.nullable or f.type.value_field.nullable for f in events.schema)
     pieces = pa.concat_tables([events.slice(0, 1), events.slice(1)])
     assert encode_events(pieces) == encode_events(events)
     files = files_at(tmp_path)
