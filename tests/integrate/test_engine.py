@@ -11,6 +11,7 @@ from circuits import CIRCUITS, as_reference, published_cells, pyloric_grid
 
 from pyloric_db.errors import ConfigError
 from pyloric_db.integrate.engine import WIDTHS, Engine
+from pyloric_db.integrate.finding import spikes_of_slots
 from pyloric_db.integrate.step import Stepper
 from pyloric_db.model.cells import cell_gbar, prinz2003_gbar
 from pyloric_db.model.circuit import PRINZ2004, SINGLE_CELL, Circuit, GapJunction
@@ -234,6 +235,21 @@ def test_spikes_are_the_maxima_of_the_trace(crowd):
     # samples are 0.1 ms apart; without interpolation the spread would be 0.03 ms
     assert len(errors) > 500
     assert np.max(np.abs(errors)) < 0.06 and np.std(errors) < 0.02
+
+
+@pytest.mark.parametrize("n", [1, 7, 21_845, 21_846, 40_000])  # 65,535 trains, more, and many more
+def test_spikes_of_slots_are_in_order_of_circuit_cell_and_time(n):
+    rng = np.random.default_rng(n)
+    slots = np.full((5, 3, n), np.nan, np.float32)
+    for k, cell, circuit in rng.integers(0, slots.shape, (60, 3)):
+        slots[k, cell, circuit] = k + rng.random()
+    slots[3, 1, n // 2] = np.inf  # two spikes in one slot
+    times, n_spikes, crowded = spikes_of_slots(slots)
+    trains = [slots[:, cell, circuit] for circuit in range(n) for cell in range(3)]
+    known = [t[~np.isnan(t)] for t in trains]
+    assert n_spikes.ravel().tolist() == [len(t) for t in known] and n_spikes.shape == (n, 3)
+    assert np.array_equal(times, np.concatenate(known))
+    assert np.flatnonzero(crowded).tolist() == [n // 2]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
