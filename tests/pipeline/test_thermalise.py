@@ -55,7 +55,7 @@ def onsets(times, period, *, in_burst=False):
     arrays(
         float,
         st.tuples(st.integers(0, 9), st.just(3), st.just(8)),
-        elements=st.sampled_from([0.0, 0.1, 100.0]),
+        elements=st.sampled_from([0.0, -0.0, 0.1, 100.0]),  # the zeros are one
         fill=st.just(0.5),
     )
 )
@@ -201,6 +201,13 @@ def test_initial_states_pick_each_cell(published):
             for name in ("V", "Ca", "m", "h"):
                 np.testing.assert_array_equal(states[name][i, k], published.states[name][cell])
     assert states["s"].shape == (2, 4) and not states["s"].any()
+    # a conductance of -0.0 is one of 0.0, wherever it stands
+    minus, of_minus = (np.where(g == 0, -0.0, g) for g in (gbar, published.gbar))
+    for same in (
+        initial_states(minus, published, PRINZ2004),
+        initial_states(gbar, replace(published, gbar=of_minus), PRINZ2004),
+    ):
+        np.testing.assert_array_equal(same["V"], states["V"])
 
 
 def test_cells_are_computed_once(monkeypatch):
