@@ -17,6 +17,7 @@ from pyloric_db.pipeline import thermalise as module
 from pyloric_db.pipeline.simulate import simulate
 from pyloric_db.pipeline.states import states_dataset
 from pyloric_db.pipeline.thermalise import (
+    ThermalCells,
     distinct_cells,
     initial_states,
     thermal_cells,
@@ -223,6 +224,25 @@ def test_cells_are_computed_once(monkeypatch):
     again = thermal_cells(TABLE[[[0, 5, 12]]], protocol)
     assert len(seen) == len(set(seen)) == 5
     assert len(first.gbar) == 4 and len(again.gbar) == 3
+
+
+def test_no_more_cells_are_remembered_than_a_process_may_keep(monkeypatch):
+    computed = []
+
+    def stub(gbar, *_):
+        computed.append(len(gbar))
+        n = len(gbar)
+        activity = np.full(n, "tonic", dtype=object)
+        return ThermalCells(gbar, activity, gbar[:, 0], np.ones(n, bool), {"V": gbar[:, 0]})
+
+    monkeypatch.setattr(module, "thermalise", stub)
+    monkeypatch.setattr(module, "MOST_REMEMBERED", 3)
+    protocol = replace(Protocol(), thermal_phase=0.321)
+    for which, n in (([0, 1, 2], [3]), ([2, 1], []), ([0, 3], [1]), ([3], [1]), ([0, 1, 2], [])):
+        computed.clear()
+        cells = thermal_cells(TABLE[[which]], protocol)
+        assert computed == n and len(cells.gbar) == len(which)
+        np.testing.assert_array_equal(cells.period_ms, cells.gbar[:, 0])
 
 
 def test_each_cell_may_start_in_its_own_phase():
