@@ -278,7 +278,9 @@ def test_threshold(crowd):
 
 def test_voltage_statistics(crowd):
     engine, gbar, gsyn, _ = crowd
-    batch = engine.start(cold_states(6, PRINZ2004), gbar[:6], gsyn[:6])
+    state = cold_states(6, PRINZ2004)
+    state["V"][:2], state["V"][2:4] = -120, 90  # beyond all that follows, and not of the epoch
+    batch = engine.start(state, gbar[:6], gsyn[:6])
     _, epoch, recorded = engine.record(batch, ("V",), engine.stride)
     V = recorded["V"].astype(float)
     np.testing.assert_array_equal(epoch.V_min, V.min(axis=-1))
