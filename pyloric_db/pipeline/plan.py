@@ -128,7 +128,7 @@ def layout(count: int, most: int) -> tuple[int, int]:
 def _settings(protocol: Protocol) -> dict[str, Any]:
     """The protocol as the database keeps it: the published temperature is not recorded, as in
     databases from before there was another."""
-    settings = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(protocol).items()}
+    settings = asdict(protocol)
     if protocol.temperature_K == REFERENCE_TEMPERATURE_K:
         del settings["temperature_K"]
     return settings

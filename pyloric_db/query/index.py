@@ -36,8 +36,6 @@ Progress = Callable[[int, int], None]
 
 def find_index(files: Files, manifest: Manifest, shards: Mapping[int, Row]) -> str | None:
     """The table's file if it is there, intact and of these shards."""
-    if not manifest.has_labels:
-        return None
     return find_derived(files, TABLE, fingerprint(manifest, shards))
 
 

@@ -4,6 +4,7 @@ import synthetic
 
 import pyloric_db
 from pyloric_db.errors import QueryError
+from pyloric_db.explorer import bins as bins_module
 from pyloric_db.explorer.bins import RHYTHM, Bins, _numbers
 from pyloric_db.explorer.crossfilter import CrossFilter
 from pyloric_db.store.ledger import Ledger
@@ -88,6 +89,23 @@ def test_values_that_repeat_in_step_with_the_rows_are_all_seen():
     rare = np.zeros(n, np.float32)
     rare[-1] = 15
     assert _numbers(Column("n_criteria_met", "int8", "1", "", True), rare).names == ("0", "15")
+
+
+@pytest.mark.parametrize("n", [1, 63, 64, 65, 200])
+def test_pieces_of_the_rows_make_no_difference(monkeypatch, n):
+    few = np.arange(n, dtype=np.float32) // 64  # whose values come in one piece after the other
+    few[::7] = np.nan
+    many = np.random.default_rng(1).normal(size=n).astype(np.float32)
+    parameter = Column("gsyn_lp_py_nS", "float32", "nS", "")
+    period = Column("period_ms", "float32", "ms", "")
+    at_once = _numbers(parameter, few), _numbers(period, many)
+    monkeypatch.setattr(bins_module, "_ROWS", 64)
+    for whole, pieces in zip(
+        at_once, (_numbers(parameter, few), _numbers(period, many)), strict=True
+    ):
+        assert pieces.names == whole.names and pieces.missing == whole.missing
+        assert np.array_equal(pieces.codes, whole.codes)
+        assert np.array_equal(pieces.edges, whole.edges)
 
 
 def test_a_parameter_has_a_bin_for_each_value_on_its_axis(tmp_path):

@@ -11,6 +11,7 @@ from circuits import CIRCUITS, as_reference, published_cells, pyloric_grid
 
 from pyloric_db.errors import ConfigError
 from pyloric_db.integrate.engine import WIDTHS, Engine
+from pyloric_db.integrate.finding import spikes_of_slots
 from pyloric_db.integrate.step import Stepper
 from pyloric_db.model.cells import cell_gbar, prinz2003_gbar
 from pyloric_db.model.circuit import PRINZ2004, SINGLE_CELL, Circuit, GapJunction
@@ -236,6 +237,21 @@ def test_spikes_are_the_maxima_of_the_trace(crowd):
     assert np.max(np.abs(errors)) < 0.06 and np.std(errors) < 0.02
 
 
+@pytest.mark.parametrize("n", [1, 7, 21_845, 21_846, 40_000])  # 65,535 trains, more, and many more
+def test_spikes_of_slots_are_in_order_of_circuit_cell_and_time(n):
+    rng = np.random.default_rng(n)
+    slots = np.full((5, 3, n), np.nan, np.float32)
+    for k, cell, circuit in rng.integers(0, slots.shape, (60, 3)):
+        slots[k, cell, circuit] = k + rng.random()
+    slots[3, 1, n // 2] = np.inf  # two spikes in one slot
+    times, n_spikes, crowded = spikes_of_slots(slots)
+    trains = [slots[:, cell, circuit] for circuit in range(n) for cell in range(3)]
+    known = [t[~np.isnan(t)] for t in trains]
+    assert n_spikes.ravel().tolist() == [len(t) for t in known] and n_spikes.shape == (n, 3)
+    assert np.array_equal(times, np.concatenate(known))
+    assert np.flatnonzero(crowded).tolist() == [n // 2]
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_rounding_on_a_plateau_is_no_spike(dtype):
     """A cell of the 2003 grid that spikes once and whose voltage then has its maxima above 0 mV."""
@@ -262,7 +278,9 @@ def test_threshold(crowd):
 
 def test_voltage_statistics(crowd):
     engine, gbar, gsyn, _ = crowd
-    batch = engine.start(cold_states(6, PRINZ2004), gbar[:6], gsyn[:6])
+    state = cold_states(6, PRINZ2004)
+    state["V"][:2], state["V"][2:4] = -120, 90  # beyond all that follows, and not of the epoch
+    batch = engine.start(state, gbar[:6], gsyn[:6])
     _, epoch, recorded = engine.record(batch, ("V",), engine.stride)
     V = recorded["V"].astype(float)
     np.testing.assert_array_equal(epoch.V_min, V.min(axis=-1))

@@ -6,6 +6,7 @@ import synthetic
 
 from pyloric_db.errors import ConfigError, QueryError
 from pyloric_db.ml.export import FORMATS, export
+from pyloric_db.ml.priors import in_words, prior_of
 from pyloric_db.ml.split import part_of
 from pyloric_db.protocol import Protocol
 from pyloric_db.query import database
@@ -181,6 +182,29 @@ def test_the_readme_of_a_prior(tmp_path, monkeypatch):
     ):
         assert constants[name]["mean"] == pytest.approx(values.mean())
         assert constants[name]["sd"] == pytest.approx(values.std())
+
+
+@pytest.mark.parametrize(
+    "prior, words",
+    [
+        ({"grid": list(range(12))}, "grid levels 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11"),
+        (
+            {"choice": [0.5, *["LP 1"] * 1012]},
+            "choice of 0.5" + ", LP 1" * 11 + " and 1,001 others",
+        ),
+        ({"table": "drawn.csv"}, "column of a table"),
+    ],
+)
+def test_a_long_list_is_cut_short_in_words(prior, words):
+    assert in_words(prior) == words
+
+
+def test_what_a_table_gave_is_said_to_be_of_it():
+    recipe = {"name": "tiny", "parameters": {"table": {"path": "drawn.csv", "sha256": "0" * 64}}}
+    manifest = synthetic.make_manifest(axes=None, recipe=recipe)
+    for name in ("gbar_lp_Na", "gsyn_ab_lp_nS"):
+        assert prior_of(name, manifest) == {"table": "drawn.csv"}
+    assert prior_of("period_ms", manifest) is None
 
 
 def test_conductances_that_are_to_be_predicted(db, tmp_path):

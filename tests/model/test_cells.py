@@ -55,7 +55,7 @@ def test_prinz2003_numbering():
     assert prinz2003_gbar(np.arange(1, 6)).shape == (5, 8)
 
 
-@pytest.mark.parametrize("number", [0, 6**8 + 1, -3])
+@pytest.mark.parametrize("number", [0, 6**8 + 1, -3, [0, 5], [5, 6**8 + 1]])
 def test_numbers_outside_the_grid(number):
     with pytest.raises(ConfigError, match="run from 1 to 1679616"):
         prinz2003_gbar(number)

@@ -53,3 +53,11 @@ from pyloric_db.vocabulary import CHANNELS
 def test_constants_that_make_no_sense(change, text):
     with pytest.raises(ConfigError, match=text):
         Constants(**change)
+
+
+def test_powers_go_from_1_to_9():
+    for power in (1, 9):
+        channels = (replace(PRINZ_CHANNELS[0], power=power), *PRINZ_CHANNELS[1:])
+        assert Constants(channels=channels).channels[0].power == power
+    with pytest.raises(ConfigError, match="from 1 to 9, not 10"):
+        Constants(channels=(replace(PRINZ_CHANNELS[0], power=10), *PRINZ_CHANNELS[1:]))

@@ -17,6 +17,7 @@ from pyloric_db.pipeline import thermalise as module
 from pyloric_db.pipeline.simulate import simulate
 from pyloric_db.pipeline.states import states_dataset
 from pyloric_db.pipeline.thermalise import (
+    ThermalCells,
     distinct_cells,
     initial_states,
     thermal_cells,
@@ -55,7 +56,7 @@ def onsets(times, period, *, in_burst=False):
     arrays(
         float,
         st.tuples(st.integers(0, 9), st.just(3), st.just(8)),
-        elements=st.sampled_from([0.0, 0.1, 100.0]),
+        elements=st.sampled_from([0.0, -0.0, 0.1, 100.0]),  # the zeros are one
         fill=st.just(0.5),
     )
 )
@@ -211,6 +212,13 @@ def test_initial_states_pick_each_cell(published):
             for name in ("V", "Ca", "m", "h"):
                 np.testing.assert_array_equal(states[name][i, k], published.states[name][cell])
     assert states["s"].shape == (2, 4) and not states["s"].any()
+    # a conductance of -0.0 is one of 0.0, wherever it stands
+    minus, of_minus = (np.where(g == 0, -0.0, g) for g in (gbar, published.gbar))
+    for same in (
+        initial_states(minus, published, PRINZ2004),
+        initial_states(gbar, replace(published, gbar=of_minus), PRINZ2004),
+    ):
+        np.testing.assert_array_equal(same["V"], states["V"])
 
 
 def test_cells_are_computed_once(monkeypatch):
@@ -226,6 +234,25 @@ def test_cells_are_computed_once(monkeypatch):
     again = thermal_cells(TABLE[[[0, 5, 12]]], protocol)
     assert len(seen) == len(set(seen)) == 5
     assert len(first.gbar) == 4 and len(again.gbar) == 3
+
+
+def test_no_more_cells_are_remembered_than_a_process_may_keep(monkeypatch):
+    computed = []
+
+    def stub(gbar, *_):
+        computed.append(len(gbar))
+        n = len(gbar)
+        activity = np.full(n, "tonic", dtype=object)
+        return ThermalCells(gbar, activity, gbar[:, 0], np.ones(n, bool), {"V": gbar[:, 0]})
+
+    monkeypatch.setattr(module, "thermalise", stub)
+    monkeypatch.setattr(module, "MOST_REMEMBERED", 3)
+    protocol = replace(Protocol(), thermal_phase=0.321)
+    for which, n in (([0, 1, 2], [3]), ([2, 1], []), ([0, 3], [1]), ([3], [1]), ([0, 1, 2], [])):
+        computed.clear()
+        cells = thermal_cells(TABLE[[which]], protocol)
+        assert computed == n and len(cells.gbar) == len(which)
+        np.testing.assert_array_equal(cells.period_ms, cells.gbar[:, 0])
 
 
 def test_each_cell_may_start_in_its_own_phase():

@@ -193,6 +193,21 @@ def test_marginals_off_a_grid(tmp_path):
     assert subset == pytest.approx(100 * numpy_counts(chosen, edges) / len(chosen))
 
 
+def test_bins_go_from_the_lowest_to_the_highest_value(db, table, monkeypatch):
+    period, synapse = (db.manifest.by_name[n] for n in ("period_ms", "gsyn_ab_lp_nS"))
+    for column in (period, synapse):
+        values = table[column.name]
+        ends = tallies.extent(db, column)
+        assert ends == (np.nanmin(values), np.nanmax(values))
+        assert np.allclose(tallies.spread(db, column, 8), np.linspace(*ends, 9))
+    # of parameters alone it is not known how they were chosen: orders of magnitude apart
+    monkeypatch.setattr(tallies, "rows", lambda *_: [(0.5, 5000.0)])
+    assert np.allclose(tallies.spread(db, synapse, 4), [0.5, 5, 50, 500, 5000])
+    assert np.allclose(tallies.spread(db, period, 4), np.linspace(0.5, 5000, 5))
+    monkeypatch.setattr(tallies, "rows", lambda *_: [(None, None)])
+    assert tallies.spread(db, period, 2).tolist() == [0, 0.5, 1]
+
+
 def test_axes_of_a_prior_are_as_it_draws(tmp_path, monkeypatch):
     """A uniform one from 0 spans orders of magnitude, too."""
     drawn = {"gsyn_ab_lp_nS": {"log_uniform": [0.1, 90]}, "gsyn_pd_lp_nS": {"uniform": [0, 90]}}

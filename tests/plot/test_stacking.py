@@ -80,6 +80,16 @@ def test_the_figure_names_axes_values_and_units(db):
     assert strips.shape == (len(laid.x), laid.image.shape[1]) and strips.max() == 1
 
 
+def test_a_scale_is_of_shares_or_goes_on_beyond_its_ends(db):
+    flag = stack_figure(db, "pyloric").axes[0].images[0]
+    assert flag.colorbar.extend == "neither" and flag.get_clim()[0] == 0
+    assert flag.colorbar.ax.get_ylabel().startswith("share of circuits: ")
+    number = stack_figure(db, "period_ms").axes[0].images[0]
+    values = stack(db, "period_ms").image
+    ends = np.quantile(values[np.isfinite(values)], (0.01, 0.99))
+    assert number.colorbar.extend == "both" and number.get_clim() == pytest.approx(ends)
+
+
 def test_a_stack_of_one_axis(db, table):
     figure = stack_figure(db, "period_ms", ["lp"])
     means = np.nanmean(table["period_ms"].reshape(SHAPE), axis=(0, 2, 3))

@@ -13,8 +13,8 @@ from pyloric_db.query import database
 from pyloric_db.query.index import make_index
 from pyloric_db.query.narrow import narrow
 from pyloric_db.store.create import create
-from pyloric_db.store.derived import RECORD_FILE
-from pyloric_db.store.files import FileSum
+from pyloric_db.store.derived import RECORD_FILE, derived_files
+from pyloric_db.store.files import FileSum, files_at
 from pyloric_db.store.ledger import Ledger
 from pyloric_db.store.lock import build_lock
 from pyloric_db.store.sealed import seal
@@ -170,6 +170,16 @@ def test_what_cannot_be_indexed(tmp_path, database):
         make_index(tmp_path / "empty")
     with build_lock(database[0]), pytest.raises(DatabaseError, match="is being built"):
         make_index(database[0])
+
+
+def test_an_index_that_cannot_be_made_leaves_nothing(database, monkeypatch):
+    path, _ = database
+    with monkeypatch.context() as patch:
+        patch.setattr("pyloric_db.query.index._ROW_GROUP", "none")  # an error of the engine
+        with pytest.raises(DatabaseError, match="the index cannot be made: .*none"):
+            make_index(path)
+    assert not (path / "derived").exists()
+    assert make_index(path).path in derived_files(files_at(path))
 
 
 def test_progress_ends_with_everything(database):

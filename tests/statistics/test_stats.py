@@ -9,6 +9,7 @@ from pyloric_db.cli.statistics import _pairs
 from pyloric_db.errors import QueryError
 from pyloric_db.query import database
 from pyloric_db.statistics.connected import components
+from pyloric_db.statistics.levels import Levels
 from pyloric_db.statistics.measures import variance_explained
 from pyloric_db.statistics.stats import _synapses
 from pyloric_db.store.create import create
@@ -115,6 +116,8 @@ def test_a_sample_says_that_it_is_one(tmp_path):
     synthetic.build(tmp_path / "db", shards=[0])
     found = database.open(tmp_path / "db").stats("True")
     assert not found.whole_grid and found.n_circuits == found.n_selected == 20
+    levels = found.marginals["abpd"]  # of the second none is there
+    assert levels["all"].values.tolist() == levels["selected"].values.tolist() == [20, 0]
 
 
 def test_components_of_one_circuit_are_not_listed(inside, pristine):
@@ -267,6 +270,14 @@ def test_a_value_of_many_circuits_is_a_level_of_its_own(tmp_path, tie):
     level = np.searchsorted(begins, values, side="right")  # of which the marginals are counts
     assert np.bincount(level).tolist() == marginal["all"].values.tolist()
     assert share == pytest.approx(variance_explained(level, period.astype(np.float32)))
+
+
+def test_levels_count_from_the_lowest_and_hold_their_lower_ends():
+    levels = Levels([0.1, 1.0, 5.0], [1.0, 5.0, 9.0])
+    values = np.array([0.1, 0.5, 1.0, 4.9, 5.0, 9.0], np.float32)
+    assert levels.of(values).tolist() == [0, 0, 1, 1, 2, 2]
+    assert Levels([0.1], [0.1]).of(values[:1]).tolist() == [0]
+    assert not levels.are_values and Levels([0.1, 3.0], [0.1, 3.0]).are_values
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,10 @@ import pytest
 import synthetic
 import zarr
 
-from pyloric_db.store.cells import read_cells, write_cells
+from pyloric_db.errors import DatabaseError
+from pyloric_db.store.cells import CELL_COLUMNS, read_cells, write_cells
 from pyloric_db.store.create import create
+from pyloric_db.store.events import encode_events, events_name, events_table, read_events
 from pyloric_db.store.files import files_at
 from pyloric_db.store.ledger import Ledger
 from pyloric_db.store.shards import read_states, write_shard
@@ -233,11 +235,48 @@ def test_cells_round_trip(place):
     before = files_at(place).read("cells.parquet")
     write_cells(place, columns)
     assert files_at(place).read("cells.parquet") == before
-    for name, values in read_cells(place).items():
+    found = read_cells(place)
+    assert list(found) == list(CELL_COLUMNS)
+    for name, values in found.items():
         same = values == columns[name]
         assert (same | ((values != values) & (columns[name] != columns[name]))).all()
-    with pytest.raises(ValueError, match="missing or unknown"):
-        write_cells(place, {"V": np.zeros(3)})
+    with pytest.raises(ValueError, match="column CaT of the cells is missing or unknown"):
+        write_cells(place, columns | {"CaT": np.zeros(3)})
+    with pytest.raises(ValueError, match="differ in length"):
+        write_cells(place, columns | {"V": np.zeros(4)})
+
+
+def test_cells_have_units_and_no_period_where_they_are_silent(tmp_path):
+    write_cells(tmp_path, synthetic.cell_columns())
+    table = pq.read_table(tmp_path / "cells.parquet")
+    units = {f.name: f.metadata[b"units"].decode() for f in table.schema}
+    assert (units["gbar_Na"], units["V"], units["Ca"], units["m_Na"]) == ("mS/cm2", "mV", "uM", "1")
+    assert table["period_ms"].is_null().to_pylist() == [True, False, False]
+    assert sum(table[name].null_count for name in table.column_names) == 1
+
+
+def test_events_are_the_spikes_of_each_cell_in_turn(tmp_path):
+    manifest = synthetic.make_manifest(None, n_circuits=2, shard_circuits=2, chunk_circuits=2)
+    counts = np.array([[2, 0, 1], [0, 3, 0]])
+    events = events_table(manifest.cells, counts, np.array([1, 2.5, 4, 7, 8, 9]))
+    assert events.to_pydict() == {
+        "spikes_abpd_ms": [[1, 2.5], []],
+        "spikes_lp_ms": [[], [7, 8, 9]],
+        "spikes_py_ms": [[4], []],
+    }
+    assert {f.metadata[b"units"] for f in events.schema} == {b"ms"}
+    assert not any(f.nullable or f.type.value_field.nullable for f in events.schema)
+    pieces = pa.concat_tables([events.slice(0, 1), events.slice(1)])
+    assert encode_events(pieces) == encode_events(events)
+    files = files_at(tmp_path)
+    files.write({events_name(0): encode_events(events)})
+    assert read_events(files, manifest, 0).equals(events, check_metadata=True)
+    # of another number of circuits, or with none where there is a list
+    nulls = pa.table({name: pa.array([None, [1.0]]) for name in events.column_names})
+    for other in (events.slice(0, 1), pa.concat_tables([events, events]), nulls):
+        files.write({events_name(0): encode_events(other)})
+        with pytest.raises(DatabaseError, match=r"part-000000\.parquet cannot be read"):
+            read_events(files, manifest, 0)
 
 
 WRITER = """
