@@ -156,7 +156,7 @@ def test_brushes_stand_as_an_expression_that_can_be_selected(page, bins, explore
 def test_a_click_takes_one_bin(page, bins):
     box = page.locator(".bk-Figure").nth(1).bounding_box()
     page.mouse.click(box["x"] + 150, box["y"] + 90)
-    page.wait_for_function(f"() => ({GET % 'm.visible'})('brush-1')")
+    page.wait_for_function(f"() => ({GET % 'm.visible && m.right > m.left'})('brush-1')")
     left, right = get(page, "brush-1", "[m.left, m.right]")
     binned = bins.load("period_ms")
     place = int(np.searchsorted(binned.edges, left))
@@ -234,7 +234,9 @@ def test_typed_circuits(page):
     number.fill("600")
     number.press("Enter")
     page.wait_for_function(f"() => ({GET % 'm.text'})('problem').includes('circuit 600 is not in')")
-    places = [m.bounding_box() for m in page.get_by_text("circuit 600 is not in").all()]
+    said = page.get_by_text("circuit 600 is not in")
+    said.nth(1).wait_for()  # beside the field, and above the page
+    places = [m.bounding_box() for m in said.all()]
     beside = max(places, key=lambda place: place["y"])
     typed = number.bounding_box()
     assert len(places) == 2 and abs(beside["y"] - typed["y"]) < typed["height"]

@@ -127,6 +127,7 @@ def test_killed_at_ten_random_moments(tiny_toml, tiny_db, tmp_path):
 
 
 KINDS = [
+    "README.md",
     "database.json",
     "cells.parquet",
     "features/part-000004.parquet",
