@@ -589,35 +589,3 @@ def test_show_without_a_circuit_lists_the_columns(inside, named_db):
 def test_unknown_circuits(inside, named_db, tmp_path, snapshot, command, circuit):
     refused(inside(command, named_db, circuit, cwd=tmp_path), re.escape(circuit))
     assert snapshot(tmp_path) == {}
-
-
-def test_trace_draws_a_figure(cli, named_db, tmp_path):
-    done = cli("trace", named_db, 3, "-o", tmp_path / "x.png", "--duration-s", 0.5)
-    assert done.returncode == 0, done.stderr
-    data = (tmp_path / "x.png").read_bytes()
-    assert data.startswith(b"\x89PNG\r\n\x1a\n") and len(data) > 10_000
-    width, height = (int.from_bytes(data[k : k + 4], "big") for k in (16, 20))
-    assert width > 1000 and height > 500
-
-
-def test_ctrl_c_ends_a_command_even_while_an_object_is_finalised(tmp_path):
-    """As an exception it would be lost there: JAX has a part in collecting garbage."""
-    code = (
-        "import os, signal\n"
-        "from pyloric_db.cli.console import ends_at_once\n"
-        "class Interrupted:\n"
-        "    def __del__(self): os.kill(os.getpid(), signal.SIGINT)\n"
-        "with ends_at_once():\n"
-        "    Interrupted()\n"
-        "print('went on')\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (130, "")
-    assert done.stderr == "\npyloric-db: interrupted\n"
-
-
-def test_trace_refuses_bad_durations(inside, named_db, tmp_path, snapshot):
-    for duration in ("0", "nan", "601"):
-        done = inside("trace", named_db, 3, "--duration-s", duration, cwd=tmp_path)
-        refused(done, "--duration-s must be from 0.01 to 600 s")
-    assert snapshot(tmp_path) == {}
