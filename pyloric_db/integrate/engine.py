@@ -34,7 +34,7 @@ from pyloric_db.integrate.step import State, Stepper, make_stepper, on_host
 from pyloric_db.integrate.tables import make_tables
 from pyloric_db.integrate.vector_kernel import VectorKernel
 from pyloric_db.model.circuit import Circuit
-from pyloric_db.model.constants import REFERENCE_TEMPERATURE_K, Constants
+from pyloric_db.model.constants import REFERENCE_TEMPERATURE_K, Constants, q10
 
 #: How the CPU's kernel runs cells that are alone: a step is a chain of results that wait for each
 #: other, and the step of a second cell fills the time.
@@ -173,8 +173,7 @@ class Engine:
         self._step_of = step_of
         self.stepper = step_of(circuit, dtype=dtype)
         # spikes of warm cells are as much narrower and closer together as their gates are faster
-        warmer = temperature_K - REFERENCE_TEMPERATURE_K
-        faster = max(1.0, constants.Q10_tau_m ** (warmer / 10))
+        faster = max(1.0, q10(constants.Q10_tau_m, temperature_K))
         #: steps from one sample to the next
         self.stride = _largest_divisor(n_steps, int(SAMPLE_MS / faster / dt_ms + 1e-9))
         n_samples = n_steps // self.stride

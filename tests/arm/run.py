@@ -23,7 +23,7 @@ CODENAME, PYTHON = "bookworm", "3.11"
 #: What a Debian of this age can load, newest first.
 PLATFORMS = [f"manylinux_2_{n}_aarch64" for n in (36, 34, 31, 28, 27, 24, 17)]
 BUILD = ["build", "demo", "--limit", "16", "--workers", "1", "--out"]
-#: Tells of the machine and the day.
+#: These tell of the machine and the day.
 NOT_COMPARED = {"database.json", "ledger.jsonl"}
 
 
@@ -51,14 +51,8 @@ def make_system() -> None:
         partial = SYSTEM.with_name("arm64.partial")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        run(
-            "debootstrap",
-            "--arch=arm64",
-            "--variant=minbase",
-            "--include=python3",
-            CODENAME,
-            partial,
-        )
+        options = ["--arch=arm64", "--variant=minbase", "--include=python3"]
+        run("debootstrap", *options, CODENAME, partial)
         project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
         fitting = [f"--platform={name}" for name in PLATFORMS]
         run(
@@ -73,7 +67,7 @@ def make_system() -> None:
 
 
 def on_arm(command: list[str]) -> None:
-    """Runs the installed command; what it mounts goes with it."""
+    """Runs the command there; what is mounted for it goes with it."""
     mounts = f"mount -t proc proc {SYSTEM}/proc && mount --bind /dev {SYSTEM}/dev"
     program = "PYTHONPATH=/code:/site HOME=/root exec python3 -m pyloric_db"
     inside = f"exec chroot {SYSTEM} sh -c '{program} {' '.join(command)}'"
