@@ -22,7 +22,7 @@ import pyloric_db
 from pyloric_db.cli.console import progress_bar
 from pyloric_db.pipeline.draw import netcodes, parameters
 from pyloric_db.pipeline.plan import Plan, make_plan
-from pyloric_db.store.cells import CELL_COLUMNS, write_cells
+from pyloric_db.store.cells import cell_columns, write_cells
 from pyloric_db.store.create import create
 from pyloric_db.store.ledger import Ledger, Receipt
 from pyloric_db.store.lock import build_lock
@@ -64,7 +64,7 @@ def _donors(source: Path) -> tuple[Columns, Columns]:
     cells = db.cells()
     return (
         {str(n): wanted[n].values for n in wanted.data_vars},
-        {name: cells[name].values for name in CELL_COLUMNS},
+        {name: cells[name].values for name in cell_columns()},
     )
 
 

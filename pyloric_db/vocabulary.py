@@ -4,6 +4,7 @@ Every name that reaches a file, an array or a user is spelt here once. Units are
 a column's name (`_ms`, `_mV`, `_Hz`, `_nS`) and repeated in its metadata.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -38,14 +39,51 @@ STATE_VARIABLES: dict[str, tuple[tuple[str, ...], str, str]] = {
 }
 
 
-def state_labels(cells: tuple[str, ...], sources: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+@dataclass(frozen=True)
+class ChannelNames:
+    """Which channels the cells of a circuit have: the eight, and then any others.
+
+    `m_gates` and `h_gates` are the channels with an activation and an inactivation, in the order
+    of a state.
+    """
+
+    all: tuple[str, ...] = CHANNELS
+    m_gates: tuple[str, ...] = M_GATES
+    h_gates: tuple[str, ...] = H_GATES
+
+
+#: Those of the published cells.
+PUBLISHED_CHANNELS = ChannelNames()
+
+_CHANNEL_NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*\Z")
+#: What ends the name of a column in another sense.
+_ENDINGS = ("ms", "mv", "hz", "ns", "index")
+
+
+def check_channel_names(names: Sequence[str]) -> str | None:
+    """What is wrong with names of channels, as the end of a sentence; None if nothing is."""
+    seen: dict[str, str] = {}
+    for name in names:
+        if not isinstance(name, str) or not _CHANNEL_NAME.match(name) or name.lower() in _ENDINGS:
+            return f"{name!r:.80} must be letters and digits, and no unit, to be a channel's name"
+        other = seen.setdefault(name.lower(), name)  # columns are told apart without regard to case
+        if other is not name or list(names).count(name) > 1:
+            return f"{other} and {name} are two channels of one name"
+    return None
+
+
+def state_labels(
+    cells: tuple[str, ...], sources: tuple[str, ...], channels: ChannelNames
+) -> dict[str, tuple[str, ...]]:
     """Labels along every dimension of a state but `circuit`."""
-    return {CELL: cells, M_GATE: M_GATES, H_GATE: H_GATES, SOURCE: sources}
+    return {CELL: cells, M_GATE: channels.m_gates, H_GATE: channels.h_gates, SOURCE: sources}
 
 
-def state_shapes(cells: tuple[str, ...], sources: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
+def state_shapes(
+    cells: tuple[str, ...], sources: tuple[str, ...], channels: ChannelNames
+) -> dict[str, tuple[int, ...]]:
     """Shape of each state variable of one circuit."""
-    labels = state_labels(cells, sources)
+    labels = state_labels(cells, sources, channels)
     return {
         name: tuple(len(labels[d]) for d in dims) for name, (dims, _, _) in STATE_VARIABLES.items()
     }

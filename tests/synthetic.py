@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pyloric_db.store.cells import CELL_COLUMNS, write_cells
+from pyloric_db.store.cells import cell_columns as columns_of_cells
+from pyloric_db.store.cells import write_cells
 from pyloric_db.store.create import create
 from pyloric_db.store.ledger import Ledger, Receipt
 from pyloric_db.store.lock import build_lock
@@ -128,7 +129,7 @@ def write(path: Path, manifest: Manifest, shard: int, ids=None) -> Receipt:
 
 def cell_columns(n=3) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(3)
-    columns = {name: rng.random(n) for name in CELL_COLUMNS}
+    columns = {name: rng.random(n) for name in columns_of_cells()}
     columns["activity"] = np.array(["silent", "tonic", "bursting"][:n], dtype=object)
     columns["steady"] = np.ones(n, dtype=bool)
     columns["period_ms"][0] = np.nan

@@ -158,7 +158,7 @@ def _plain(value: Any) -> str:
 def _describe(plan: "Plan") -> dict[str, Any]:
     """What a plan amounts to; bytes from the states and what a feature row takes compressed."""
     m = plan.manifest
-    state = 4 * sum(map(math.prod, state_shapes(m.cells, m.sources).values())) + 8
+    state = 4 * sum(map(math.prod, state_shapes(m.cells, m.sources, m.channels).values())) + 8
     rows = m.n_circuits * 4 + m.n_shards * PARQUET_BYTES
     return {
         "recipe": m.name,

@@ -28,7 +28,6 @@ from pyloric_db.integrate.arithmetic import Arithmetic
 from pyloric_db.model.channels import Gate, Sigmoid
 from pyloric_db.model.circuit import Circuit
 from pyloric_db.model.constants import REFERENCE_TEMPERATURE_K, Constants, Transmitter, q10
-from pyloric_db.vocabulary import H_GATES, M_GATES
 
 #: Up to this dt/tau a gate's step is taken from the approximant, which is within 0.1% there.
 LARGEST_PADE = 1.0
@@ -162,7 +161,8 @@ class Stepper:
     def pack(self, state: dict[str, np.ndarray]) -> State:
         """Stored state (batch, ...) to the step's own layout (..., batch)."""
         dtype = self.arithmetic.dtype
-        gates = {"m": (state["m"], M_GATES), "h": (state["h"], H_GATES)}
+        names = self.constants.channel_names
+        gates = {"m": (state["m"], names.m_gates), "h": (state["h"], names.h_gates)}
         packed = [state["V"].T, state["Ca"].T, state["s"].T]
         for group in self.groups:
             packed.append(
@@ -174,11 +174,9 @@ class Stepper:
         """The step's own layout to the stored one."""
         V, Ca, s, *groups = (on_host(a) for a in packed)
         shape = (V.shape[1], V.shape[0])
-        gates = {
-            "m": np.zeros((*shape, len(M_GATES)), V.dtype),
-            "h": np.zeros((*shape, len(H_GATES)), V.dtype),
-        }
-        order = {"m": M_GATES, "h": H_GATES}
+        names = self.constants.channel_names
+        order = {"m": names.m_gates, "h": names.h_gates}
+        gates = {which: np.zeros((*shape, len(of)), V.dtype) for which, of in order.items()}
         for group, values in zip(self.groups, groups, strict=True):
             for (which, name), x in zip(group.keys, values, strict=True):
                 gates[which][:, :, order[which].index(name)] = x.T

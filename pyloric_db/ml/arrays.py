@@ -11,8 +11,8 @@ from pyloric_db.errors import QueryError, nearest
 from pyloric_db.ml.split import place_of
 from pyloric_db.query.database import Database
 from pyloric_db.store.parameters import (
+    all_parameters,
     needed_columns,
-    parameter_columns,
     parameters_from_columns,
 )
 from pyloric_db.vocabulary import Column, default_features
@@ -149,7 +149,7 @@ def read_arrays(
     failed = rows["status"].values != "ok"
     manifest = db.manifest
     # in the order of `place_of`; taken from the grid's axes in full precision and rounded once
-    parameters = parameter_columns(None, manifest.cells, manifest.synapses)
+    parameters = all_parameters(manifest)
     own = {c.name: i for i, c in enumerate(parameters)}
     matrices = []
     for columns in chosen:
@@ -230,7 +230,7 @@ def _filled(matrix: Matrix, fill: npt.NDArray[np.float64]) -> Matrix:
 
 def _columns(db: Database, names: str | Sequence[str]) -> tuple[Column, ...]:
     manifest = db.manifest
-    parameters = parameter_columns(None, manifest.cells, manifest.synapses)
+    parameters = all_parameters(manifest)
     known = manifest.by_name | {c.name: c for c in parameters}
     groups = {
         PARAMETERS: [c.name for c in parameters],

@@ -5,7 +5,7 @@ from typing import Any
 
 from pyloric_db.store.manifest import Manifest
 from pyloric_db.store.parameters import gbar_column, index_column
-from pyloric_db.vocabulary import CHANNELS, CONDUCTANCES
+from pyloric_db.vocabulary import CONDUCTANCES
 
 LOG_UNIFORM = "log_uniform"
 #: Most values of a list that are written out in words.
@@ -19,9 +19,12 @@ def prior_of(name: str, manifest: Manifest) -> dict[str, Any] | None:
     a grid `grid` (its levels); `fixed` (a value), or of a table `table` (its path). Conductances
     are in the column's unit; those of a cell that is chosen by name have the name.
     """
-    own = {gbar_column(cell, channel): cell for cell in manifest.cells for channel in CHANNELS}
+    channels = manifest.channels.all
+    own = {gbar_column(cell, channel): cell for cell in manifest.cells for channel in channels}
     cell = own.get(name)
-    for axis in manifest.axes or ():
+    axes = manifest.axes or ()
+    # a conductance that is an axis, and then one of a named cell
+    for axis in sorted(axes, key=lambda axis: axis.kind == "cell"):
         if name in (axis.name, index_column(axis)) or cell == axis.name:
             return {"grid": list(axis.levels)}
     if not name.startswith(CONDUCTANCES):

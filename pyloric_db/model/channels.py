@@ -12,9 +12,13 @@ Prinz, Billimoria & Marder 2003, J Neurophysiol 90:3998, table 1. Units: mV, ms.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
+import numpy as np
+
+#: Voltages between which a gate must be computable, mV: cells stay within them.
+LIVED_mV = (-150.0, 100.0)
 #: exp((V - V_half) / slope) at the present V; arrays or tracers of V's shape.
 Boltzmann = Callable[[Any, Any], Any]
 
@@ -103,6 +107,34 @@ class Gate:
     inf: Sigmoid
     tau: Tau
     half_Ca_uM: float | None = None
+
+    def problem(self) -> str | None:
+        """Why it cannot be integrated in float32, as the end of a sentence; None if it can."""
+        numbers = (*astuple(self.inf), *astuple(self.tau), self.half_Ca_uM or 1.0)
+        if not all(np.isfinite(float(x)) for x in numbers):
+            return "must have finite numbers"
+        if self.half_Ca_uM is not None and not self.half_Ca_uM > 0:
+            return f"must have a half_Ca_uM above 0, not {self.half_Ca_uM!r}"
+        V = np.linspace(*LIVED_mV, 401)
+        with np.errstate(all="ignore"):
+
+            def e(V_half: float, slope: float) -> Any:
+                return np.exp((V - V_half) / np.float64(slope))
+
+            rate = self.tau.rate(e)
+            over, under = (a + b * rate.E for a, b in (rate.over, rate.under))
+            tau, largest = under / over, self.inf.denominator(e) * (over + under) ** 2
+        wrong = ~(tau > 0) | ~np.isfinite(tau)
+        if wrong.any():
+            i = int(np.argmax(wrong))
+            return f"has a time constant of {tau[i]:.3g} ms at {V[i]:g} mV; it must be above 0"
+        # what a step multiplies, see `integrate.step`
+        if not (largest < 1e37).all():
+            return (
+                f"is too steep: exponentials leave float32 between {LIVED_mV[0]:g} and "
+                f"{LIVED_mV[1]:g} mV"
+            )
+        return None
 
 
 @dataclass(frozen=True)

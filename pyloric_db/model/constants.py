@@ -4,11 +4,12 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from numbers import Integral, Real
 
 from pyloric_db.errors import ConfigError, PyloricDBWarning
 from pyloric_db.model.channels import PRINZ_CHANNELS, Channel, Sigmoid
-from pyloric_db.vocabulary import CHANNELS, H_GATES, M_GATES
+from pyloric_db.vocabulary import CHANNELS, H_GATES, M_GATES, ChannelNames, check_channel_names
 
 #: The temperature of the published conductances and time constants.
 REFERENCE_TEMPERATURE_K = 283.0
@@ -50,9 +51,11 @@ class Constants:
         Ca_out: calcium outside, uM.
         tau_Ca: time constant of the calcium buffer, ms.
         RT_2F: of the calcium reversal potential, RT_2F ln(Ca_out / Ca), at 283 K, mV.
-        channels: those of `vocabulary.CHANNELS`, in order (`model.channels.Channel`).
+        channels: those of `vocabulary.CHANNELS`, in order, and then any others
+            (`model.channels.Channel`).
         transmitters: glutamate and acetylcholine (`Transmitter`).
-        Q10_gbar: of the maximal conductances, one per channel.
+        Q10_gbar: of the maximal conductances, one per channel; 1 for others than the eight where
+            only those of the eight are given.
         Q10_gsyn: of the synapses' maximal conductances, by transmitter; 1 where not given.
         Q10_tau_m: of all activations.
         Q10_tau_h: of all inactivations.
@@ -83,29 +86,14 @@ class Constants:
         positive: dict[str, object] = {
             f.name: getattr(self, f.name) for f in fields(self) if f.type is float
         }
-        for kind, given, ours in (
-            ("channels", self.channels, CHANNELS),
-            ("transmitters", self.transmitters, TRANSMITTERS),
+        _check_channels(self.channels)
+        # synapses name their transmitter
+        if not isinstance(self.transmitters, tuple) or TRANSMITTERS != tuple(
+            t.name if isinstance(t, Transmitter) else None for t in self.transmitters
         ):
-            # conductances are taken by place, and synapses name their transmitter
-            kinds = Channel | Transmitter
-            if not isinstance(given, tuple) or ours != tuple(
-                x.name if isinstance(x, kinds) else None for x in given
-            ):
-                raise ConfigError(f"constant {kind} must be those of {', '.join(ours)}, in order")
-        for channel in self.channels:
-            whole = isinstance(channel.power, Integral) and 1 <= channel.power <= 9
-            if channel.m is not None and not whole:
-                raise ConfigError(
-                    f"constant channels: the power of {channel.name} must be a whole number from 1 "
-                    f"to 9, not {channel.power!r}"
-                )
-            for gate, known in (("m", M_GATES), ("h", H_GATES)):
-                if getattr(channel, gate) is not None and channel.name not in known:
-                    raise ConfigError(
-                        f"constant channels: {channel.name} can have no gate {gate}, which only "
-                        f"{', '.join(known)} have"
-                    )
+            raise ConfigError(
+                f"constant transmitters must be those of {', '.join(TRANSMITTERS)}, in order"
+            )
         names = [t.name for t in self.transmitters]
         positive |= {f"k_minus of {t.name}": t.k_minus for t in self.transmitters}
         for name in ("Q10_gsyn", "Q10_tau_s"):
@@ -116,6 +104,9 @@ class Constants:
                     f"not {factors!r}"
                 )
             positive |= {f"{name}[{key!r}]": factor for key, factor in factors.items()}
+        if isinstance(self.Q10_gbar, Sequence) and len(self.Q10_gbar) == len(CHANNELS):
+            others = (1.0,) * (len(self.channels) - len(CHANNELS))
+            object.__setattr__(self, "Q10_gbar", (*self.Q10_gbar, *others))
         if not isinstance(self.Q10_gbar, Sequence) or len(self.Q10_gbar) != len(self.channels):
             raise ConfigError(
                 f"constant Q10_gbar must have {len(self.channels)} factors, one per channel, "
@@ -130,6 +121,19 @@ class Constants:
             ):
                 raise ConfigError(f"constant {name} must be a number above 0, not {value!r}")
 
+    @cached_property
+    def channel_names(self) -> ChannelNames:
+        """Names of the channels, and of those among them that have an m and an h.
+
+        The eight keep their places in a state, whichever gates a channel in their place has.
+        """
+        others = self.channels[len(CHANNELS) :]
+        return ChannelNames(
+            tuple(c.name for c in self.channels),
+            M_GATES + tuple(c.name for c in others if c.m is not None),
+            H_GATES + tuple(c.name for c in others if c.h is not None),
+        )
+
     @property
     def know_temperature(self) -> bool:
         """Whether any Q10 factor scales anything."""
@@ -139,6 +143,39 @@ class Constants:
     def __hash__(self) -> int:
         # the dicts are the only unhashable fields; equality still compares all fields
         return hash((self.area_cm2, self.C, self.f, self.tau_Ca, self.RT_2F, self.channels))
+
+
+def _check_channels(channels: object) -> None:
+    """ConfigError unless these are the eight in order, since conductances are taken by place, and
+    others behind them, all of which can be integrated."""
+    if (
+        not isinstance(channels, tuple)
+        or not all(isinstance(c, Channel) for c in channels)
+        or tuple(c.name for c in channels[: len(CHANNELS)]) != CHANNELS
+    ):
+        raise ConfigError(f"constant channels must begin with {', '.join(CHANNELS)}, in order")
+    problem = check_channel_names([c.name for c in channels])
+    if problem:
+        raise ConfigError(f"channels: {problem}")
+    for channel in channels:
+        whole = isinstance(channel.power, Integral) and 1 <= int(channel.power) <= 9
+        if channel.m is not None and not whole:
+            raise ConfigError(
+                f"the power of channel {channel.name} must be a whole number from 1 "
+                f"to 9, not {channel.power!r}"
+            )
+        for which, known in (("m", M_GATES), ("h", H_GATES)):
+            gate = getattr(channel, which)
+            if gate is None:
+                continue
+            if channel.name in CHANNELS and channel.name not in known:
+                raise ConfigError(
+                    f"channel {channel.name} can have no gate {which}, which only "
+                    f"{', '.join(known)} have"
+                )
+            problem = None if channel in PRINZ_CHANNELS else gate.problem()
+            if problem:
+                raise ConfigError(f"{which} of channel {channel.name} {problem}")
 
 
 def warn_without_q10(constants: Constants, temperature_K: float) -> None:

@@ -42,7 +42,7 @@ def derivatives(
     """Time derivatives of a circuit's state, per ms.
 
     Args:
-        state: V (..., cell) mV, Ca (..., cell) uM, m (..., cell, 7), h (..., cell, 4),
+        state: V (..., cell) mV, Ca (..., cell) uM, m (..., cell, m_gate), h (..., cell, h_gate),
             s (..., source).
         gbar: (..., cell, channel) mS/cm2.
         gsyn: (..., synapse) nS.
@@ -63,14 +63,17 @@ def derivatives(
     total = np.zeros_like(V)
     calcium = np.zeros_like(V)
     dm, dh = np.zeros_like(m), np.zeros_like(h)
+    names = c.channel_names
     for i, channel in enumerate(c.channels):
         g = gbar[..., i] * q10(c.Q10_gbar[i], T)
         if channel.m is not None:
-            g = g * m[..., i] ** channel.power
-            dm[..., i] = (steady_state(channel.m, V, Ca) - m[..., i]) / time_constant(channel.m, V)
+            k = names.m_gates.index(channel.name)
+            g = g * m[..., k] ** channel.power
+            dm[..., k] = (steady_state(channel.m, V, Ca) - m[..., k]) / time_constant(channel.m, V)
         if channel.h is not None:
-            g = g * h[..., i]
-            dh[..., i] = (steady_state(channel.h, V, Ca) - h[..., i]) / time_constant(channel.h, V)
+            k = names.h_gates.index(channel.name)
+            g = g * h[..., k]
+            dh[..., k] = (steady_state(channel.h, V, Ca) - h[..., k]) / time_constant(channel.h, V)
         current = g * (V - (E_Ca if channel.E_rev is None else channel.E_rev))
         total += current
         if channel.E_rev is None:

@@ -312,9 +312,10 @@ def _ready(job: _Job) -> tuple[Engine, Batch]:
     circuit = circuit_of(job.manifest)
     engine = protocol_engine(circuit, job.recipe.run_protocol(), job.recipe.run_constants())
     _, gbar, gsyn = parameters(job.recipe, np.resize(job.circuit_ids(), engine.lanes))
-    cells = stored_cells(job.path)
+    channels = job.manifest.channels
+    cells = stored_cells(job.path, channels)
     initial = (
-        cold_states(engine.lanes, circuit)
+        cold_states(engine.lanes, circuit, channels)
         if cells is None
         else initial_states(gbar, cells, circuit)
     )

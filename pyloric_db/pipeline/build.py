@@ -1,5 +1,6 @@
 """Build a database: hand out shards, keep the ledger, go on where an earlier build stopped."""
 
+import math
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -44,6 +45,7 @@ from pyloric_db.store.ledger import (
 )
 from pyloric_db.store.lock import build_lock
 from pyloric_db.store.manifest import Manifest
+from pyloric_db.store.parameters import conductances, gbar_column, grid_columns, grid_values
 from pyloric_db.store.table import part_name
 from pyloric_db.store.verify import damaged_shards
 
@@ -52,6 +54,8 @@ if TYPE_CHECKING:
 
 #: So many shards that were set aside are named in a message.
 NAMED_SHARDS = 10
+#: Of so many thermalised cells of each place at most a database keeps a table.
+MOST_CELLS = 10_000
 #: A file system may need so long, s, until a file of another machine is seen.
 NOTICED_S = 5.0
 
@@ -220,10 +224,19 @@ def grid_cells(plan: Plan) -> np.ndarray | None:
     in_phases = isinstance(plan.protocol.thermal_phase, tuple)
     if plan.protocol.initial == "cold" or axes is None or in_phases:
         return None
-    cell_axes = [a for a in axes if a.kind == "cell"]
-    if {a.name for a in cell_axes} != set(plan.manifest.cells):
+    cells, channels = plan.manifest.cells, plan.manifest.channels.all
+    if not set(cells) <= {a.name for a in axes}:
         return None
-    return np.unique([gbar for axis in cell_axes for gbar in axis.gbar], axis=0)
+    each = []
+    for cell in cells:
+        own = {cell, *(gbar_column(cell, channel) for channel in channels)}
+        of_cell = tuple(a for a in axes if a.name in own)
+        n = math.prod(map(len, of_cell))
+        if n > MOST_CELLS:
+            return None
+        values = grid_values(of_cell, grid_columns(of_cell, np.arange(n)))
+        each.append(conductances(values, (cell,), (), channels, n)[0][:, 0])
+    return np.unique(np.concatenate(each), axis=0)
 
 
 def _run(

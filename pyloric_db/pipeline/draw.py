@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from pyloric_db.errors import ConfigError, first_line, nearest
-from pyloric_db.model.cells import cell_gbar
 from pyloric_db.model.circuit import Circuit
 from pyloric_db.pipeline.ranges import Ranges, check_ranges, ids_of_rows, ranges_text
 from pyloric_db.pipeline.recipe import (
@@ -31,7 +30,6 @@ from pyloric_db.store.parameters import (
     index_column,
     synapse_column,
 )
-from pyloric_db.vocabulary import CHANNELS
 
 Columns = dict[str, np.ndarray]
 
@@ -65,11 +63,11 @@ def grid_axes(recipe: Recipe) -> tuple[Axis, ...] | None:
     """The axes of a grid recipe in their order, None for others."""
     if recipe.parameters.grid is None:
         return None
-    cells = recipe.circuit.circuit().cells
+    cells, channels = recipe.circuit.circuit().cells, recipe.channels
     axes = []
     for name, values in recipe.parameters.grid.items():
         if name in cells:
-            labels, gbar = zip(*(cell_vector(v) for v in values), strict=True)  # type: ignore[arg-type]
+            labels, gbar = zip(*(cell_vector(v, channels) for v in values), strict=True)  # type: ignore[arg-type]
             vectors = tuple(tuple(float(x) for x in g) for g in gbar)
             axes.append(Axis(name, "cell", labels=labels, gbar=vectors))
         else:
@@ -85,7 +83,8 @@ def population(recipe: Recipe) -> int:
     if recipe.parameters.prior is not None:
         return recipe.parameters.prior.count
     assert recipe.parameters.table is not None
-    return len(next(iter(_table(recipe.parameters.table, recipe.circuit.circuit()).values())))
+    table = _table(recipe.parameters.table, recipe.circuit.circuit(), recipe.channels)
+    return len(next(iter(table.values())))
 
 
 def select(
@@ -148,25 +147,25 @@ def parameters(recipe: Recipe, ids: np.ndarray) -> tuple[Columns, np.ndarray, np
         the parameter columns of the feature table, gbar (circuit, cell, channel) in mS/cm2
         and gsyn (circuit, synapse) in nS.
     """
-    circuit = recipe.circuit.circuit()
+    circuit, channels = recipe.circuit.circuit(), recipe.channels
+    parts = circuit.cells, circuit.synapse_names, channels, len(ids)
     axes = grid_axes(recipe)
     if axes is not None:
         columns = grid_columns(axes, ids)
-        values = grid_values(axes, columns)
-        return columns, *conductances(values, circuit.cells, circuit.synapse_names, len(ids))
+        return columns, *conductances(grid_values(axes, columns), *parts)
     if recipe.parameters.prior is not None:
         values = _draw(recipe, ids)
     else:
         assert recipe.parameters.table is not None
-        table = _table(recipe.parameters.table, circuit)
+        table = _table(recipe.parameters.table, circuit, channels)
         values = {name: column[ids] for name, column in table.items()}
     # what is run is what is stored, to the bit
     stored = {name: np.asarray(v, np.float32) for name, v in values.items()}
-    gbar, gsyn = conductances(stored, circuit.cells, circuit.synapse_names, len(ids))
+    gbar, gsyn = conductances(stored, *parts)
     columns = {
         gbar_column(cell, channel): gbar[:, i, k].astype(np.float32)
         for i, cell in enumerate(circuit.cells)
-        for k, channel in enumerate(CHANNELS)
+        for k, channel in enumerate(channels)
     }
     columns |= {
         synapse_column(s): gsyn[:, i].astype(np.float32)
@@ -238,7 +237,9 @@ def _draw(recipe: Recipe, ids: np.ndarray) -> Columns:
         else:
             assert spec.choice is not None
             options: Any = np.array(
-                [cell_gbar(str(c)) for c in spec.choice] if name in cells else spec.choice
+                [cell_vector(str(c), recipe.channels)[1] for c in spec.choice]
+                if name in cells
+                else spec.choice
             )
             values[name] = options[(u[:, k] * len(options)).astype(int)]
     return values
@@ -259,7 +260,7 @@ def _check_separators(content: bytes, path: str) -> None:
 
 
 @lru_cache(maxsize=1)
-def _table(spec: TableSpec, circuit: Circuit) -> Columns:
+def _table(spec: TableSpec, circuit: Circuit, channels: tuple[str, ...]) -> Columns:
     """The columns of a parameter table.
 
     Raises:
@@ -283,7 +284,7 @@ def _table(spec: TableSpec, circuit: Circuit) -> Columns:
             table = pyarrow.csv.read_csv(pa.BufferReader(content))
     except (OSError, pa.ArrowException) as err:
         raise ConfigError(f"{path} is not a CSV or Parquet table: {first_line(err)}") from err
-    allowed = [n for n in parameter_names(circuit) if n not in circuit.cells]
+    allowed = [n for n in parameter_names(circuit, channels) if n not in circuit.cells]
     if table.num_rows == 0:
         raise ConfigError(f"{path} has no rows")
     columns: Columns = {}
@@ -314,6 +315,6 @@ def _table(spec: TableSpec, circuit: Circuit) -> Columns:
             )
         columns[name] = values
     for cell in circuit.cells:
-        if not any(gbar_column(cell, channel) in columns for channel in CHANNELS):
+        if not any(gbar_column(cell, channel) in columns for channel in channels):
             raise ConfigError(f"{path} has no conductance of {cell} (gbar_{cell}_Na, ...)")
     return columns

@@ -220,9 +220,9 @@ def _copied_cells(parts: Sequence[_Part], path: Files) -> Row | None:
     having = [part for part in parts if part.rows.cells is not None]
     if not having:
         return None
-    first = read_cells(having[0].files)
+    first = read_cells(having[0].files, having[0].manifest.channels)
     for part in having[1:]:
-        other = read_cells(part.files)
+        other = read_cells(part.files, part.manifest.channels)
         if any(
             not np.array_equal(v, other[k], equal_nan=v.dtype.kind == "f") for k, v in first.items()
         ):
@@ -232,7 +232,7 @@ def _copied_cells(parts: Sequence[_Part], path: Files) -> Row | None:
                 PyloricDBWarning,
                 stacklevel=3,
             )
-    return write_cells(path, first)
+    return write_cells(path, first, having[0].manifest.channels)
 
 
 def _rows(pieces: Sequence[_Piece], start: int, stop: int) -> Iterator[_Piece]:

@@ -75,13 +75,13 @@ def make_plan(
             f"{selection.count:.3g} circuits are too many for a database of at most "
             f"{MOST_CIRCUITS:.0e}: take some of them with sample, limit or ids"
         )
-    circuit = loaded.circuit.circuit()
+    circuit, channels = loaded.circuit.circuit(), loaded.run_constants().channel_names
     axes = grid_axes(loaded)
     shard, chunk = layout(selection.count, loaded.store.shard_circuits)
     columns = (
         ID_COLUMN,
         *((NETCODE_COLUMN,) if has_netcode(loaded) else ()),
-        *parameter_columns(axes, circuit.cells, circuit.synapse_names),
+        *parameter_columns(axes, circuit.cells, circuit.synapse_names, channels.all),
         *feature_columns(circuit.cells),
         *run_columns(circuit.cells),
     )
@@ -110,6 +110,7 @@ def make_plan(
             columns=columns,
             settings=_settings(protocol),
             versions=versions(),
+            channels=channels,
         )
     except ValueError as err:
         raise ConfigError(f"recipe {loaded.name} cannot be a database: {err}") from err

@@ -19,6 +19,15 @@ from pydantic import (
 
 from pyloric_db.errors import ConfigError, DatabaseError, nearest
 from pyloric_db.model.cells import PUBLISHED_CELLS, cell_gbar
+from pyloric_db.model.channels import (
+    PRINZ_CHANNELS,
+    BellTau,
+    Channel,
+    Gate,
+    ProductTau,
+    Sigmoid,
+    SigmoidTau,
+)
 from pyloric_db.model.circuit import PRINZ2004, Circuit, GapJunction, Source, Synapse
 from pyloric_db.model.constants import ACETYLCHOLINE, GLUTAMATE, TRANSMITTERS, Constants
 from pyloric_db.pipeline.toml_files import packaged_texts, read_toml, sentence
@@ -189,6 +198,54 @@ class ParametersSpec(_Table):
 Factor = Annotated[float, Field(gt=0)]
 Potential = Annotated[float, Field(ge=-200, le=100)]
 
+#: Shapes of time constants, told apart by their keys.
+_TAUS = {frozenset(f.name for f in fields(t)): t for t in (SigmoidTau, BellTau, ProductTau)}
+
+
+class GateSpec(_Table):
+    """A gate's steady state, 1 / (1 + exp((V - V_half) / slope)), mV, and its time constant, ms.
+
+    `tau` is a number, or the constants of one of the shapes in `model.channels`. With `half_Ca_uM`
+    the steady state is multiplied by [Ca] / ([Ca] + half_Ca_uM).
+    """
+
+    V_half: float
+    slope: float
+    tau: float | dict[str, float]
+    half_Ca_uM: float | None = None
+
+    @field_validator("tau")
+    @classmethod
+    def _shape(cls, tau: Any) -> Any:
+        if isinstance(tau, dict) and frozenset(tau) not in _TAUS:
+            shapes = (", ".join(f.name for f in fields(t)) for t in _TAUS.values())
+            raise ValueError(f"give a number of ms, or the constants {'; or '.join(shapes)}")
+        return tau
+
+    def gate(self) -> Gate:
+        if isinstance(self.tau, dict):
+            tau = _TAUS[frozenset(self.tau)](**self.tau)
+        else:
+            tau = SigmoidTau(self.tau, 0.0, 0.0, 100.0)
+        return Gate(Sigmoid(self.V_half, self.slope), tau, self.half_Ca_uM)
+
+
+class ChannelSpec(_Table):
+    """A channel beside the eight, or kinetics in place of those of one of them.
+
+    Its current is gbar m^power h (V - E_rev); with `E_rev = "Ca"` it is calcium's.
+    """
+
+    name: str
+    E_rev: Potential | Literal["Ca"]
+    power: int = 1
+    m: GateSpec | None = None
+    h: GateSpec | None = None
+
+    def channel(self) -> Channel:
+        m, h = (None if gate is None else gate.gate() for gate in (self.m, self.h))
+        return Channel(self.name, None if self.E_rev == "Ca" else self.E_rev, self.power, m, h)
+
 
 class ConstantsSpec(_Table):
     """Numbers of the model that are to differ from the published ones, see `Constants`.
@@ -198,6 +255,7 @@ class ConstantsSpec(_Table):
     rates of unbinding, 1/ms (`k_minus`).
     """
 
+    channels: Annotated[tuple[ChannelSpec, ...], Field(strict=False)] | None = None
     area_cm2: Factor | None = None
     C: Factor | None = None
     f: Factor | None = None
@@ -217,15 +275,28 @@ class ConstantsSpec(_Table):
     @field_validator("Q10_gbar", "Q10_gsyn", "Q10_tau_s", "E_rev", "k_minus")
     @classmethod
     def _known(cls, factors: dict[str, float] | None, info: ValidationInfo) -> Any:
-        names = CHANNELS if info.field_name == "Q10_gbar" else TRANSMITTERS
+        what, names = "transmitter", TRANSMITTERS
+        if info.field_name == "Q10_gbar":
+            others = info.data.get("channels") or ()
+            what, names = "channel", (*CHANNELS, *(c.name for c in others))
         for name in factors or ():
             if name not in names:
-                what = "channel" if names is CHANNELS else "transmitter"
                 raise ValueError(f"{name!r} is no {what}{nearest(name, names)}")
         return factors
 
+    @model_validator(mode="after")
+    def _can_be(self) -> "ConstantsSpec":
+        names = [c.name for c in self.channels or ()]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"the channel {name} is listed twice")
+        self.constants()
+        return self
+
     def constants(self) -> Constants:
-        given = self.model_dump(exclude_none=True)
+        given = self.model_dump(exclude_none=True, exclude={"channels"})
+        channels = {c.name: c for c in PRINZ_CHANNELS}
+        channels |= {spec.name: spec.channel() for spec in self.channels or ()}
         by_channel = given.pop("Q10_gbar", {})
         E_rev, k_minus = given.pop("E_rev", {}), given.pop("k_minus", {})
         transmitters = tuple(
@@ -233,7 +304,8 @@ class ConstantsSpec(_Table):
             for t in (GLUTAMATE, ACETYLCHOLINE)
         )
         return Constants(
-            Q10_gbar=tuple(by_channel.get(c, 1.0) for c in CHANNELS),
+            channels=tuple(channels.values()),
+            Q10_gbar=tuple(by_channel.get(c, 1.0) for c in channels),
             transmitters=transmitters,
             **given,
         )
@@ -277,6 +349,11 @@ class Recipe(_Table):
         """The model's numbers; those that the recipe does not name are the published ones."""
         return (self.constants or ConstantsSpec()).constants()
 
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of its cells' channels."""
+        return self.run_constants().channel_names.all
+
     def in_shards_of(self, circuits: int) -> "Recipe":
         """The same in shards of at most so many circuits."""
         store = self.store.model_copy(update={"shard_circuits": circuits})
@@ -297,24 +374,24 @@ class Recipe(_Table):
         grid, prior = self.parameters.grid, self.parameters.prior
         if self.parameters.table is None:
             given: dict[str, Any] = grid or (prior.parameters if prior else {})
-            _check_names(list(given), circuit)
-            _put_in_order(given, parameter_names(circuit))
+            _check_names(list(given), circuit, self.channels)
+            _put_in_order(given, parameter_names(circuit, self.channels))
         for axis, values in (grid or {}).items():
-            _check_axis(axis, values, circuit)
+            _check_axis(axis, values, circuit, self.channels)
         for name, spec in (prior.parameters if prior else {}).items():
             choices = spec.choice if isinstance(spec, Distribution) else (spec,)
             if choices is not None:
-                _check_choices(name, choices, circuit)
+                _check_choices(name, choices, circuit, self.channels)
             elif name in circuit.cells:
                 raise ValueError(f"cell {name} needs a choice of published cells")
         return self
 
 
-def parameter_names(circuit: Circuit) -> list[str]:
+def parameter_names(circuit: Circuit, channels: tuple[str, ...] = CHANNELS) -> list[str]:
     """All names that a grid, prior or table may set: cells, gbar and synapse columns."""
     return [
         *circuit.cells,
-        *(gbar_column(cell, channel) for cell in circuit.cells for channel in CHANNELS),
+        *(gbar_column(cell, channel) for cell in circuit.cells for channel in channels),
         *(synapse_column(s) for s in circuit.synapse_names),
     ]
 
@@ -330,36 +407,38 @@ def _put_in_order(given: dict[str, Any], names: list[str]) -> None:
     given.update(ordered)
 
 
-def _check_names(names: list[str], circuit: Circuit) -> None:
+def _check_names(names: list[str], circuit: Circuit, channels: tuple[str, ...]) -> None:
+    allowed = parameter_names(circuit, channels)
     for name in names:
-        allowed = parameter_names(circuit)
         if name not in allowed:
             raise ValueError(f"{name!r} is no parameter of this circuit{nearest(name, allowed)}")
     for cell in circuit.cells:
-        columns = [gbar_column(cell, channel) for channel in CHANNELS]
-        given = [c for c in columns if c in names]
-        if cell in names and given:
-            raise ValueError(f"cell {cell} is given both as {cell} and as {given[0]}")
-        if cell not in names and not given:
+        columns = [gbar_column(cell, channel) for channel in channels]
+        if cell not in names and not any(c in names for c in columns):
             raise ValueError(f"cell {cell} has no conductances: give {cell} or {columns[0]} ...")
 
 
 def _check_axis(
-    name: str, values: tuple[Any, ...], circuit: Circuit, *, ordered: bool = True
+    name: str,
+    values: tuple[Any, ...],
+    circuit: Circuit,
+    channels: tuple[str, ...],
+    *,
+    ordered: bool = True,
 ) -> None:
     if name in circuit.cells:
         for value in values:
             if isinstance(value, dict):
                 for channel in value:
-                    if channel not in CHANNELS:
+                    if channel not in channels:
                         raise ValueError(
-                            f"{name} has an unknown channel {channel!r}{nearest(channel, CHANNELS)}"
+                            f"{name} has an unknown channel {channel!r}{nearest(channel, channels)}"
                         )
             elif isinstance(value, str):
                 cell_gbar(value)
             else:
                 raise ValueError(f"{name} must list names of published cells, not {value!r}")
-        if ordered and len(values) != len({cell_vector(value) for value in values}):
+        if ordered and len(values) != len({cell_vector(value, channels) for value in values}):
             raise ValueError(f"{name} must list each cell once")
         return
     for value in values:
@@ -369,20 +448,23 @@ def _check_axis(
         raise ValueError(f"{name} must list ascending numbers, each once")
 
 
-def _check_choices(name: str, values: tuple[Any, ...], circuit: Circuit) -> None:
+def _check_choices(
+    name: str, values: tuple[Any, ...], circuit: Circuit, channels: tuple[str, ...]
+) -> None:
     """What a prior chooses from: a grid's axis, but in any order."""
     try:
-        _check_axis(name, values, circuit, ordered=False)
+        _check_axis(name, values, circuit, channels, ordered=False)
     except ValueError as err:
         raise ValueError(f"parameters.prior.parameters.{name}: {err}") from err
 
 
-def cell_vector(value: CellValue) -> tuple[str, tuple[float, ...]]:
-    """Label and gbar (channel,) in mS/cm2 of a cell axis's value."""
+def cell_vector(value: CellValue, channels: tuple[str, ...]) -> tuple[str, tuple[float, ...]]:
+    """Label and gbar (channel,) in mS/cm2 of a cell axis's value; others than the eight are 0."""
     if isinstance(value, str):
-        return value, PUBLISHED_CELLS[value]
-    gbar = tuple(value.get(channel, 0.0) + 0.0 for channel in CHANNELS)  # -0.0 is 0.0
-    return ", ".join(f"{c} {g:g}" for c, g in zip(CHANNELS, gbar, strict=True) if g), gbar
+        gbar = PUBLISHED_CELLS[value]
+        return value, (*gbar, *(0.0,) * (len(channels) - len(gbar)))
+    gbar = tuple(value.get(channel, 0.0) + 0.0 for channel in channels)  # -0.0 is 0.0
+    return ", ".join(f"{c} {g:g}" for c, g in zip(channels, gbar, strict=True) if g), gbar
 
 
 def circuit_of(database: "Database | Manifest") -> Circuit:

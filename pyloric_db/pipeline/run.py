@@ -115,7 +115,8 @@ def run_circuits(
     engine = protocol_engine(circuit, protocol, constants)
     n, n_cells = len(gbar), len(circuit.cells)
     first, last = (round(t / protocol.epoch_ms) for t in (protocol.min_ms, protocol.max_ms))
-    published = are_published(gbar) & (constants == Constants())
+    same = constants == Constants()
+    published = are_published(gbar) if same else np.zeros(len(gbar), bool)
     columns: Columns = {}
     states = {name: np.empty(a.shape, np.dtype(protocol.dtype)) for name, a in initial.items()}
 

@@ -28,12 +28,12 @@ from pyloric_db.protocol import Protocol
 from pyloric_db.vocabulary import (
     CELL,
     CHANNEL,
-    CHANNELS,
     CIRCUIT,
     SPIKE,
     STATE_VARIABLES,
     SYNAPSE,
     TIME,
+    ChannelNames,
     attributes,
     feature_columns,
     run_columns,
@@ -49,7 +49,9 @@ PIECE_MS = 1000.0
 RECORD_MS = 0.5
 
 
-def read_conductances(gbar: Any, gsyn: Any, circuit: Circuit) -> tuple[np.ndarray, np.ndarray]:
+def read_conductances(
+    gbar: Any, gsyn: Any, circuit: Circuit, channels: tuple[str, ...]
+) -> tuple[np.ndarray, np.ndarray]:
     """A user's conductances as float64 arrays (circuit, cell, channel) and (circuit, synapse).
 
     Args:
@@ -57,6 +59,7 @@ def read_conductances(gbar: Any, gsyn: Any, circuit: Circuit) -> tuple[np.ndarra
             may come without its first axis. mS/cm2.
         gsyn: the same, nS. None for a circuit without synapses.
         circuit: the topology.
+        channels: those of its cells, in order.
 
     Raises:
         ConfigError: a shape does not fit the circuit, or a value is negative or not finite.
@@ -73,9 +76,10 @@ def read_conductances(gbar: Any, gsyn: Any, circuit: Circuit) -> tuple[np.ndarra
             f"gsyn is missing: this circuit has the synapses {', '.join(circuit.synapse_names)}"
         )
     shapes = {
-        "gbar": (len(circuit.cells), len(CHANNELS)),
+        "gbar": (len(circuit.cells), len(channels)),
         "gsyn": (len(circuit.synapse_names),),
     }
+    labels = {CELL: circuit.cells, CHANNEL: channels, SYNAPSE: circuit.synapse_names}
     wanted = {"gbar": (CIRCUIT, CELL, CHANNEL), "gsyn": (CIRCUIT, SYNAPSE)}
     arrays: dict[str, np.ndarray] = {}
     for name, given in (("gbar", gbar), ("gsyn", gsyn)):
@@ -83,7 +87,7 @@ def read_conductances(gbar: Any, gsyn: Any, circuit: Circuit) -> tuple[np.ndarra
             given = np.zeros((len(arrays["gbar"]), 0))
         if isinstance(given, xr.DataArray) and wanted[name][-1] not in given.dims:
             raise ConfigError(f"{name} has the dims {given.dims}, but needs {wanted[name][-1]}")
-        array = _numbers(given, name, wanted[name], circuit)
+        array = _numbers(given, name, wanted[name], labels)
         if array.ndim == len(shapes[name]):
             array = array[None]
         if array.shape[1:] != shapes[name]:
@@ -126,7 +130,9 @@ def _labels(**given: Any) -> dict[Any, xr.Variable]:
     return {name: values.variable for name, (_, values) in found.items()}
 
 
-def _numbers(given: Any, name: str, dims: tuple[str, ...], circuit: Circuit) -> np.ndarray:
+def _numbers(
+    given: Any, name: str, dims: tuple[str, ...], labels: dict[str, tuple[str, ...]]
+) -> np.ndarray:
     """A user's array as float64; a labelled one with its dims and labels in our order.
 
     Raises:
@@ -135,7 +141,6 @@ def _numbers(given: Any, name: str, dims: tuple[str, ...], circuit: Circuit) -> 
     if isinstance(given, xr.DataArray):
         if not set(given.dims) <= set(dims):
             raise ConfigError(f"{name} has the dims {given.dims}, but may have {dims}")
-        labels = {CELL: circuit.cells, CHANNEL: CHANNELS, SYNAPSE: circuit.synapse_names}
         given = aligned(given, name, labels)
         given = given.transpose(*[d for d in dims if d in given.dims]).values
     try:
@@ -182,7 +187,7 @@ def _initial(
     initial = protocol.initial if initial is None else initial
     if isinstance(initial, str):
         if initial == "cold":
-            return cold_states(len(gbar), circuit)
+            return cold_states(len(gbar), circuit, constants.channel_names)
         if initial == "thermal":
             return thermal_start(
                 gbar, circuit, protocol, lambda own, phase: thermal_cells(own, phase, constants)
@@ -191,7 +196,7 @@ def _initial(
             f"initial must be 'cold', 'thermal' or a Dataset of states, not {initial!r}"
             f"{nearest(initial, ('cold', 'thermal'))}"
         )
-    return states_from(initial, len(gbar), circuit)
+    return states_from(initial, len(gbar), circuit, constants.channel_names)
 
 
 @overload
@@ -300,7 +305,6 @@ def simulate(
         ConfigError: an argument is not valid.
     """
     of_circuits = _labels(gbar=gbar, gsyn=gsyn, initial=initial, i_ext_nA=i_ext_nA)
-    gbar, gsyn = read_conductances(gbar, gsyn, circuit)
     given: dict[str, Any] = {
         "dt_ms": dt_ms,
         "temperature_K": temperature_K,
@@ -313,6 +317,8 @@ def simulate(
         _protocol(protocol, Protocol(initial="cold")),
         **{k: v for k, v in given.items() if v is not None},
     )
+    model = _model(constants, protocol)
+    gbar, gsyn = read_conductances(gbar, gsyn, circuit, model.channel_names.all)
     dt_ms, duration_ms = protocol.dt_ms, _number(duration_ms, "duration_ms")
     if record_every_ms is None:
         record_every_ms = max(1, round(RECORD_MS / dt_ms)) * dt_ms
@@ -324,7 +330,6 @@ def simulate(
     if not isinstance(variables, Sequence) or not all(v in (*STATE_VARIABLES,) for v in variables):
         raise ConfigError(f"variables must be of {', '.join(STATE_VARIABLES)}, not {variables!r}")
     variables = tuple(variables)
-    model = _model(constants, protocol)
     injected = _injected(i_ext_nA, gbar.shape[:2], circuit)
     start = _initial(initial, gbar, circuit, protocol, model)
 
@@ -351,6 +356,7 @@ def simulate(
     traces, counts, times, ends, failures = zip(*chunks, strict=True)
     dataset = _dataset(
         circuit,
+        model.channel_names,
         {name: np.concatenate([t[name] for t in traces]) for name in variables},
         np.arange(-(-n_steps // every)) * every * dt_ms,
         _padded(np.concatenate(counts), np.concatenate(times)),
@@ -359,7 +365,8 @@ def simulate(
     if not return_state:
         return dataset
     stored = {k: np.concatenate([e[k] for e in ends]) for k in STATE_VARIABLES}
-    return dataset, states_dataset(stored, circuit).assign_coords(of_circuits)
+    end = states_dataset(stored, circuit, model.channel_names)
+    return dataset, end.assign_coords(of_circuits)
 
 
 def _padded(counts: np.ndarray, times: np.ndarray) -> np.ndarray:
@@ -371,6 +378,7 @@ def _padded(counts: np.ndarray, times: np.ndarray) -> np.ndarray:
 
 def _dataset(
     circuit: Circuit,
+    channels: ChannelNames,
     traces: dict[str, np.ndarray],
     times_ms: np.ndarray,
     spikes: np.ndarray,
@@ -386,7 +394,7 @@ def _dataset(
     described = attributes("ms", "spike times from the start of the run")
     data["spike_time_ms"] = (CIRCUIT, CELL, SPIKE), spikes, described
     data["status"] = CIRCUIT, status, attributes("1", "how the run ended")
-    labels = state_labels(circuit.cells, circuit.source_names)
+    labels = state_labels(circuit.cells, circuit.source_names, channels)
     coords: dict[str, Any] = {d: list(names) for d, names in labels.items() if d in labelled}
     if traces:
         coords[TIME] = TIME, times_ms, attributes("ms", "time")
@@ -395,7 +403,8 @@ def _dataset(
 
 def _injected(i_ext_nA: Any, shape: tuple[int, ...], circuit: Circuit) -> np.ndarray:
     """A user's current as (circuit, cell), nA."""
-    injected = _numbers(0.0 if i_ext_nA is None else i_ext_nA, "i_ext_nA", (CIRCUIT, CELL), circuit)
+    given = 0.0 if i_ext_nA is None else i_ext_nA
+    injected = _numbers(given, "i_ext_nA", (CIRCUIT, CELL), {CELL: circuit.cells})
     if isinstance(i_ext_nA, xr.DataArray) and i_ext_nA.dims == (CIRCUIT,):
         injected = injected[:, None]
     try:
@@ -489,9 +498,9 @@ def classify(
         ConfigError: an argument is not valid.
     """
     of_circuits = _labels(gbar=gbar, gsyn=gsyn, initial=initial)
-    gbar, gsyn = read_conductances(gbar, gsyn, circuit)
     protocol = _protocol(protocol, Protocol())
     model = _model(constants, protocol)
+    gbar, gsyn = read_conductances(gbar, gsyn, circuit, model.channel_names.all)
     start = _initial(initial, gbar, circuit, protocol, model)
     columns, _ = run_circuits(
         gbar, gsyn, start, circuit=circuit, protocol=protocol, constants=model

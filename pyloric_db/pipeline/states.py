@@ -8,7 +8,15 @@ import numpy as np
 from pyloric_db.errors import ConfigError
 from pyloric_db.integrate.engine import RANGE_V_mV
 from pyloric_db.model.circuit import Circuit
-from pyloric_db.vocabulary import CIRCUIT, STATE_VARIABLES, attributes, state_labels, state_shapes
+from pyloric_db.vocabulary import (
+    CIRCUIT,
+    PUBLISHED_CHANNELS,
+    STATE_VARIABLES,
+    ChannelNames,
+    attributes,
+    state_labels,
+    state_shapes,
+)
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -25,13 +33,13 @@ LIMITS = {
 }
 
 
-def cold_states(n: int, circuit: Circuit) -> States:
+def cold_states(n: int, circuit: Circuit, channels: ChannelNames = PUBLISHED_CHANNELS) -> States:
     """V = -50 mV, [Ca] = 0.05 uM, m = 0, h = 1, s = 0 for n circuits.
 
     Source: Prinz, Billimoria & Marder 2003.
     """
     cold = {"V": -50.0, "Ca": 0.05, "m": 0.0, "h": 1.0, "s": 0.0}
-    shapes = state_shapes(circuit.cells, circuit.source_names)
+    shapes = state_shapes(circuit.cells, circuit.source_names, channels)
     return {name: np.full((n, *shape), cold[name]) for name, shape in shapes.items()}
 
 
@@ -56,7 +64,9 @@ def aligned(
     return array
 
 
-def states_from(initial: "xr.Dataset | Mapping[str, Any]", n: int, circuit: Circuit) -> States:
+def states_from(
+    initial: "xr.Dataset | Mapping[str, Any]", n: int, circuit: Circuit, channels: ChannelNames
+) -> States:
     """A user's initial states as arrays, circuit first.
 
     Args:
@@ -64,6 +74,7 @@ def states_from(initial: "xr.Dataset | Mapping[str, Any]", n: int, circuit: Circ
             dims are aligned with the circuit's names.
         n: number of circuits.
         circuit: the topology.
+        channels: of its cells.
 
     Raises:
         ConfigError: a variable or dim is missing, a length or label differs, or a value is
@@ -80,7 +91,7 @@ def states_from(initial: "xr.Dataset | Mapping[str, Any]", n: int, circuit: Circ
         dataset = initial if isinstance(initial, xr.Dataset) else xr.Dataset(initial)
     except (TypeError, ValueError) as err:
         raise ConfigError(f"initial must be a Dataset of states: {err}") from err
-    labels = state_labels(circuit.cells, circuit.source_names)
+    labels = state_labels(circuit.cells, circuit.source_names, channels)
     size = {CIRCUIT: n, **{dim: len(names) for dim, names in labels.items()}}
     states: States = {}
     for name, (dims, _, _) in STATE_VARIABLES.items():
@@ -116,7 +127,9 @@ def states_from(initial: "xr.Dataset | Mapping[str, Any]", n: int, circuit: Circ
     return states
 
 
-def states_dataset(states: States, circuit: Circuit) -> "xr.Dataset":
+def states_dataset(
+    states: States, circuit: Circuit, channels: ChannelNames = PUBLISHED_CHANNELS
+) -> "xr.Dataset":
     """States as an xr.Dataset with the dims, labels and units of the contract."""
     import xarray as xr
 
@@ -127,6 +140,6 @@ def states_dataset(states: States, circuit: Circuit) -> "xr.Dataset":
         },
         coords={
             dim: list(labels)
-            for dim, labels in state_labels(circuit.cells, circuit.source_names).items()
+            for dim, labels in state_labels(circuit.cells, circuit.source_names, channels).items()
         },
     )

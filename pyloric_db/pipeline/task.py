@@ -22,7 +22,7 @@ from pyloric_db.store.ledger import Receipt
 from pyloric_db.store.manifest import Manifest
 from pyloric_db.store.sealed import Row
 from pyloric_db.store.shards import write_shard
-from pyloric_db.vocabulary import CHANNELS, H_GATES, M_GATES
+from pyloric_db.vocabulary import ChannelNames
 
 
 def store_cells(path: str, gbar: np.ndarray, recipe: Recipe) -> Row:
@@ -31,45 +31,48 @@ def store_cells(path: str, gbar: np.ndarray, recipe: Recipe) -> Row:
     Returns:
         their row for the ledger.
     """
-    cells = thermalise(gbar, recipe.run_protocol(), recipe.run_constants())
+    constants = recipe.run_constants()
+    names = constants.channel_names
+    cells = thermalise(gbar, recipe.run_protocol(), constants)
     return write_cells(
         path,
         {
-            **{f"gbar_{c}": cells.gbar[:, i] for i, c in enumerate(CHANNELS)},
+            **{f"gbar_{c}": cells.gbar[:, i] for i, c in enumerate(names.all)},
             "activity": cells.activity,
             "period_ms": cells.period_ms,
             "steady": cells.steady,
             "V": cells.states["V"],
             "Ca": cells.states["Ca"],
-            **{f"m_{g}": cells.states["m"][:, i] for i, g in enumerate(M_GATES)},
-            **{f"h_{g}": cells.states["h"][:, i] for i, g in enumerate(H_GATES)},
+            **{f"m_{g}": cells.states["m"][:, i] for i, g in enumerate(names.m_gates)},
+            **{f"h_{g}": cells.states["h"][:, i] for i, g in enumerate(names.h_gates)},
         },
+        names,
     )
 
 
-def stored_cells(path: str) -> ThermalCells | None:
+def stored_cells(path: str, channels: ChannelNames) -> ThermalCells | None:
     """The thermalised cells of a database, None where it has none."""
     try:
         version = files_at(path).version(CELLS_FILE)
     except FileNotFoundError:
         return None
-    return _read_cells(path, version)
+    return _read_cells(path, channels, version)
 
 
 @lru_cache(maxsize=1)
-def _read_cells(path: str, _: object) -> ThermalCells:
+def _read_cells(path: str, channels: ChannelNames, _: object) -> ThermalCells:
     """The cells of a file in one state: another build may have put others at its path."""
-    columns = read_cells(path)
+    columns = read_cells(path, channels)
     return ThermalCells(
-        gbar=np.stack([columns[f"gbar_{c}"] for c in CHANNELS], axis=1),
+        gbar=np.stack([columns[f"gbar_{c}"] for c in channels.all], axis=1),
         activity=columns["activity"],
         period_ms=columns["period_ms"],
         steady=columns["steady"],
         states={
             "V": columns["V"],
             "Ca": columns["Ca"],
-            "m": np.stack([columns[f"m_{g}"] for g in M_GATES], axis=1),
-            "h": np.stack([columns[f"h_{g}"] for g in H_GATES], axis=1),
+            "m": np.stack([columns[f"m_{g}"] for g in channels.m_gates], axis=1),
+            "h": np.stack([columns[f"h_{g}"] for g in channels.h_gates], axis=1),
         },
     )
 
@@ -94,9 +97,9 @@ def build_shard(
     circuit = recipe.circuit.circuit()
     columns, gbar, gsyn = parameters(recipe, ids)
     if protocol.initial == "cold":
-        initial = cold_states(len(ids), circuit)
+        initial = cold_states(len(ids), circuit, constants.channel_names)
     else:
-        stored = stored_cells(path)
+        stored = stored_cells(path, constants.channel_names)
 
         def cells_of(gbar: np.ndarray, protocol: Protocol) -> ThermalCells:
             return stored or thermalise(distinct_cells(gbar)[0], protocol, constants)

@@ -69,12 +69,16 @@ def thermalise(
         activity=np.full(n, "", dtype=object),
         period_ms=np.full(n, np.nan),
         steady=np.zeros(n, bool),
-        states={k: v[:, 0] for k, v in cold_states(n, SINGLE_CELL).items() if k != "s"},
+        states={k: v[:, 0] for k, v in _cold(n, constants).items() if k != "s"},
     )
     engine = protocol_engine(SINGLE_CELL, protocol, constants)
     for a in range(0, n, engine.lanes):
         _thermalise_batch(cells, np.arange(a, min(a + engine.lanes, n)), engine, protocol)
     return cells
+
+
+def _cold(n: int, constants: Constants) -> States:
+    return cold_states(n, SINGLE_CELL, constants.channel_names)
 
 
 def _thermalise_batch(
@@ -83,7 +87,8 @@ def _thermalise_batch(
     """Fill in the cells at `index`."""
     all_cells = index
     gbar = cells.gbar[index][:, None]
-    batch = engine.start(cold_states(len(index), SINGLE_CELL), gbar, np.zeros((len(index), 0)))
+    cold = _cold(len(index), engine.stepper.constants)
+    batch = engine.start(cold, gbar, np.zeros((len(index), 0)))
     trains = SpikeTrains(np.zeros(0), offsets_of(np.zeros(len(index), int)), len(index), 1)
     snapshots: list[tuple[np.ndarray, Batch]] = []  # cells and batch at the start of each epoch
     target = np.zeros(len(cells.gbar))  # when to take the state, ms

@@ -6,7 +6,7 @@ from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from pyloric_db.errors import ConfigError
-from pyloric_db.vocabulary import CHANNELS, Column, label
+from pyloric_db.vocabulary import Column, label
 from pyloric_db.whole import written_whole
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def short_title(column: Column) -> str:
 def short_name(name: str) -> str:
     """A parameter or axis as people print it: `gsyn_lp_abpd_nS` is LP-AB/PD."""
     kind, _, rest = name.partition("_")
-    if kind == "gbar" and rest.rpartition("_")[2] in CHANNELS:
+    if kind == "gbar" and "_" in rest:
         cell, _, channel = rest.rpartition("_")
         return f"{label(cell)} {channel}"
     if kind in ("gsyn", "ggap"):

@@ -23,7 +23,7 @@ from pyloric_db.query.columns import (
 )
 from pyloric_db.query.expression import quote_name, to_sql
 from pyloric_db.query.rows import Rows
-from pyloric_db.store.cells import CELL_COLUMNS, read_cells
+from pyloric_db.store.cells import cell_columns, read_cells
 from pyloric_db.store.files import (
     LEDGER_FILE,
     MANIFEST_FILE,
@@ -37,7 +37,7 @@ from pyloric_db.store.ledger import Ledger, LedgerRows, files_of
 from pyloric_db.store.manifest import Manifest, read_manifest
 from pyloric_db.store.parameters import grid_columns, needed_columns, parameters_from_columns
 from pyloric_db.store.table import part_name
-from pyloric_db.vocabulary import CELL, CHANNEL, CHANNELS, CIRCUIT, SYNAPSE, attributes
+from pyloric_db.vocabulary import CELL, CHANNEL, CIRCUIT, SYNAPSE, attributes
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -295,7 +295,7 @@ class Database:
             {
                 "circuit_id": self._circuit_id(rows),
                 CELL: list(self.manifest.cells),
-                CHANNEL: list(CHANNELS),
+                CHANNEL: list(self.manifest.channels.all),
                 SYNAPSE: list(self.manifest.synapses),
             },
         )  # fmt: skip
@@ -508,8 +508,9 @@ class Database:
         import xarray as xr
 
         variables = {}
-        for name, values in read_cells(self.files).items():
-            variables[name] = ("thermalised", values, attributes(*CELL_COLUMNS[name]))
+        described = cell_columns(self.manifest.channels)
+        for name, values in read_cells(self.files, self.manifest.channels).items():
+            variables[name] = ("thermalised", values, attributes(*described[name]))
         return xr.Dataset(variables)
 
     def _ask(self, what: str, expr: str, order: str = "") -> "pa.Table | None":

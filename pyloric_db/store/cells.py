@@ -12,24 +12,28 @@ from pyloric_db.errors import DatabaseError
 from pyloric_db.store.files import CELLS_FILE, FileSum, Location, check_intact, difference, files_at
 from pyloric_db.store.ledger import Ledger, files_of
 from pyloric_db.store.sealed import Row
-from pyloric_db.vocabulary import CHANNELS, H_GATES, M_GATES, attributes
+from pyloric_db.vocabulary import PUBLISHED_CHANNELS, ChannelNames, attributes
 
 Array = npt.NDArray[Any]
 
-#: Columns of the table: name -> (unit, long name). `activity` is text, `steady` bool.
-CELL_COLUMNS: dict[str, tuple[str, str]] = {
-    **{f"gbar_{c}": ("mS/cm2", f"maximal conductance of {c}") for c in CHANNELS},
-    "activity": ("1", "activity of the isolated cell"),
-    "period_ms": ("ms", "burst start (tonic: spike) to next, NaN if silent"),
-    "steady": ("1", "the rhythm recurs"),
-    "V": ("mV", "membrane potential"),
-    "Ca": ("uM", "intracellular calcium concentration"),
-    **{f"m_{g}": ("1", f"activation of {g}") for g in M_GATES},
-    **{f"h_{g}": ("1", f"inactivation of {g}") for g in H_GATES},
-}
+
+def cell_columns(channels: ChannelNames = PUBLISHED_CHANNELS) -> dict[str, tuple[str, str]]:
+    """Columns of the table: name -> (unit, long name). `activity` is text, `steady` bool."""
+    return {
+        **{f"gbar_{c}": ("mS/cm2", f"maximal conductance of {c}") for c in channels.all},
+        "activity": ("1", "activity of the isolated cell"),
+        "period_ms": ("ms", "burst start (tonic: spike) to next, NaN if silent"),
+        "steady": ("1", "the rhythm recurs"),
+        "V": ("mV", "membrane potential"),
+        "Ca": ("uM", "intracellular calcium concentration"),
+        **{f"m_{g}": ("1", f"activation of {g}") for g in channels.m_gates},
+        **{f"h_{g}": ("1", f"inactivation of {g}") for g in channels.h_gates},
+    }
 
 
-def write_cells(path: Location, columns: Mapping[str, Array]) -> Row:
+def write_cells(
+    path: Location, columns: Mapping[str, Array], channels: ChannelNames = PUBLISHED_CHANNELS
+) -> Row:
     """Stores the thermalised cells, each column (n,).
 
     NaN in `period_ms` is stored as null. The same columns give the same bytes.
@@ -39,18 +43,19 @@ def write_cells(path: Location, columns: Mapping[str, Array]) -> Row:
         the ledger.
 
     Raises:
-        ValueError: the columns are not those of `CELL_COLUMNS`, or differ in length.
+        ValueError: the columns are not those of `cell_columns`, or differ in length.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    if set(columns) != set(CELL_COLUMNS):
-        wrong = sorted(set(columns) ^ set(CELL_COLUMNS))
+    wanted = cell_columns(channels)
+    if set(columns) != set(wanted):
+        wrong = sorted(set(columns) ^ set(wanted))
         raise ValueError(f"column {wrong[0]} of the cells is missing or unknown")
     if len({np.shape(v) for v in columns.values()}) != 1:
         raise ValueError("columns of the cells differ in length")
     fields, arrays = [], []
-    for name, (unit, long_name) in CELL_COLUMNS.items():
+    for name, (unit, long_name) in wanted.items():
         values = np.asarray(columns[name])
         if name == "activity":
             array = pa.array(values.astype(object), pa.string())
@@ -78,7 +83,7 @@ def cells_intact(ledger: Ledger) -> bool:
     return row is not None and not any(difference(ledger.files, f) for f in files_of(row))
 
 
-def read_cells(path: Location) -> dict[str, Array]:
+def read_cells(path: Location, channels: ChannelNames = PUBLISHED_CHANNELS) -> dict[str, Array]:
     """The thermalised cells, each column (n,); `period_ms` is NaN for silent cells.
 
     Raises:
@@ -97,6 +102,6 @@ def read_cells(path: Location) -> dict[str, Array]:
     check_intact(files, files_of(row))
     try:
         table = pq.read_table(pa.BufferReader(files.read(CELLS_FILE)))
-        return {name: table[name].to_numpy() for name in CELL_COLUMNS}
+        return {name: table[name].to_numpy() for name in cell_columns(channels)}
     except (OSError, KeyError, pa.ArrowException) as err:
         raise DatabaseError(f"{files.named(CELLS_FILE)} is not a table of cells") from err

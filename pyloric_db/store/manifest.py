@@ -10,7 +10,13 @@ from typing import Any, Literal
 
 from pyloric_db.errors import DatabaseError
 from pyloric_db.store.files import MANIFEST_FILE, Location, files_at
-from pyloric_db.vocabulary import CHANNELS, LABELS, Column
+from pyloric_db.vocabulary import (
+    LABELS,
+    PUBLISHED_CHANNELS,
+    ChannelNames,
+    Column,
+    check_channel_names,
+)
 
 FORMAT = "pyloric-db"
 SCHEMA_VERSION = 1
@@ -32,8 +38,8 @@ _DEEPEST = 32
 class Axis:
     """One axis of a parameter grid.
 
-    A `cell` axis (its name is a cell) holds labels and, for each, a gbar vector of 8 in mS/cm2
-    in channel order; a `value` axis (its name is a parameter column) holds ascending numbers.
+    A `cell` axis (its name is a cell) holds labels and, for each, a gbar vector in mS/cm2 in
+    channel order; a `value` axis (its name is a parameter column) holds ascending numbers.
     """
 
     name: str
@@ -73,6 +79,7 @@ class Manifest:
     columns: tuple[Column, ...]
     settings: dict[str, Any]
     versions: dict[str, Any]
+    channels: ChannelNames = PUBLISHED_CHANNELS
 
     def __repr__(self) -> str:
         return (
@@ -129,6 +136,9 @@ class Manifest:
         given, temperature = self.recipe.get("constants"), self.settings.get("temperature_K")
         words = [] if temperature is None else [f"{temperature} K"]
         for name, value in given.items() if isinstance(given, dict) else ():
+            if name == "channels" and isinstance(value, list):
+                words += [f"channel {c.get('name')}" for c in value if isinstance(c, dict)]
+                continue
             if isinstance(value, dict):
                 value = "(" + ", ".join(f"{key} {factor}" for key, factor in value.items()) + ")"
             words.append(f"{name} {value}")
@@ -148,6 +158,8 @@ class Manifest:
             **asdict(self),
             "axes": None if self.axes is None else [_axis_json(a) for a in self.axes],
         }
+        if self.channels == PUBLISHED_CHANNELS:  # as in databases from before there were others
+            del content["channels"]
         return json.dumps(content, sort_keys=True, indent=2, allow_nan=False) + "\n"
 
     @classmethod
@@ -175,8 +187,8 @@ class Manifest:
                 f"up to {SCHEMA_VERSION}): update pyloric-db to open it"
             )
         keys = {"format", "schema_version", "recipe_hash", *(f.name for f in fields(cls))}
-        if set(content) != keys:
-            wrong = sorted(set(content) ^ keys)
+        wrong = sorted((set(content) ^ keys) - {"channels"})
+        if wrong:
             kind = "missing" if wrong[0] in keys else "unknown"
             raise DatabaseError(f"{where} is damaged: the key {wrong[0]!r} is {kind}")
         try:
@@ -194,6 +206,7 @@ class Manifest:
                 columns=tuple(map(_column, content["columns"])),
                 settings=content["settings"],
                 versions=content["versions"],
+                channels=_channels(content.get("channels", asdict(PUBLISHED_CHANNELS))),
             )
         except (TypeError, KeyError, AttributeError, ValueError, OverflowError) as err:
             raise DatabaseError(f"{where} is damaged: {err}") from err
@@ -253,6 +266,10 @@ def _axis_json(axis: Axis) -> dict[str, Any]:
     return {"name": axis.name, "kind": "value", "values": axis.values}
 
 
+def _channels(content: Any) -> ChannelNames:
+    return ChannelNames(**{key: tuple(names) for key, names in content.items()})
+
+
 def _axis(content: Any) -> Axis:
     return Axis(
         name=content["name"],
@@ -291,6 +308,12 @@ def _problem(m: Manifest) -> str | None:
             return f"{key} must differ from each other"
     if not m.cells:
         return "cells must not be empty"
+    problem = check_channel_names(m.channels.all)
+    if problem:
+        return f"channels: {problem}"
+    for gates in (m.channels.m_gates, m.channels.h_gates):
+        if not set(gates) <= set(m.channels.all) or len(set(gates)) != len(gates):
+            return "gates must be those of its channels, each once"
     return _axes_problem(m) or _columns_problem(m.columns)
 
 
@@ -314,9 +337,9 @@ def _axes_problem(m: Manifest) -> str | None:
             if not all(map(_printable, a.labels)):
                 return f"axis {a.name} must have labels that are printable text"
             if len(a.gbar) != len(a.labels) or not all(
-                len(v) == len(CHANNELS) and all(map(_number, v)) for v in a.gbar
+                len(v) == len(m.channels.all) and all(map(_number, v)) for v in a.gbar
             ):
-                return f"axis {a.name} must have {len(CHANNELS)} finite gbar for each label"
+                return f"axis {a.name} must have {len(m.channels.all)} finite gbar for each label"
     size = m.grid_size
     if size is not None and size >= 2**63:
         return "axes must not make a grid of 2**63 circuits or more"

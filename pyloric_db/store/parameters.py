@@ -36,7 +36,10 @@ def index_column(axis: Axis) -> str:
 
 
 def parameter_columns(
-    axes: tuple[Axis, ...] | None, cells: tuple[str, ...], synapses: tuple[str, ...]
+    axes: tuple[Axis, ...] | None,
+    cells: tuple[str, ...],
+    synapses: tuple[str, ...],
+    channels: tuple[str, ...] = CHANNELS,
 ) -> tuple[Column, ...]:
     """The parameter columns of the feature table, in their order.
 
@@ -47,7 +50,7 @@ def parameter_columns(
     for axis in axes or ():
         kind = "uint8" if len(axis) <= 256 else "uint16"
         if axis.kind == "value":
-            long_name, unit = _describe(axis.name, cells, synapses)
+            long_name, unit = _describe(axis.name, cells, synapses, channels)
             columns.append(Column(axis.name, "float32", unit, long_name))
             columns.append(Column(index_column(axis), kind, "1", f"grid index of {axis.name}"))
         else:
@@ -55,18 +58,20 @@ def parameter_columns(
                 Column(axis.name, kind, "1", f"grid index of the {label(axis.name)} cell")
             )
     if axes is None:
-        names = [gbar_column(c, channel) for c in cells for channel in CHANNELS]
+        names = [gbar_column(c, channel) for c in cells for channel in channels]
         names += [synapse_column(s) for s in synapses]
         for name in names:
-            long_name, unit = _describe(name, cells, synapses)
+            long_name, unit = _describe(name, cells, synapses, channels)
             columns.append(Column(name, "float32", unit, long_name))
     return tuple(columns)
 
 
-def _describe(name: str, cells: tuple[str, ...], synapses: tuple[str, ...]) -> tuple[str, str]:
+def _describe(
+    name: str, cells: tuple[str, ...], synapses: tuple[str, ...], channels: tuple[str, ...]
+) -> tuple[str, str]:
     """Long name and unit of a parameter column."""
     for cell in cells:
-        for channel in CHANNELS:
+        for channel in channels:
             if name == gbar_column(cell, channel):
                 return f"{label(cell)} maximal conductance of {channel}", "mS/cm2"
     for synapse in synapses:
@@ -112,7 +117,7 @@ def parameters_from_columns(
     if manifest.axes is not None:
         values = grid_values(manifest.axes, columns)
     n = len(np.asarray(columns["circuit_id"]))
-    return conductances(values, manifest.cells, manifest.synapses, n)
+    return conductances(values, manifest.cells, manifest.synapses, manifest.channels.all, n)
 
 
 def grid_values(
@@ -131,18 +136,22 @@ def grid_values(
 
 
 def conductances(
-    values: Mapping[str, npt.ArrayLike], cells: tuple[str, ...], synapses: tuple[str, ...], n: int
+    values: Mapping[str, npt.ArrayLike],
+    cells: tuple[str, ...],
+    synapses: tuple[str, ...],
+    channels: tuple[str, ...],
+    n: int,
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """gbar (n, cell, channel) in mS/cm2 and gsyn (n, synapse) in nS from their parts by name.
 
-    A part is a whole cell (n, channel) or a column (n,); what is not given is 0.
+    A part is a whole cell (n, channel) or a column (n,), which counts more; what is not given is 0.
     """
-    gbar = np.zeros((n, len(cells), len(CHANNELS)))
+    gbar = np.zeros((n, len(cells), len(channels)))
     gsyn = np.zeros((n, len(synapses)))
     for i, cell in enumerate(cells):
         if cell in values:
             gbar[:, i] = values[cell]
-        for j, channel in enumerate(CHANNELS):
+        for j, channel in enumerate(channels):
             if gbar_column(cell, channel) in values:
                 gbar[:, i, j] = values[gbar_column(cell, channel)]
     for k, synapse in enumerate(synapses):
@@ -155,4 +164,9 @@ def needed_columns(manifest: Manifest) -> tuple[str, ...]:
     """The columns that `parameters_from_columns` looks at, besides `circuit_id`."""
     if manifest.axes is not None:
         return tuple(map(index_column, manifest.axes))
-    return tuple(c.name for c in parameter_columns(None, manifest.cells, manifest.synapses))
+    return tuple(c.name for c in all_parameters(manifest))
+
+
+def all_parameters(manifest: Manifest) -> tuple[Column, ...]:
+    """Every conductance of a database's circuits as a column, on a grid, too."""
+    return parameter_columns(None, manifest.cells, manifest.synapses, manifest.channels.all)

@@ -1,9 +1,10 @@
 """JSON schemas (draft 2020-12) of the manifest and of a row of the feature table."""
 
+from dataclasses import fields
 from typing import Any
 
 from pyloric_db.store.manifest import FORMAT, KINDS, SCHEMA_VERSION
-from pyloric_db.vocabulary import CHANNELS, Column
+from pyloric_db.vocabulary import CHANNELS, ChannelNames, Column
 
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
 _INTEGERS = {
@@ -30,7 +31,8 @@ def json_schema() -> dict[str, Any]:
     size = {"type": "integer", "minimum": 1}
     names = {"type": "array", "items": {"type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_]*$"}}
     numbers = {"type": "array", "items": {"type": "number"}, "minItems": 1}
-    vector = {**numbers, "minItems": len(CHANNELS), "maxItems": len(CHANNELS)}
+    vector = {**numbers, "minItems": len(CHANNELS)}
+    channel = {"type": "array", "items": {"type": "string", "pattern": "^[A-Za-z][A-Za-z0-9]*$"}}
     cell_axis = _object(
         {
             "name": text,
@@ -51,7 +53,7 @@ def json_schema() -> dict[str, Any]:
         }
     )
     axes = {"type": "array", "items": {"oneOf": [cell_axis, value_axis]}, "minItems": 1}
-    return _object(
+    schema = _object(
         {
             "format": {"const": FORMAT},
             "schema_version": {"const": SCHEMA_VERSION},
@@ -72,6 +74,11 @@ def json_schema() -> dict[str, Any]:
         },
         **{"$schema": _DRAFT, "title": "pyloric-db database manifest"},
     )
+    schema["properties"]["channels"] = _object(
+        {field.name: channel for field in fields(ChannelNames)},
+        description="channels of the cells and their gates, where they are not the published eight",
+    )
+    return schema
 
 
 def feature_json_schema(columns: tuple[Column, ...]) -> dict[str, Any]:

@@ -16,12 +16,12 @@ CIRCUIT_ID = "circuit_id"
 
 def coordinates(manifest: Manifest) -> dict[str, tuple[str, ...]]:
     """Labels along every dimension of a state but `circuit`."""
-    return state_labels(manifest.cells, manifest.sources)
+    return state_labels(manifest.cells, manifest.sources, manifest.channels)
 
 
 def state_shape(manifest: Manifest, variable: str) -> tuple[int, ...]:
     """Shape of a state variable of one circuit."""
-    return state_shapes(manifest.cells, manifest.sources)[variable]
+    return state_shapes(manifest.cells, manifest.sources, manifest.channels)[variable]
 
 
 def shard_key(manifest: Manifest, variable: str, shard: int) -> str:

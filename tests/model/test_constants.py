@@ -22,9 +22,9 @@ from pyloric_db.vocabulary import CHANNELS
         ({"Q10_gsyn": {"glutamat": 2.0}}, "Q10_gsyn must map transmitters .glutamate, acetyl"),
         ({"Q10_tau_s": 2.0}, "Q10_tau_s must map transmitters .* not 2.0"),
         ({"Q10_tau_s": {"glutamate": -2.0}}, r"Q10_tau_s\['glutamate'\] must be a number above 0"),
-        ({"channels": PRINZ_CHANNELS[::-1]}, "channels must be those of Na, CaT, .* in order"),
-        ({"channels": None}, "channels must be those of Na"),
-        ({"channels": CHANNELS}, "channels must be those of Na"),
+        ({"channels": PRINZ_CHANNELS[::-1]}, "channels must begin with Na, CaT, .* in order"),
+        ({"channels": None}, "channels must begin with Na"),
+        ({"channels": CHANNELS}, "channels must begin with Na"),
         (
             {
                 "channels": (
@@ -37,11 +37,11 @@ from pyloric_db.vocabulary import CHANNELS
         ),
         (
             {"channels": (replace(PRINZ_CHANNELS[0], power=0), *PRINZ_CHANNELS[1:])},
-            "the power of Na must be a whole number from 1 to 9, not 0",
+            "the power of channel Na must be a whole number from 1 to 9, not 0",
         ),
         (
             {"channels": (replace(PRINZ_CHANNELS[0], power=3.0), *PRINZ_CHANNELS[1:])},
-            "the power of Na must be a whole number from 1 to 9, not 3.0",
+            "the power of channel Na must be a whole number from 1 to 9, not 3.0",
         ),
         ({"transmitters": (GLUTAMATE,)}, "transmitters must be those of glutamate, acetylcholine"),
         (

@@ -181,7 +181,6 @@ BAD = {
         "'gsyn_ab_pl_nS' is no parameter.*did you mean 'gsyn_ab_",
     ),
     "cell without conductances": ({"parameters.grid.lp": None}, "lp has no conductances"),
-    "cell given twice": ({"parameters.grid.gbar_lp_Na": [1]}, "both as lp and as gbar_lp_Na"),
     "grid and prior": ({"parameters.prior": {"count": 1, "parameters": PRIOR}}, "exactly one of"),
     "no parameters": ({"parameters.grid": None}, "exactly one of"),
     "path in the name": ({"name": "../x"}, "name is '../x'"),

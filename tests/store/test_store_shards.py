@@ -15,7 +15,7 @@ import synthetic
 import zarr
 
 from pyloric_db.errors import DatabaseError
-from pyloric_db.store.cells import CELL_COLUMNS, read_cells, write_cells
+from pyloric_db.store.cells import cell_columns, read_cells, write_cells
 from pyloric_db.store.create import create
 from pyloric_db.store.events import encode_events, events_name, events_table, read_events
 from pyloric_db.store.files import files_at
@@ -236,7 +236,7 @@ def test_cells_round_trip(place):
     write_cells(place, columns)
     assert files_at(place).read("cells.parquet") == before
     found = read_cells(place)
-    assert list(found) == list(CELL_COLUMNS)
+    assert list(found) == list(cell_columns())
     for name, values in found.items():
         same = values == columns[name]
         assert (same | ((values != values) & (columns[name] != columns[name]))).all()
