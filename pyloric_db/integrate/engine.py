@@ -246,8 +246,8 @@ class Engine:
         """A batch at the start of a run.
 
         Args:
-            state: V (batch, cell) mV, Ca (batch, cell) uM, m (batch, cell, 7),
-                h (batch, cell, 4), s (batch, source).
+            state: V (batch, cell) mV, Ca (batch, cell) uM, m (batch, cell, m_gate),
+                h (batch, cell, h_gate), s (batch, source).
             gbar: (batch, cell, channel) mS/cm2.
             gsyn: (batch, synapse) nS.
             i_ext_nA: (batch, cell); None for none.

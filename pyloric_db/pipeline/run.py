@@ -93,6 +93,7 @@ def run_circuits(
     circuit: Circuit,
     protocol: Protocol,
     constants: Constants = Constants(),
+    i_ext_nA: np.ndarray | None = None,
     on_done: Callable[[int], None] | None = None,
     keep: LastPeriods | None = None,
 ) -> tuple[Columns, States]:
@@ -105,6 +106,7 @@ def run_circuits(
         circuit: the topology.
         protocol: times, thresholds and tolerances.
         constants: the model's numbers.
+        i_ext_nA: injected current (circuit, cell); None for none.
         on_done: called with the number of circuits finished since the last call.
         keep: is given the spikes of every circuit.
 
@@ -115,13 +117,16 @@ def run_circuits(
     engine = protocol_engine(circuit, protocol, constants)
     n, n_cells = len(gbar), len(circuit.cells)
     first, last = (round(t / protocol.epoch_ms) for t in (protocol.min_ms, protocol.max_ms))
-    same = constants == Constants()
-    published = are_published(gbar) if same else np.zeros(len(gbar), bool)
+    injected = np.zeros((n, n_cells)) if i_ext_nA is None else i_ext_nA
+    published = np.zeros(n, bool)
+    if constants == Constants():
+        published = are_published(gbar) & ~injected.any(axis=1)
     columns: Columns = {}
     states = {name: np.empty(a.shape, np.dtype(protocol.dtype)) for name, a in initial.items()}
 
     def start(index: np.ndarray) -> _Lanes:
-        batch = engine.start({k: v[index] for k, v in initial.items()}, gbar[index], gsyn[index])
+        begin = {k: v[index] for k, v in initial.items()}
+        batch = engine.start(begin, gbar[index], gsyn[index], injected[index])
         none = np.zeros((len(index), n_cells), int)
         return _Lanes(
             batch,

@@ -478,6 +478,7 @@ def classify(
     initial: Initial | None = None,
     protocol: Protocol | None = None,
     circuit: Circuit = PRINZ2004,
+    i_ext_nA: Any = None,
     constants: Constants | None = None,
 ) -> xr.Dataset:
     """Run circuits under a protocol and return their features: exactly what a build stores.
@@ -488,6 +489,8 @@ def classify(
         initial: as for `simulate`; None for what the protocol says, which is `thermal` by default.
         protocol: times, thresholds, tolerances and temperature; None for the defaults.
         circuit: the topology.
+        i_ext_nA: injected current from the start on, as for `simulate`; cells that start `thermal`
+            have been alone without it.
         constants: the model's numbers; None for the published ones.
 
     Returns:
@@ -497,13 +500,20 @@ def classify(
     Raises:
         ConfigError: an argument is not valid.
     """
-    of_circuits = _labels(gbar=gbar, gsyn=gsyn, initial=initial)
+    of_circuits = _labels(gbar=gbar, gsyn=gsyn, initial=initial, i_ext_nA=i_ext_nA)
     protocol = _protocol(protocol, Protocol())
     model = _model(constants, protocol)
     gbar, gsyn = read_conductances(gbar, gsyn, circuit, model.channel_names.all)
+    injected = _injected(i_ext_nA, gbar.shape[:2], circuit)
     start = _initial(initial, gbar, circuit, protocol, model)
     columns, _ = run_circuits(
-        gbar, gsyn, start, circuit=circuit, protocol=protocol, constants=model
+        gbar,
+        gsyn,
+        start,
+        circuit=circuit,
+        protocol=protocol,
+        constants=model,
+        i_ext_nA=injected,
     )
     failed = columns["status"] != "ok"
     if failed.any():

@@ -73,7 +73,8 @@ def settled(
     Args:
         trains: spike times, ms, at least since the earlier window's begin.
         cells: names of the cells.
-        published: (circuit,), whether all its cells are published ones, and so are the constants.
+        published: (circuit,), whether all its cells are published ones, without injected current,
+            and so are the constants.
         V_range_mV: (circuit, cell), highest minus lowest voltage in the last `protocol.rest_ms`.
         now_ms: the time that the simulation has reached, scalar or (circuit,).
         protocol: for the numbers named above, `max_burst_gap_ms` and `period_cv`.

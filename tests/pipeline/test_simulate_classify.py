@@ -156,6 +156,44 @@ def test_the_gravest_failure_of_all_epochs_is_the_status():
         assert status_of(*epochs).tolist() == wanted
 
 
+def test_a_current_is_that_of_simulate(crowd):
+    """A number, one for each cell, or for each circuit and cell; the batch does not matter."""
+    gbar, gsyn, without = crowd
+    gbar, gsyn = gbar[:6], gsyn[:6]
+    nA = xr.DataArray([0.0, 0.5], coords={"cell": ["py", "lp"]}, dims="cell")
+    nA = nA.reindex(cell=["py", "lp", "abpd"], fill_value=-0.2)
+    fixed = replace(PROTOCOL, min_ms=PROTOCOL.max_ms)
+    found = classify(gbar, gsyn, protocol=fixed, i_ext_nA=nA)
+    run = simulate(gbar, gsyn, protocol=fixed, i_ext_nA=[-0.2, 0.5, 0.0], duration_ms=fixed.max_ms)
+    wanted = features_from_spikes(
+        run["spike_time_ms"], window_ms=(fixed.transient_ms, fixed.max_ms), protocol=fixed
+    )
+    assert_identical(found, wanted)
+    each = np.broadcast_to([-0.2, 0.5, 0.0], (6, 3))[3:4]
+    alone = classify(gbar[3:4], gsyn[3:4], protocol=fixed, i_ext_nA=each)
+    assert_identical(alone, found.isel(circuit=[3]))
+    assert (found.spike_rate_lp_Hz.values > without.spike_rate_lp_Hz.values[:6]).mean() > 0.5
+    assert_identical(
+        classify(gbar, gsyn, protocol=PROTOCOL, i_ext_nA=0), without.isel(circuit=slice(6))
+    )
+
+
+def test_a_cell_that_a_current_holds_still_is_not_known_to_be_silent():
+    """Published cells alone may rest within 8 mV, and then fire: not those that are injected."""
+    seen = []
+    gbar = np.stack([cell_gbar(name) for name in ("AB/PD 5", "LP 2", "PY 5")])[None]
+
+    def settled(trains, cells, published, *_):
+        seen.append(published)
+        return np.full(len(published), PROTOCOL.transient_ms)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pyloric_db.pipeline.run.settled", settled)
+        for nA in (0.0, 0.1):
+            classify(gbar, np.zeros((1, 7)), protocol=PROTOCOL, i_ext_nA=nA)
+    assert [known.all() for known in seen] == [True, False]
+
+
 def test_voltage_statistics_are_of_the_trace(crowd):
     gbar, gsyn, found = crowd
     run = simulate(
