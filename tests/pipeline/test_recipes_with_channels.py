@@ -2,13 +2,11 @@
 
 import json
 import re
-import subprocess
 import tomllib
 
 import jsonschema
 import numpy as np
 import pytest
-from conftest import COMMAND
 from test_recipe import message
 
 import pyloric_db as pyl
@@ -109,9 +107,11 @@ def test_cells_are_thermalised_with_them(built, recipe):
     assert cells.sizes["thermalised"] == len(grid_cells(make_plan(recipe))) == 2 + 1 + 12
 
 
-def test_the_command_line_shows_them(built, tmp_path):
+def test_the_command_line_shows_them(built, inside, tmp_path):
     def run(*words):
-        return subprocess.run([COMMAND, *words], capture_output=True, text=True, check=True).stdout
+        done = inside(*words)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
     path = str(built.files)
     assert " MI\n" in run("show", path, "3")
