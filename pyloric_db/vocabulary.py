@@ -64,11 +64,15 @@ def check_channel_names(names: Sequence[str]) -> str | None:
     """What is wrong with names of channels, as the end of a sentence; None if nothing is."""
     seen: dict[str, str] = {}
     for name in names:
-        if not isinstance(name, str) or not _CHANNEL_NAME.match(name) or name.lower() in _ENDINGS:
-            return f"{name!r:.80} must be letters and digits, and no unit, to be a channel's name"
+        if not isinstance(name, str) or not _CHANNEL_NAME.match(name):
+            return (
+                f"a channel's name must be a letter and then letters and digits, not {name!r:.80}"
+            )
+        if name.lower() in _ENDINGS:
+            return f"a channel must not be called {name!r}, with which other columns end"
         other = seen.setdefault(name.lower(), name)  # columns are told apart without regard to case
         if other is not name or list(names).count(name) > 1:
-            return f"{other} and {name} are two channels of one name"
+            return f"{other} and {name} are two channels of one name (case does not count)"
     return None
 
 

@@ -196,7 +196,7 @@ class Stepper:
             (channel, cell, batch) mS/cm2, (synapse, batch) mS/cm2, (cell, batch) uA/cm2.
         """
         c, T, dtype = self.constants, self.temperature_K, self.arithmetic.dtype
-        by_channel = np.array([q10(factor, T) for factor in c.Q10_gbar])
+        by_channel = np.array([q10(factor, T) for factor in c.Q10_of_channels])
         names = {s.name: s.transmitter for s in self.circuit.sources}
         by_synapse = np.array(
             [q10(c.Q10_gsyn.get(names[s.source], 1.0), T) for s in self.circuit.synapses]

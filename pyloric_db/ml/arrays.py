@@ -165,7 +165,7 @@ def read_arrays(
         block = slice(start, start + _BLOCK)
         part = {n: rows[n].values[block] for n in ("circuit_id", *needed)}
         gbar, gsyn = parameters_from_columns(db.manifest, part)
-        place[block] = place_of(gbar, gsyn)
+        place[block] = place_of(gbar, gsyn, db.manifest.channels.all)
         conductances = np.concatenate([gbar.reshape(len(gbar), -1), gsyn], axis=1)
         for matrix in matrices:
             for i, name in enumerate(matrix.names):

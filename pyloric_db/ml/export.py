@@ -228,7 +228,7 @@ def _readme(
     return f"""# Training data from the database {db.manifest.name}
 
 {total:,} of the {asked:,} circuits{asked_for}, exported by pyloric-db from the
-database with recipe hash `{db.manifest.recipe_hash}`.{_unfinished(db)}
+database with recipe hash `{db.manifest.recipe_hash}`.{_unfinished(db)}{_other_model(db)}
 `{SOURCE_FILE}` is what that says of itself: the recipe, with the prior or grid that the circuits
 were drawn from, the protocol (its `settings` are the fields of `pyloric_db.Protocol`, with which
 `pyloric_db.classify` measures further circuits alike), and all versions.
@@ -262,6 +262,11 @@ but for those of a cell with a name, which come together (`{SOURCE_FILE}` has th
 
 {_split_rule()}
 """
+
+
+def _other_model(db: Database) -> str:
+    words = db.manifest.other_model
+    return f"\nIts model is not the published one at 283 K, but with {words}." if words else ""
 
 
 def _unfinished(db: Database) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 
 from pyloric_db.store.manifest import Manifest
 from pyloric_db.store.parameters import gbar_column, index_column
-from pyloric_db.vocabulary import CONDUCTANCES
+from pyloric_db.vocabulary import CHANNELS, CONDUCTANCES
 
 LOG_UNIFORM = "log_uniform"
 #: Most values of a list that are written out in words.
@@ -20,20 +20,28 @@ def prior_of(name: str, manifest: Manifest) -> dict[str, Any] | None:
     are in the column's unit; those of a cell that is chosen by name have the name.
     """
     channels = manifest.channels.all
-    own = {gbar_column(cell, channel): cell for cell in manifest.cells for channel in channels}
-    cell = own.get(name)
+    own = {
+        gbar_column(cell, channel): (cell, k)
+        for cell in manifest.cells
+        for k, channel in enumerate(channels)
+    }
+    cell, k = own.get(name, (None, 0))
+    other = k >= len(CHANNELS)  # which published cells have not
     axes = manifest.axes or ()
     # a conductance that is an axis, and then one of a named cell
     for axis in sorted(axes, key=lambda axis: axis.kind == "cell"):
-        if name in (axis.name, index_column(axis)) or cell == axis.name:
+        if name in (axis.name, index_column(axis)):
             return {"grid": list(axis.levels)}
+        if cell == axis.name:
+            none = other and not any(gbar[k] for gbar in axis.gbar)
+            return {"fixed": 0} if none else {"grid": list(axis.levels)}
     if not name.startswith(CONDUCTANCES):
         return None
     recipe: Any = manifest.recipe.get("parameters") or {}
     if recipe.get("table"):
         return {"table": recipe["table"].get("path")}
     laws = (recipe.get("prior") or {}).get("parameters") or {}
-    law = laws.get(name, laws.get(cell, 0))  # what is not named is 0
+    law = laws.get(name, 0 if other else laws.get(cell, 0))  # what is not named is 0
     if not isinstance(law, dict):
         return {"fixed": law}
     kind, values = next(iter(law.items()))

@@ -6,7 +6,8 @@ circuit of a test set was ever trained on. The hash, in full:
 - The parameters of a circuit are gbar in mS/cm2, cell by cell and in each the channels in the
   order Na CaT CaS A KCa Kd H leak, then gsyn in nS, synapse by synapse, and then ggap in nS, gap
   junction by gap junction, all as float32, with -0 taken as 0. What no recipe gave is 0. Their bits
-  are words of 32 bits.
+  are words of 32 bits. Other channels follow, by name in the order of ASCII, if a cell of the
+  circuit has them: the codes of the letters of the name, a word each, and its gbar cell by cell.
 - h begins with 0. For every word, h becomes mix(h + word + 0x9E3779B97F4A7C15), where mix is the
   finaliser of SplitMix64 (Steele, Lea & Flood 2014, OOPSLA): x ^= x >> 30, x *=
   0xBF58476D1CE4E5B9, x ^= x >> 27, x *= 0x94D049BB133111EB, x ^= x >> 31; all modulo 2**64.
@@ -22,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pyloric_db.errors import ConfigError
+from pyloric_db.vocabulary import CHANNELS
 
 #: Names of the parts for one, two and three shares.
 PARTS = {1: ("train",), 2: ("train", "test"), 3: ("train", "validation", "test")}
@@ -30,23 +32,33 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MULTIPLIERS = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
 
 
-def place_of(gbar: npt.ArrayLike, gsyn: npt.ArrayLike) -> npt.NDArray[np.float64]:
+def place_of(
+    gbar: npt.ArrayLike, gsyn: npt.ArrayLike, channels: Sequence[str] = CHANNELS
+) -> npt.NDArray[np.float64]:
     """u of circuits, (n,) in [0, 1).
 
     Args:
         gbar: (n, cell, channel) mS/cm2.
         gsyn: (n, synapse) nS, the gap junctions last.
+        channels: their names, the eight first.
     """
     membrane = np.asarray(gbar, dtype=np.float32)
-    n = len(membrane)
-    values = np.concatenate(
-        [membrane.reshape(n, -1), np.asarray(gsyn, dtype=np.float32).reshape(n, -1)], axis=1
-    )
-    words = np.ascontiguousarray((values + np.float32(0)).T).view(np.uint32)
+    n, eight = len(membrane), len(CHANNELS)
+    synapses = np.asarray(gsyn, dtype=np.float32).reshape(n, -1)
     h = np.zeros(n, dtype=np.uint64)
-    for word in words:
-        h = _mix(h + word.astype(np.uint64) + _GOLDEN)
+    for word in _words(np.concatenate([membrane[..., :eight].reshape(n, -1), synapses], axis=1)):
+        h = _mix(h + word + _GOLDEN)
+    for name in sorted(channels[eight:]):
+        values = membrane[..., list(channels).index(name)]
+        has = values.any(axis=1)
+        for word in (*np.frombuffer(name.encode("ascii"), np.uint8), *_words(values[has])):
+            h[has] = _mix(h[has] + np.asarray(word, np.uint64) + _GOLDEN)
     return (h >> np.uint64(11)).astype(np.float64) / 2.0**53
+
+
+def _words(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint64]:
+    """The bits of values (n, value), (value, n)."""
+    return np.ascontiguousarray((values + np.float32(0)).T).view(np.uint32).astype(np.uint64)
 
 
 def _mix(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:

@@ -11,8 +11,10 @@ Source: kinetics of Liu, Golowasch, Marder & Abbott 1998, J Neurosci 18:2309, as
 Prinz, Billimoria & Marder 2003, J Neurophysiol 90:3998, table 1. Units: mV, ms.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import astuple, dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -110,29 +112,39 @@ class Gate:
 
     def problem(self) -> str | None:
         """Why it cannot be integrated in float32, as the end of a sentence; None if it can."""
-        numbers = (*astuple(self.inf), *astuple(self.tau), self.half_Ca_uM or 1.0)
-        if not all(np.isfinite(float(x)) for x in numbers):
-            return "must have finite numbers"
-        if self.half_Ca_uM is not None and not self.half_Ca_uM > 0:
-            return f"must have a half_Ca_uM above 0, not {self.half_Ca_uM!r}"
+        if not isinstance(self.inf, Sigmoid) or not isinstance(self.tau, Tau):
+            return "must be a Gate of a Sigmoid and a SigmoidTau, BellTau or ProductTau"
+        half_Ca = 1.0 if self.half_Ca_uM is None else self.half_Ca_uM
+        for x in (*astuple(self.inf), *astuple(self.tau), half_Ca):
+            if isinstance(x, bool) or not isinstance(x, Real) or not math.isfinite(x):
+                return f"must have finite numbers, not {x!r}"
+        if not 0 < half_Ca < 1e30:
+            return f"must have a half_Ca_uM above 0 and below 1e30, not {half_Ca!r}"
+        shape = type(self.tau)
+        slopes = [x for t in (self.inf, self.tau) for k, x in vars(t).items() if "slope" in k]
+        if 0 in slopes:
+            return "must have no slope of 0"
         V = np.linspace(*LIVED_mV, 401)
         with np.errstate(all="ignore"):
 
             def e(V_half: float, slope: float) -> Any:
                 return np.exp((V - V_half) / np.float64(slope))
 
-            rate = self.tau.rate(e)
+            rate = shape(*map(np.float64, astuple(self.tau))).rate(e)
             over, under = (a + b * rate.E for a, b in (rate.over, rate.under))
             tau, largest = under / over, self.inf.denominator(e) * (over + under) ** 2
-        wrong = ~(tau > 0) | ~np.isfinite(tau)
+        wrong = ~((tau > 0) & (tau < 1e9))
         if wrong.any():
             i = int(np.argmax(wrong))
-            return f"has a time constant of {tau[i]:.3g} ms at {V[i]:g} mV; it must be above 0"
+            return (
+                f"has a time constant of {tau[i]:.3g} ms at {V[i]:g} mV; it must be above 0 and "
+                "below 1e9"
+            )
         # what a step multiplies, see `integrate.step`
         if not (largest < 1e37).all():
             return (
-                f"is too steep: exponentials leave float32 between {LIVED_mV[0]:g} and "
-                f"{LIVED_mV[1]:g} mV"
+                f"is too steep: between {LIVED_mV[0]:g} and {LIVED_mV[1]:g} mV no exponent may "
+                "go far beyond 40: make its slopes larger"
             )
         return None
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from numbers import Integral, Real
 
 from pyloric_db.errors import ConfigError, PyloricDBWarning
-from pyloric_db.model.channels import PRINZ_CHANNELS, Channel, Sigmoid
+from pyloric_db.model.channels import PRINZ_CHANNELS, Channel, Gate, Sigmoid
 from pyloric_db.vocabulary import CHANNELS, H_GATES, M_GATES, ChannelNames, check_channel_names
 
 #: The temperature of the published conductances and time constants.
@@ -104,12 +104,10 @@ class Constants:
                     f"not {factors!r}"
                 )
             positive |= {f"{name}[{key!r}]": factor for key, factor in factors.items()}
-        if isinstance(self.Q10_gbar, Sequence) and len(self.Q10_gbar) == len(CHANNELS):
-            others = (1.0,) * (len(self.channels) - len(CHANNELS))
-            object.__setattr__(self, "Q10_gbar", (*self.Q10_gbar, *others))
-        if not isinstance(self.Q10_gbar, Sequence) or len(self.Q10_gbar) != len(self.channels):
+        n = len(self.channels)
+        if not isinstance(self.Q10_gbar, Sequence) or len(self.Q10_gbar) not in (n, len(CHANNELS)):
             raise ConfigError(
-                f"constant Q10_gbar must have {len(self.channels)} factors, one per channel, "
+                f"constant Q10_gbar must have {n} factors, one per channel in their order, "
                 f"not {self.Q10_gbar!r}"
             )
         positive |= {f"Q10_gbar[{i}]": factor for i, factor in enumerate(self.Q10_gbar)}
@@ -120,6 +118,11 @@ class Constants:
                 or not 0 < float(value) < math.inf
             ):
                 raise ConfigError(f"constant {name} must be a number above 0, not {value!r}")
+
+    @property
+    def Q10_of_channels(self) -> tuple[float, ...]:
+        """The factor of each channel's maximal conductance."""
+        return (*self.Q10_gbar, *(1.0,) * (len(self.channels) - len(self.Q10_gbar)))
 
     @cached_property
     def channel_names(self) -> ChannelNames:
@@ -153,13 +156,22 @@ def _check_channels(channels: object) -> None:
         or not all(isinstance(c, Channel) for c in channels)
         or tuple(c.name for c in channels[: len(CHANNELS)]) != CHANNELS
     ):
-        raise ConfigError(f"constant channels must begin with {', '.join(CHANNELS)}, in order")
+        raise ConfigError(
+            f"constant channels must be a tuple that begins with {', '.join(CHANNELS)}, in order"
+        )
     problem = check_channel_names([c.name for c in channels])
     if problem:
         raise ConfigError(f"channels: {problem}")
     for channel in channels:
-        whole = isinstance(channel.power, Integral) and 1 <= int(channel.power) <= 9
-        if channel.m is not None and not whole:
+        E_rev = channel.E_rev
+        if E_rev is not None and (
+            isinstance(E_rev, bool) or not isinstance(E_rev, Real) or not math.isfinite(E_rev)
+        ):
+            raise ConfigError(
+                f"E_rev of channel {channel.name} must be a number of mV, or None for calcium's, "
+                f"not {E_rev!r}"
+            )
+        if not isinstance(channel.power, Integral) or not 1 <= int(channel.power) <= 9:
             raise ConfigError(
                 f"the power of channel {channel.name} must be a whole number from 1 "
                 f"to 9, not {channel.power!r}"
@@ -168,9 +180,11 @@ def _check_channels(channels: object) -> None:
             gate = getattr(channel, which)
             if gate is None:
                 continue
+            if not isinstance(gate, Gate):
+                raise ConfigError(f"{which} of channel {channel.name} must be a Gate, not {gate!r}")
             if channel.name in CHANNELS and channel.name not in known:
                 raise ConfigError(
-                    f"channel {channel.name} can have no gate {which}, which only "
+                    f"channel {channel.name} can have no gate {which}, which of the eight only "
                     f"{', '.join(known)} have"
                 )
             problem = None if channel in PRINZ_CHANNELS else gate.problem()

@@ -65,7 +65,7 @@ def derivatives(
     dm, dh = np.zeros_like(m), np.zeros_like(h)
     names = c.channel_names
     for i, channel in enumerate(c.channels):
-        g = gbar[..., i] * q10(c.Q10_gbar[i], T)
+        g = gbar[..., i] * q10(c.Q10_of_channels[i], T)
         if channel.m is not None:
             k = names.m_gates.index(channel.name)
             g = g * m[..., k] ** channel.power

@@ -242,6 +242,25 @@ class ChannelSpec(_Table):
     m: GateSpec | None = None
     h: GateSpec | None = None
 
+    @field_validator("E_rev", mode="before")
+    @classmethod
+    def _potential(cls, E_rev: Any) -> Any:
+        number = isinstance(E_rev, int | float) and not isinstance(E_rev, bool)
+        if E_rev != "Ca" and not (number and -200 <= E_rev <= 100):
+            raise ValueError(f"give a number from -200 to 100 mV, or 'Ca', not {E_rev!r}")
+        return E_rev
+
+    @model_validator(mode="after")
+    def _whole(self) -> "ChannelSpec":
+        published = {c.name: c for c in PRINZ_CHANNELS}.get(self.name)
+        for which in ("m", "h"):
+            if getattr(published, which, None) is not None and getattr(self, which) is None:
+                raise ValueError(
+                    f"{self.name} has no gate {which}: what takes the place of one of the eight "
+                    "must have all gates of it"
+                )
+        return self
+
     def channel(self) -> Channel:
         m, h = (None if gate is None else gate.gate() for gate in (self.m, self.h))
         return Channel(self.name, None if self.E_rev == "Ca" else self.E_rev, self.power, m, h)
@@ -377,6 +396,12 @@ class Recipe(_Table):
             _check_names(list(given), circuit, self.channels)
             _put_in_order(given, parameter_names(circuit, self.channels))
         for axis, values in (grid or {}).items():
+            for channel in {c for value in values if isinstance(value, dict) for c in value}:
+                if axis in circuit.cells and gbar_column(axis, channel) in (grid or {}):
+                    raise ValueError(
+                        f"{axis} has a cell with {channel} = ..., and {gbar_column(axis, channel)} "
+                        "is an axis: give one of the two"
+                    )
             _check_axis(axis, values, circuit, self.channels)
         for name, spec in (prior.parameters if prior else {}).items():
             choices = spec.choice if isinstance(spec, Distribution) else (spec,)

@@ -9,7 +9,10 @@ from pyloric_db.errors import ConfigError
 from pyloric_db.integrate.engine import RANGE_V_mV
 from pyloric_db.model.circuit import Circuit
 from pyloric_db.vocabulary import (
+    CHANNEL,
     CIRCUIT,
+    H_GATE,
+    M_GATE,
     PUBLISHED_CHANNELS,
     STATE_VARIABLES,
     ChannelNames,
@@ -55,10 +58,11 @@ def aligned(
         if dim in array.dims and dim in array.coords:
             given = [str(v) for v in array[dim].values]
             if sorted(given) != sorted(ours):
+                other = "constants" if dim in (CHANNEL, M_GATE, H_GATE) else "circuit"
                 raise ConfigError(
                     f"{what} has the {dim} labels {', '.join(given)}, "
-                    f"but the circuit has {', '.join(ours)}; for another give circuit=, "
-                    "such as pyloric_db.circuit_of(db)"
+                    f"but the circuit has {', '.join(ours)}; for another give {other}=, "
+                    f"such as pyloric_db.{other}_of(db)"
                 )
             array = array.sel({dim: list(ours)})
     return array

@@ -170,7 +170,8 @@ def check_names(manifest: Manifest, names: Sequence[str]) -> None:
     for name in names:
         if name not in known:
             for axis in manifest.axes or ():
-                if axis.kind == "cell" and str(name).startswith(f"gbar_{axis.name}_"):
+                twin = str(name).lower() in map(str.lower, known)
+                if axis.kind == "cell" and not twin and str(name).startswith(f"gbar_{axis.name}_"):
                     raise QueryError(
                         f"unknown column {name!r}: this grid has its cells by name, as in "
                         f"{axis.name} == {axis.labels[-1]!r}, and db.parameters(ids) has their gbar"

@@ -4,13 +4,14 @@ import hashlib
 import json
 import math
 import re
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, astuple, dataclass, fields
 from functools import cached_property
 from typing import Any, Literal
 
 from pyloric_db.errors import DatabaseError
 from pyloric_db.store.files import MANIFEST_FILE, Location, files_at
 from pyloric_db.vocabulary import (
+    CHANNELS,
     LABELS,
     PUBLISHED_CHANNELS,
     ChannelNames,
@@ -137,7 +138,8 @@ class Manifest:
         words = [] if temperature is None else [f"{temperature} K"]
         for name, value in given.items() if isinstance(given, dict) else ():
             if name == "channels" and isinstance(value, list):
-                words += [f"channel {c.get('name')}" for c in value if isinstance(c, dict)]
+                names = [c.get("name") for c in value if isinstance(c, dict)]
+                words += [f"{'other ' if n in CHANNELS else ''}channel {n}" for n in names]
                 continue
             if isinstance(value, dict):
                 value = "(" + ", ".join(f"{key} {factor}" for key, factor in value.items()) + ")"
@@ -267,6 +269,8 @@ def _axis_json(axis: Axis) -> dict[str, Any]:
 
 
 def _channels(content: Any) -> ChannelNames:
+    if not isinstance(content, dict):
+        raise TypeError("channels must be an object")
     return ChannelNames(**{key: tuple(names) for key, names in content.items()})
 
 
@@ -311,8 +315,10 @@ def _problem(m: Manifest) -> str | None:
     problem = check_channel_names(m.channels.all)
     if problem:
         return f"channels: {problem}"
-    for gates in (m.channels.m_gates, m.channels.h_gates):
-        if not set(gates) <= set(m.channels.all) or len(set(gates)) != len(gates):
+    for names, first in zip(astuple(m.channels), astuple(PUBLISHED_CHANNELS), strict=True):
+        if names[: len(first)] != first:
+            return f"channels must begin with {', '.join(first)}"
+        if not set(names) <= set(m.channels.all) or len(set(names)) != len(names):
             return "gates must be those of its channels, each once"
     return _axes_problem(m) or _columns_problem(m.columns)
 

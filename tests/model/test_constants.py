@@ -22,9 +22,12 @@ from pyloric_db.vocabulary import CHANNELS
         ({"Q10_gsyn": {"glutamat": 2.0}}, "Q10_gsyn must map transmitters .glutamate, acetyl"),
         ({"Q10_tau_s": 2.0}, "Q10_tau_s must map transmitters .* not 2.0"),
         ({"Q10_tau_s": {"glutamate": -2.0}}, r"Q10_tau_s\['glutamate'\] must be a number above 0"),
-        ({"channels": PRINZ_CHANNELS[::-1]}, "channels must begin with Na, CaT, .* in order"),
-        ({"channels": None}, "channels must begin with Na"),
-        ({"channels": CHANNELS}, "channels must begin with Na"),
+        (
+            {"channels": PRINZ_CHANNELS[::-1]},
+            "channels must be a tuple that begins with Na, CaT, .* in order",
+        ),
+        ({"channels": None}, "channels must be a tuple that begins with Na"),
+        ({"channels": CHANNELS}, "channels must be a tuple that begins with Na"),
         (
             {
                 "channels": (
@@ -33,7 +36,7 @@ from pyloric_db.vocabulary import CHANNELS
                     *PRINZ_CHANNELS[6:],
                 )
             },
-            "Kd can have no gate h, which only Na, CaT, CaS, A have",
+            "Kd can have no gate h, which of the eight only Na, CaT, CaS, A have",
         ),
         (
             {"channels": (replace(PRINZ_CHANNELS[0], power=0), *PRINZ_CHANNELS[1:])},

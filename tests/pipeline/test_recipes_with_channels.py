@@ -3,6 +3,7 @@
 import json
 import re
 import tomllib
+from dataclasses import replace
 
 import jsonschema
 import numpy as np
@@ -10,16 +11,27 @@ import pytest
 from test_recipe import message
 
 import pyloric_db as pyl
-from pyloric_db.errors import DatabaseError
+from pyloric_db.errors import ConfigError, DatabaseError
 from pyloric_db.ml.priors import prior_of
+from pyloric_db.ml.split import place_of
 from pyloric_db.model.cells import PUBLISHED_CELLS
-from pyloric_db.model.channels import PRINZ_CHANNELS, BellTau
+from pyloric_db.model.channels import (
+    PRINZ_CHANNELS,
+    BellTau,
+    Channel,
+    Gate,
+    ProductTau,
+    Sigmoid,
+    SigmoidTau,
+)
+from pyloric_db.model.constants import Constants
 from pyloric_db.pipeline.build import grid_cells
 from pyloric_db.pipeline.draw import parameters
 from pyloric_db.pipeline.plan import make_plan
 from pyloric_db.pipeline.recipe import load_recipe
 from pyloric_db.store.manifest import Manifest
 from pyloric_db.store.schema import json_schema
+from pyloric_db.vocabulary import CHANNELS
 
 MODULATED = """
 name = "modulated"
@@ -124,6 +136,10 @@ def test_the_command_line_shows_them(built, inside, tmp_path):
     assert columns["gbar_lp_MI"]["prior"] == {"grid": [0, 0.05, 0.5]}
     assert columns["gbar_lp_H"]["prior"] == {"grid": [0, 0.05]}
     assert columns["gbar_lp_Na"]["prior"] == {"grid": ["LP 1", "LP 2"]}
+    assert columns["gbar_py_MI"]["prior"] == {"fixed": 0}
+    assert "is not the published one at 283 K, but with" in (tmp_path / "out/README.md").read_text()
+    unknown = inside("query", path, "gbar_lp_mi > 0")
+    assert unknown.returncode == 2 and "did you mean 'gbar_lp_MI'?" in unknown.stderr
 
 
 def test_the_manifest_says_so_and_fits_its_schema(built):
@@ -133,7 +149,10 @@ def test_the_manifest_says_so_and_fits_its_schema(built):
     jsonschema.validate(content, json_schema())
     assert Manifest.from_json(text, "it") == built.manifest
     assert "channels" not in json.loads(make_plan("demo").manifest.to_json())
+    with pytest.raises(DatabaseError, match="channels must be an object"):
+        Manifest.from_json(json.dumps(content | {"channels": None}), "it")
     for change in (
+        {"all": content["channels"]["all"][::-1]},
         {"all": ["Na"]},
         {"m_gates": ["nobody"]},
         {"all": [*"abcdefgh", "ms"]},
@@ -159,6 +178,8 @@ def test_a_prior_and_a_table_may_name_them(recipe, tmp_path):
     manifest = make_plan(drawn).manifest
     assert prior_of("gbar_abpd_MI", manifest) == {"log_uniform": [0.01, 1]}
     assert prior_of("gbar_abpd_Kd", manifest) == {"fixed": 80}
+    assert prior_of("gbar_lp_MI", manifest) == {"fixed": 0}
+    assert prior_of("gbar_lp_Na", manifest) == {"fixed": "LP 1"}
     (tmp_path / "t.csv").write_text(
         "gbar_abpd_Na,gbar_lp_MI,gbar_py_Na\n100,0.5,100\n200,0.25,100\n"
     )
@@ -179,6 +200,93 @@ def test_kinetics_of_one_of_the_eight_may_be_replaced(recipe):
     assert changed.channels[:6] == PRINZ_CHANNELS[:6]
 
 
+def test_what_replaces_one_of_the_eight_has_all_its_gates(recipe):
+    """A channel that is given without its gates would be a leak."""
+    only = {"name": "Kd", "E_rev": -85}
+    assert "Kd has no gate m" in message(recipe | {"constants": {"channels": [MI, only]}})
+    leak = {"name": "leak", "E_rev": -60}
+    changed = load_recipe(recipe | {"constants": {"channels": [MI, leak]}}).run_constants()
+    assert changed.channels[7] == Channel("leak", -60)
+
+
+def test_a_conductance_is_given_once(recipe):
+    grid = {**recipe["parameters"]["grid"], "lp": ["LP 1", {"Na": 100, "MI": 0.1}]}
+    text = message(recipe | {"parameters": {"grid": grid}})
+    assert "lp has a cell with MI = ..., and gbar_lp_MI is an axis" in text
+
+
+def test_constants_may_be_changed_again():
+    more = (*PRINZ_CHANNELS, Channel("X", -10.0), Channel("Y", -20.0))
+    one = Constants(channels=more[:9], Q10_gbar=(1.1,) * 8)
+    assert one.Q10_of_channels == (*(1.1,) * 8, 1.0)
+    assert replace(one, channels=more).Q10_of_channels[8:] == (1, 1)
+    assert replace(one, channels=PRINZ_CHANNELS) == Constants(Q10_gbar=(1.1,) * 8)
+    with pytest.raises(ConfigError, match="must have 10 factors, one per channel in their order"):
+        Constants(channels=more, Q10_gbar=(1.0,) * 9)
+
+
+@pytest.mark.parametrize(
+    ("channel", "expected"),
+    [
+        (Channel("MI", "Ca"), "E_rev of channel MI must be a number of mV, or None for calcium's"),
+        (Channel("MI", float("nan")), "E_rev of channel MI must be a number"),
+        (Channel("MI", -10.0, "x"), "the power of channel MI must be a whole number"),
+        (Channel("MI", -10.0, m=Sigmoid(-20, -5)), "m of channel MI must be a Gate, not Sigmoid"),
+        (Channel("MI", -10.0, h=Gate(Sigmoid(-20, -5), 6.0)), "h of channel MI must be a Gate of"),
+        (
+            Channel("MI", -10.0, m=Gate(Sigmoid("a", -5), SigmoidTau(6, 0, 0, 1))),
+            "m of channel MI must have finite numbers, not 'a'",
+        ),
+        (
+            Channel("MI", -10.0, m=Gate(Sigmoid(-20, -5), ProductTau(0, 1, 10, 1, 1, 10))),
+            "m of channel MI has a time constant of",
+        ),
+    ],
+)
+def test_channels_that_cannot_be_in_python(channel, expected):
+    with pytest.raises(ConfigError, match=expected):
+        Constants(channels=(*PRINZ_CHANNELS, channel))
+
+
+def test_states_of_other_channels_are_refused(built):
+    every = built.parameters([0])
+    eight = every.gbar.isel(channel=slice(8))
+    for options in ({}, {"constants": pyl.constants_of(built)}):
+        gbar = eight if options else every.gbar
+        with pytest.raises(ConfigError, match=r"constants=, such as pyloric_db.constants_of\(db\)"):
+            pyl.simulate(gbar, every.gsyn, duration_ms=100, **options)
+    with pytest.raises(ConfigError, match="m_gate labels .* constants="):
+        pyl.simulate(eight, every.gsyn, duration_ms=100, initial=built.states([0]))
+
+
+def test_a_circuit_without_them_is_in_the_part_that_it_is_in_elsewhere(built):
+    """And those with them are in another, whatever else a database has."""
+    arrays = built.to_arrays(targets="spike_rate_lp_Hz", missing="mask")
+    every = built.parameters(arrays.circuit_id)
+    eight = place_of(every.gbar.values[..., :8], every.gsyn.values)
+    none = every.gbar.values[..., 8].max(axis=1) == 0
+    assert 0 < none.sum() < len(none)
+    np.testing.assert_array_equal(arrays.place[none], eight[none])
+    assert not (arrays.place[~none] == eight[~none]).any()
+    names = (*CHANNELS, "A2", "MI")
+    more = np.insert(every.gbar.values, 8, 0, axis=2)
+    np.testing.assert_array_equal(arrays.place, place_of(more, every.gsyn.values, names))
+
+
+def test_the_hash_of_other_channels_is_the_documented_one():
+    gbar = np.zeros((1, 2, 10))
+    gbar[0, :, 8:] = [[0.0, 3.0], [0.0, 4.0]]
+    channels = (*CHANNELS, "A2", "B")
+    words = [0] * 16 + [ord("B"), *np.array([3, 4], np.float32).view(np.uint32).tolist()]
+    mask, h = 2**64 - 1, 0
+    for word in words:
+        x = (h + word + 0x9E3779B97F4A7C15) & mask
+        x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & mask
+        x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & mask
+        h = x ^ (x >> 31)
+    assert place_of(gbar, np.zeros((1, 0)), channels)[0] == (h >> 11) / 2**53
+
+
 def test_a_constant_time_constant_is_one():
     m = load_recipe(
         {"name": "x", "circuit": {"preset": "prinz2004"}, "constants": {"channels": [MI]},
@@ -197,24 +305,24 @@ BAD = {
     "an unknown shape": (gate(tau={"base": 1}), "tau: give a number of ms, or the constants base,"),
     "a time constant below 0": (
         gate(tau={"base": 5, "drop": 6, "V_half": -40, "slope": -5}),
-        r"m of channel MI has a time constant of -\S+ ms at \S+ mV; it must be above 0",
+        r"m of channel MI has a time constant of -\S+ ms at \S+ mV; it must be above 0 and",
     ),
     "a time constant of 0": (gate(tau=0), "m of channel MI has a time constant of 0 ms at -150 mV"),
-    "no slope": (gate(slope=0), "m of channel MI is too steep"),
-    "too steep a slope": (gate(slope=0.5), "too steep: exponentials leave float32 between -150"),
-    "calcium that is none": (gate(half_Ca_uM=0), "must have a half_Ca_uM above 0, not 0"),
-    "no number": (gate(V_half=float("nan")), "m of channel MI must have finite numbers"),
-    "an underscore": ([MI | {"name": "I_MI"}], "'I_MI' must be letters and digits, and no unit"),
-    "a unit": ([MI | {"name": "mV"}], "'mV' must be letters and digits, and no unit"),
+    "no slope": (gate(slope=0), "m of channel MI must have no slope of 0"),
+    "too steep a slope": (gate(slope=0.5), "is too steep: between -150 and 100 mV no exponent"),
+    "calcium that is none": (gate(half_Ca_uM=0), "half_Ca_uM above 0 and below 1e30, not 0"),
+    "no number": (gate(V_half=float("nan")), "m of channel MI must have finite numbers, not nan"),
+    "an underscore": ([MI | {"name": "I_MI"}], "letter and then letters and digits, not 'I_MI'"),
+    "a unit": ([MI | {"name": "mV"}], "must not be called 'mV', with which other"),
     "a name twice": ([MI, MI], "the channel MI is listed twice"),
     "names that differ by case": ([MI | {"name": "na"}], "Na and na are two channels of one name"),
     "no reversal potential": (
         [{"name": "MI"}], r"the key constants\.channels\.0\.E_rev is missing",
     ),
-    "another ion": ([MI | {"E_rev": "K"}], "E_rev is 'K'"),
+    "another ion": ([MI | {"E_rev": "K"}], "give a number from -200 to 100 mV, or 'Ca', not 'K'"),
     "a power": ([MI | {"power": 10}], "channel MI must be a whole number from 1 to 9, not 10"),
     "a gate that the model has not": (
-        [MI | {"name": "H", "h": MI["m"]}], "H can have no gate h, which only Na, CaT",
+        [MI | {"name": "H", "h": MI["m"]}], "H can have no gate h, which of the eight only Na, CaT",
     ),
     "an unknown key": ([MI | {"reversal": 1}], "unknown key .*reversal"),
 }  # fmt: skip
