@@ -5,6 +5,7 @@ import copy
 import io
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -19,9 +20,34 @@ COMMAND = Path(sys.executable).parent / "pyloric-db"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Where there is a GPU, `-m gpu` runs the tests that need it; the others expect a CPU."""
+    """Settings of all processes of a run, which are in place before JAX is imported."""
+    # where there is a GPU, `-m gpu` runs the tests that need it; the others expect a CPU
     if config.getoption("markexpr") != "gpu":
         os.environ["JAX_PLATFORMS"] = "cpu"
+    keep_programs(config)
+
+
+def keep_programs(config: pytest.Config) -> None:
+    """One folder of compiled programs for all processes of a run, and for the runs that follow.
+
+    The commands that tests run keep theirs in the user's cache, which is here: so they share them
+    with the tests, and leave nothing in the home of who runs these.
+    """
+    cache = getattr(config, "cache", None)
+    if cache is None:  # without pytest's cache there is none of ours
+        return
+    folder = cache.mkdir("programs")
+    os.environ["XDG_CACHE_HOME"] = str(folder)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(
+        folder / "pyloric-db" / "jax" / (platform.node() or "node")
+    )
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "0"
+    # a program that another process is just writing is compiled instead
+    for done in ("reading", "writing"):
+        config.addinivalue_line(
+            "filterwarnings", f"ignore:Error {done} persistent compilation cache:UserWarning"
+        )
 
 
 #: Three epochs of a quarter of a second: nothing a scientist would run, but all of the path.
