@@ -2,9 +2,11 @@
 
 import contextlib
 import copy
+import fcntl
 import io
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -19,9 +21,34 @@ COMMAND = Path(sys.executable).parent / "pyloric-db"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Where there is a GPU, `-m gpu` runs the tests that need it; the others expect a CPU."""
+    """Settings of all processes of a run, which are in place before JAX is imported."""
+    # where there is a GPU, `-m gpu` runs the tests that need it; the others expect a CPU
     if config.getoption("markexpr") != "gpu":
         os.environ["JAX_PLATFORMS"] = "cpu"
+    keep_programs(config)
+
+
+def keep_programs(config: pytest.Config) -> None:
+    """One folder of compiled programs for all processes of a run, and for the runs that follow.
+
+    The commands that tests run keep theirs in the user's cache, which is here: so they share them
+    with the tests, and leave nothing in the home of who runs these.
+    """
+    cache = getattr(config, "cache", None)
+    if cache is None:  # without pytest's cache there is none of ours
+        return
+    folder = cache.mkdir("programs")
+    os.environ["XDG_CACHE_HOME"] = str(folder)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(
+        folder / "pyloric-db" / "jax" / (platform.node() or "node")
+    )
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "0"
+    # a program that another process is just writing is compiled instead
+    for done in ("reading", "writing"):
+        config.addinivalue_line(
+            "filterwarnings", f"ignore:Error {done} persistent compilation cache:UserWarning"
+        )
 
 
 #: Three epochs of a quarter of a second: nothing a scientist would run, but all of the path.
@@ -140,13 +167,37 @@ def client() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="session")
-def tiny_db(client: Any, tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def copy_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """A database that is built once in a run of tests: each process of the run has a copy.
+
+    Not the same files: a build holds a lock on them even where nothing is left to do.
+    """
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+
+    def copy(name: str, build: Callable[[Path], object]) -> Path:
+        path, part = shared / name, shared / f"{name}.part"
+        with open(shared / f"{name}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not path.exists():
+                shutil.rmtree(part, ignore_errors=True)
+                build(part)
+                part.rename(path)
+        return Path(shutil.copytree(path, tmp_path_factory.mktemp(name) / "db"))
+
+    return copy
+
+
+@pytest.fixture(scope="session")
+def tiny_db(copy_of: Any, request: pytest.FixtureRequest, tiny: Any) -> Path:
     """The tiny recipe's database, built undisturbed by two workers. Not to be changed."""
     import pyloric_db
 
-    path = tmp_path_factory.mktemp("tiny") / "db"
-    pyloric_db.build(tiny(), path, cluster=client)
-    return path
+    def build(path: Path) -> None:
+        pyloric_db.build(tiny(), path, cluster=request.getfixturevalue("client"))
+
+    return copy_of("tiny", build)
 
 
 @pytest.fixture(scope="session")
@@ -228,9 +279,11 @@ def named_toml(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def named_db(cli: Any, named_toml: Path) -> Path:
+def named_db(copy_of: Any, cli: Any, named_toml: Path) -> Path:
     """The database of `named_toml`, built by the command line. Not to be changed."""
-    path = named_toml.parent / "db"
-    done = cli("build", named_toml, "--out", path, "--workers", 2)
-    assert done.returncode == 0, done.stderr
-    return path
+
+    def build(path: Path) -> None:
+        done = cli("build", named_toml, "--out", path, "--workers", 1)
+        assert done.returncode == 0, done.stderr
+
+    return copy_of("named", build)

@@ -69,14 +69,16 @@ def environment(added: dict[str, str]) -> dict[str, str]:
 
 
 def serve() -> None:
-    """moto's server, but with conditional writes that are atomic, as S3's are.
+    """moto's S3, but with conditional writes that are atomic, as S3's are.
 
-    moto looks at the condition and then writes; in between another thread may have written.
+    moto looks at the condition and then writes; in between another thread may have written. Its
+    application for all services at once looks for them on the disk at every request, which takes
+    longer than the answer.
     """
-    from moto.server import DomainDispatcherApplication, create_backend_app
+    from moto.server import create_backend_app
     from werkzeug.serving import run_simple
 
-    moto = DomainDispatcherApplication(create_backend_app)
+    moto = create_backend_app("s3")
     one_at_a_time = threading.Lock()
 
     def application(environ, start_response):

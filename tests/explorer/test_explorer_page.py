@@ -16,10 +16,16 @@ pytestmark = pytest.mark.browser
 GET = "name => { const m = Bokeh.documents[0].get_model_by_name(name); return %s }"
 
 
+@pytest.fixture(scope="module")
+def window(browser):
+    """Its pages share what the browser keeps, as those of a person do: scripts are read once."""
+    return browser.new_context(viewport={"width": 1320, "height": 1450})
+
+
 @pytest.fixture
-def page(browser, address):
+def page(window, address):
     """A new page that is drawn; it fails the test if it says an error or asks elsewhere."""
-    page = browser.new_page(viewport={"width": 1320, "height": 1450})
+    page = window.new_page()
     wrong = []
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.on("console", lambda m: wrong.append(m.text) if m.type == "error" else None)
