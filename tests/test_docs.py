@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import json
 import re
+import textwrap
 import tomllib
 from pathlib import Path
 
@@ -105,6 +106,21 @@ def test_a_circuit_in_python_is_that_of_the_recipe():
     exec(block, names | {"dataclasses": dataclasses}, early := {})
     changed = early["features"].period_ms.item()
     assert changed > 0 and changed != usual
+
+
+def test_channels_in_python_are_those_of_the_recipe():
+    (recipe,) = [tomllib.loads(b) for b in BLOCKS if 'name = "modulated"' in b]
+    (block,) = re.findall(r"```python\n(from pyloric_db.model.channels.*?)```", EXAMPLES, re.DOTALL)
+    names = {"pyl": pyloric_db, "np": np}
+    exec(block, names)
+    assert names["constants"].channels == make_plan(recipe).recipe.run_constants().channels
+    assert names["features"].activity_lp.item()
+    (others,) = re.findall(r"\n\n(    \[\[constants.channels\]\]\n.*?)\n\n\S", EXAMPLES, re.DOTALL)
+    more = tomllib.loads(textwrap.dedent(others))["constants"]["channels"]
+    recipe["constants"]["channels"] += more
+    channels = make_plan(recipe).recipe.run_constants().channels
+    assert [c.name for c in channels[8:]] == ["MI", "shunt", "CaL"]
+    assert channels[9].m is channels[9].h is channels[10].E_rev is None
 
 
 def test_the_shares_of_a_cube_are_those_of_the_circuits_in_it(tmp_path):
