@@ -53,9 +53,7 @@ class GateGroup:
     @property
     def highest_rate(self) -> float:
         """The highest 1/tau of its gates at usual voltages, per ms."""
-        rate = self.tau.rate(
-            lambda V_half, slope: np.exp(np.clip((USUAL_mV - V_half) / slope, -300, 300))
-        )
+        rate = self.tau.rate(lambda V_half, slope: np.exp((USUAL_mV - V_half) / slope))
         (n_0, n_1), (t_0, t_1) = rate.over, rate.under
         with np.errstate(divide="ignore"):  # an infinite rate is one that is too fast
             return float(np.max(self.rate * (n_0 + n_1 * rate.E) / (t_0 + t_1 * rate.E)))

@@ -121,9 +121,11 @@ class Gate:
         if not 0 < half_Ca < 1e30:
             return f"must have a half_Ca_uM above 0 and below 1e30, not {half_Ca!r}"
         shape = type(self.tau)
-        slopes = [x for t in (self.inf, self.tau) for k, x in vars(t).items() if "slope" in k]
-        if 0 in slopes:
-            return "must have no slope of 0"
+        divisors = [x for t in (self.inf, self.tau) for k, x in vars(t).items() if "slope" in k]
+        if isinstance(self.tau, ProductTau):
+            divisors.append(self.tau.scale)
+        if 0 in divisors:
+            return "must have no slope, and in a product of sigmoids no scale, of 0"
         V = np.linspace(*LIVED_mV, 401)
         with np.errstate(all="ignore"):
 
@@ -133,12 +135,12 @@ class Gate:
             rate = shape(*map(np.float64, astuple(self.tau))).rate(e)
             over, under = (a + b * rate.E for a, b in (rate.over, rate.under))
             tau, largest = under / over, self.inf.denominator(e) * (over + under) ** 2
-        wrong = ~((tau > 0) & (tau < 1e9))
+        wrong = ~((tau >= 0) & (tau < 1e9))
         if wrong.any():
             i = int(np.argmax(wrong))
             return (
-                f"has a time constant of {tau[i]:.3g} ms at {V[i]:g} mV; it must be above 0 and "
-                "below 1e9"
+                f"has a time constant of {tau[i]:.3g} ms at {V[i]:g} mV; it must be from 0, which "
+                "follows the voltage at once, to 1e9"
             )
         # what a step multiplies, see `integrate.step`
         if not (largest < 1e37).all():

@@ -239,7 +239,7 @@ def test_constants_may_be_changed_again():
         ),
         (
             Channel("MI", -10.0, m=Gate(Sigmoid(-20, -5), ProductTau(0, 1, 10, 1, 1, 10))),
-            "m of channel MI has a time constant of",
+            "no slope, and in a product of sigmoids no scale, of 0",
         ),
     ],
 )
@@ -287,6 +287,20 @@ def test_the_hash_of_other_channels_is_the_documented_one():
     assert place_of(gbar, np.zeros((1, 0)), channels)[0] == (h >> 11) / 2**53
 
 
+def test_a_gate_may_follow_the_voltage_at_once(recipe):
+    channels = [MI | {"m": MI["m"] | {"tau": tau}} for tau in (0, 0.001)]
+    gbar = np.array([[*PUBLISHED_CELLS["LP 2"], 0.1]])
+    at_once, nearly = (
+        pyl.simulate(
+            gbar, circuit=pyl.Circuit(cells=("lp",)), duration_ms=200,
+            constants=load_recipe(recipe | {"constants": {"channels": [c]}}).run_constants(),
+        ).V.values
+        for c in channels
+    )  # fmt: skip
+    assert np.isfinite(at_once).all() and at_once.max() > 0
+    np.testing.assert_allclose(at_once, nearly, atol=0.5)
+
+
 def test_a_constant_time_constant_is_one():
     m = load_recipe(
         {"name": "x", "circuit": {"preset": "prinz2004"}, "constants": {"channels": [MI]},
@@ -305,10 +319,10 @@ BAD = {
     "an unknown shape": (gate(tau={"base": 1}), "tau: give a number of ms, or the constants base,"),
     "a time constant below 0": (
         gate(tau={"base": 5, "drop": 6, "V_half": -40, "slope": -5}),
-        r"m of channel MI has a time constant of -\S+ ms at \S+ mV; it must be above 0 and",
+        r"m of channel MI has a time constant of -\S+ ms at \S+ mV; it must be from 0",
     ),
-    "a time constant of 0": (gate(tau=0), "m of channel MI has a time constant of 0 ms at -150 mV"),
-    "no slope": (gate(slope=0), "m of channel MI must have no slope of 0"),
+    "a negative time constant": (gate(tau=-1), "a time constant of -1 ms at -150 mV; it must"),
+    "no slope": (gate(slope=0), "m of channel MI must have no slope, and in a"),
     "too steep a slope": (gate(slope=0.5), "is too steep: between -150 and 100 mV no exponent"),
     "calcium that is none": (gate(half_Ca_uM=0), "half_Ca_uM above 0 and below 1e30, not 0"),
     "no number": (gate(V_half=float("nan")), "m of channel MI must have finite numbers, not nan"),
