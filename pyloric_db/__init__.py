@@ -14,7 +14,7 @@ _WHERE = {
     "build": "pyloric_db.pipeline.build",
     "merge": "pyloric_db.pipeline.merge",
     "circuit_of": "pyloric_db.pipeline.recipe",
-    "constants_of": "pyloric_db.pipeline.recipe",
+    "constants_of": "pyloric_db.pipeline.constants_spec",
     "Circuit": "pyloric_db.model.circuit",
     "Source": "pyloric_db.model.circuit",
     "Synapse": "pyloric_db.model.circuit",

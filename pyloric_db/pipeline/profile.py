@@ -8,26 +8,24 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from pyloric_db.errors import ConfigError, nearest
 from pyloric_db.pipeline.machine import cores
-from pyloric_db.pipeline.toml_files import packaged_texts, read_toml, sentence
+from pyloric_db.pipeline.toml_files import Table, packaged_texts, read_toml, sentence
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Text = Annotated[str, Field(pattern=r"^[^\n]+$")]
 Texts = Annotated[tuple[Text, ...], Field(strict=False)]
 
 
-class _Profile(BaseModel):
+class _Profile(Table):
     """What every profile may say.
 
     `shard_limit_minutes`: a shard that takes longer hangs; its worker is restarted and the shard
     tried again. `circuits_per_s_per_worker`: a rate measured with `pyloric-db bench`, from which
     `plan` says how long a build takes.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     shard_limit_minutes: Positive = 240.0
     circuits_per_s_per_worker: Positive | None = None

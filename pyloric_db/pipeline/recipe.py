@@ -2,35 +2,19 @@
 
 import hashlib
 import json
-from dataclasses import fields, replace
+from dataclasses import fields
 from keyword import iskeyword
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from pyloric_db.errors import ConfigError, DatabaseError, nearest
 from pyloric_db.model.cells import PUBLISHED_CELLS, cell_gbar
-from pyloric_db.model.channels import (
-    PRINZ_CHANNELS,
-    BellTau,
-    Channel,
-    Gate,
-    ProductTau,
-    Sigmoid,
-    SigmoidTau,
-)
 from pyloric_db.model.circuit import PRINZ2004, Circuit, GapJunction, Source, Synapse
-from pyloric_db.model.constants import ACETYLCHOLINE, GLUTAMATE, TRANSMITTERS, Constants
-from pyloric_db.pipeline.toml_files import packaged_texts, read_toml, sentence
+from pyloric_db.model.constants import Constants
+from pyloric_db.pipeline.constants_spec import ConstantsSpec
+from pyloric_db.pipeline.toml_files import Table, packaged_texts, read_toml, sentence
 from pyloric_db.protocol import Protocol
 from pyloric_db.rhythm.analyse import check_pacemaker
 from pyloric_db.store.parameters import gbar_column, synapse_column
@@ -55,15 +39,11 @@ _TAKEN = (
 )  # fmt: skip
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class CellSpec(_Table):
+class CellSpec(Table):
     name: Name
 
 
-class SynapseSpec(_Table):
+class SynapseSpec(Table):
     """A chemical synapse; `pre` and `post` are cells."""
 
     pre: Name
@@ -71,11 +51,11 @@ class SynapseSpec(_Table):
     transmitter: Literal["glutamate", "acetylcholine"]
 
 
-class GapJunctionSpec(_Table):
+class GapJunctionSpec(Table):
     cells: tuple[Name, Name] = Field(strict=False)
 
 
-class CircuitSpec(_Table):
+class CircuitSpec(Table):
     """A preset, or lists of cells, synapses and gap junctions."""
 
     preset: Literal["prinz2004"] | None = None
@@ -127,7 +107,7 @@ Choice = Annotated[tuple[Conductance | str, ...], Field(strict=False, min_length
 Range = Annotated[tuple[Conductance, Conductance], Field(strict=False)]
 
 
-class Distribution(_Table):
+class Distribution(Table):
     """Exactly one of: uniform = [low, high], log_uniform = [low, high], choice = [...]."""
 
     uniform: Range | None = None
@@ -164,7 +144,7 @@ class Distribution(_Table):
         return self
 
 
-class PriorSpec(_Table):
+class PriorSpec(Table):
     """Independent draws; `parameters` maps a column or cell to a distribution or a fixed value."""
 
     # ids are folded into the random key as 32 bits
@@ -173,14 +153,14 @@ class PriorSpec(_Table):
     parameters: dict[str, Distribution | Conductance | str]
 
 
-class TableSpec(_Table):
+class TableSpec(Table):
     """A CSV or Parquet file with one row per circuit and parameter columns."""
 
     path: str
     sha256: str | None = None
 
 
-class ParametersSpec(_Table):
+class ParametersSpec(Table):
     grid: (
         dict[str, Annotated[tuple[Conductance | CellValue, ...], Field(strict=False, min_length=1)]]
         | None
@@ -195,149 +175,14 @@ class ParametersSpec(_Table):
         return self
 
 
-Factor = Annotated[float, Field(gt=0)]
-Potential = Annotated[float, Field(ge=-200, le=100)]
-
-#: Shapes of time constants, told apart by their keys.
-_TAUS = {frozenset(f.name for f in fields(t)): t for t in (SigmoidTau, BellTau, ProductTau)}
-
-
-class GateSpec(_Table):
-    """A gate's steady state, 1 / (1 + exp((V - V_half) / slope)), mV, and its time constant, ms.
-
-    `tau` is a number, or the constants of one of the shapes in `model.channels`. With `half_Ca_uM`
-    the steady state is multiplied by [Ca] / ([Ca] + half_Ca_uM).
-    """
-
-    V_half: float
-    slope: float
-    tau: float | dict[str, float]
-    half_Ca_uM: float | None = None
-
-    @field_validator("tau")
-    @classmethod
-    def _shape(cls, tau: Any) -> Any:
-        if isinstance(tau, dict) and frozenset(tau) not in _TAUS:
-            shapes = (", ".join(f.name for f in fields(t)) for t in _TAUS.values())
-            raise ValueError(f"give a number of ms, or the constants {'; or '.join(shapes)}")
-        return tau
-
-    def gate(self) -> Gate:
-        if isinstance(self.tau, dict):
-            tau = _TAUS[frozenset(self.tau)](**self.tau)
-        else:
-            tau = SigmoidTau(self.tau, 0.0, 0.0, 100.0)
-        return Gate(Sigmoid(self.V_half, self.slope), tau, self.half_Ca_uM)
-
-
-class ChannelSpec(_Table):
-    """A channel beside the eight, or kinetics in place of those of one of them.
-
-    Its current is gbar m^power h (V - E_rev); with `E_rev = "Ca"` it is calcium's.
-    """
-
-    name: str
-    E_rev: Potential | Literal["Ca"]
-    power: int = 1
-    m: GateSpec | None = None
-    h: GateSpec | None = None
-
-    @field_validator("E_rev", mode="before")
-    @classmethod
-    def _potential(cls, E_rev: Any) -> Any:
-        number = isinstance(E_rev, int | float) and not isinstance(E_rev, bool)
-        if E_rev != "Ca" and not (number and -200 <= E_rev <= 100):
-            raise ValueError(f"give a number from -200 to 100 mV, or 'Ca', not {E_rev!r}")
-        return E_rev
-
-    @model_validator(mode="after")
-    def _whole(self) -> "ChannelSpec":
-        published = {c.name: c for c in PRINZ_CHANNELS}.get(self.name)
-        for which in ("m", "h"):
-            if getattr(published, which, None) is not None and getattr(self, which) is None:
-                raise ValueError(
-                    f"{self.name} has no gate {which}: what takes the place of one of the eight "
-                    "must have all gates of it"
-                )
-        return self
-
-    def channel(self) -> Channel:
-        m, h = (None if gate is None else gate.gate() for gate in (self.m, self.h))
-        return Channel(self.name, None if self.E_rev == "Ca" else self.E_rev, self.power, m, h)
-
-
-class ConstantsSpec(_Table):
-    """Numbers of the model that are to differ from the published ones, see `Constants`.
-
-    Q10 factors of conductances are by channel (`Q10_gbar`) and by transmitter (`Q10_gsyn`), those
-    of synaptic rates by transmitter (`Q10_tau_s`); so are reversal potentials, mV (`E_rev`), and
-    rates of unbinding, 1/ms (`k_minus`).
-    """
-
-    channels: Annotated[tuple[ChannelSpec, ...], Field(strict=False)] | None = None
-    area_cm2: Factor | None = None
-    C: Factor | None = None
-    f: Factor | None = None
-    Ca_rest: Factor | None = None
-    Ca_out: Factor | None = None
-    tau_Ca: Factor | None = None
-    RT_2F: Factor | None = None
-    E_rev: dict[str, Potential] | None = None
-    k_minus: dict[str, Factor] | None = None
-    Q10_gbar: dict[str, Factor] | None = None
-    Q10_gsyn: dict[str, Factor] | None = None
-    Q10_tau_m: Factor | None = None
-    Q10_tau_h: Factor | None = None
-    Q10_tau_Ca: Factor | None = None
-    Q10_tau_s: dict[str, Factor] | None = None
-
-    @field_validator("Q10_gbar", "Q10_gsyn", "Q10_tau_s", "E_rev", "k_minus")
-    @classmethod
-    def _known(cls, factors: dict[str, float] | None, info: ValidationInfo) -> Any:
-        what, names = "transmitter", TRANSMITTERS
-        if info.field_name == "Q10_gbar":
-            others = info.data.get("channels") or ()
-            what, names = "channel", (*CHANNELS, *(c.name for c in others))
-        for name in factors or ():
-            if name not in names:
-                raise ValueError(f"{name!r} is no {what}{nearest(name, names)}")
-        return factors
-
-    @model_validator(mode="after")
-    def _can_be(self) -> "ConstantsSpec":
-        names = [c.name for c in self.channels or ()]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"the channel {name} is listed twice")
-        self.constants()
-        return self
-
-    def constants(self) -> Constants:
-        given = self.model_dump(exclude_none=True, exclude={"channels"})
-        channels = {c.name: c for c in PRINZ_CHANNELS}
-        channels |= {spec.name: spec.channel() for spec in self.channels or ()}
-        by_channel = given.pop("Q10_gbar", {})
-        E_rev, k_minus = given.pop("E_rev", {}), given.pop("k_minus", {})
-        transmitters = tuple(
-            replace(t, E_rev=E_rev.get(t.name, t.E_rev), k_minus=k_minus.get(t.name, t.k_minus))
-            for t in (GLUTAMATE, ACETYLCHOLINE)
-        )
-        return Constants(
-            channels=tuple(channels.values()),
-            Q10_gbar=tuple(by_channel.get(c, 1.0) for c in channels),
-            transmitters=transmitters,
-            **given,
-        )
-
-
-class SampleSpec(_Table):
+class SampleSpec(Table):
     """Take `count` circuits at random, without replacement, in place of all."""
 
     count: int = Field(ge=1)
     seed: int = Field(0, ge=0)
 
 
-class StoreSpec(_Table):
+class StoreSpec(Table):
     """`shard_circuits`: circuits per shard at most, which is what a kill can lose per worker.
 
     `events`: whether the spikes of each circuit's last five periods are kept, see
@@ -348,7 +193,7 @@ class StoreSpec(_Table):
     events: Literal["none", "last_periods"] = "none"
 
 
-class Recipe(_Table):
+class Recipe(Table):
     """What a database holds and how its circuits are run."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
@@ -396,7 +241,7 @@ class Recipe(_Table):
             _check_names(list(given), circuit, self.channels)
             _put_in_order(given, parameter_names(circuit, self.channels))
         for axis, values in (grid or {}).items():
-            for channel in {c for value in values if isinstance(value, dict) for c in value}:
+            for channel in [c for value in values if isinstance(value, dict) for c in value]:
                 if axis in circuit.cells and gbar_column(axis, channel) in (grid or {}):
                     raise ValueError(
                         f"{axis} has a cell with {channel} = ..., and {gbar_column(axis, channel)} "
@@ -503,20 +348,6 @@ def circuit_of(database: "Database | Manifest") -> Circuit:
         return CircuitSpec.model_validate_json(json.dumps(manifest.recipe["circuit"])).circuit()
     except (KeyError, ValueError) as err:
         raise DatabaseError(f"the recipe in {manifest.name} describes no circuit") from err
-
-
-def constants_of(database: "Database | Manifest") -> Constants:
-    """The constants of a database's circuits, as `simulate` and `classify` take them.
-
-    Raises:
-        DatabaseError: its recipe has some that are not valid.
-    """
-    manifest: Any = getattr(database, "manifest", database)
-    try:
-        given = json.dumps(manifest.recipe.get("constants", {}))
-        return ConstantsSpec.model_validate_json(given).constants()
-    except (ConfigError, ValueError) as err:
-        raise DatabaseError(f"the recipe in {manifest.name} has no valid constants") from err
 
 
 def packaged_recipes() -> dict[str, str]:

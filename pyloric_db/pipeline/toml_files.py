@@ -7,9 +7,15 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pyloric_db.errors import ConfigError, nearest
+
+
+class Table(BaseModel):
+    """A table of such a file: unknown keys are errors, and values of another type."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class Found(NamedTuple):
