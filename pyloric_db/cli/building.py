@@ -138,9 +138,9 @@ def plan(
     out.print(table)
     if rate is None and described["expected_hours"] is not None:
         say(
-            "Times are at the profile's rate, that of prinz2004's circuits on an older core: with "
-            "AVX-512 they may be half as long. `pyloric-db bench RECIPE` measures this machine and "
-            "these circuits, and --rate takes what it says."
+            "Times are at the profile's rate, for prinz2004's circuits: cores without AVX-512 may "
+            "take twice as long, with it half as long. `pyloric-db bench RECIPE` measures this "
+            "machine and these circuits, and --rate takes what it says."
         )
     if script is not None:
         say(f"\nThe script of each job:\n\n{script}")
