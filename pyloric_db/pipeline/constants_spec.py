@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from pyloric_db.store.manifest import Manifest
 
 Factor = Annotated[float, Field(gt=0)]
-Potential = Annotated[float, Field(ge=-200, le=100)]
+_LOWEST_mV, _HIGHEST_mV = -200, 100
+Potential = Annotated[float, Field(ge=_LOWEST_mV, le=_HIGHEST_mV)]
 
 #: Shapes of time constants, told apart by their keys.
 _TAUS = {frozenset(f.name for f in fields(t)): t for t in (SigmoidTau, BellTau, ProductTau)}
@@ -75,8 +76,10 @@ class ChannelSpec(Table):
     @classmethod
     def _potential(cls, E_rev: Any) -> Any:
         number = isinstance(E_rev, int | float) and not isinstance(E_rev, bool)
-        if E_rev != "Ca" and not (number and -200 <= E_rev <= 100):
-            raise ValueError(f"give a number from -200 to 100 mV, or 'Ca', not {E_rev!r}")
+        if E_rev != "Ca" and not (number and _LOWEST_mV <= E_rev <= _HIGHEST_mV):
+            raise ValueError(
+                f"give a number from {_LOWEST_mV} to {_HIGHEST_mV} mV, or 'Ca', not {E_rev!r}"
+            )
         return E_rev
 
     @model_validator(mode="after")

@@ -224,7 +224,7 @@ def _draw(recipe: Recipe, ids: np.ndarray) -> Columns:
             )(np.asarray(ids, np.uint32))
         )
     values: Columns = {}
-    cells = recipe.circuit.circuit().cells
+    cells, channels = recipe.circuit.circuit().cells, recipe.channels
     for k, (name, spec) in enumerate(prior.parameters.items()):
         if not isinstance(spec, Distribution):
             spec = Distribution(choice=(spec,))
@@ -237,7 +237,7 @@ def _draw(recipe: Recipe, ids: np.ndarray) -> Columns:
         else:
             assert spec.choice is not None
             options: Any = np.array(
-                [cell_vector(str(c), recipe.channels)[1] for c in spec.choice]
+                [cell_vector(str(c), channels)[1] for c in spec.choice]
                 if name in cells
                 else spec.choice
             )

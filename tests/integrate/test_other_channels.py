@@ -112,9 +112,8 @@ def test_the_cpus_kernel_has_them():
     assert np.abs(found.spike_ms - exact.spike_ms).max() < 0.05
 
 
+@pytest.mark.skipif(host_cuda.COMPILER is None, reason="no C++ compiler")
 def test_the_kernel_for_gpus_has_them(monkeypatch):
-    if host_cuda.COMPILER is None:
-        pytest.skip("no C++ compiler")
     monkeypatch.setitem(sys.modules, "cupy", host_cuda.cupy())
     gbar, gsyn = circuits(24)
     found = []

@@ -50,20 +50,13 @@ py = ["PY 1"]
 gbar_lp_MI = [0, 0.05, 0.5]
 gbar_lp_H = [0.0, 0.05]
 gsyn_ab_lp_nS = [0, 30]
-[protocol]
-dt_ms = 0.1
-transient_ms = 250
-epoch_ms = 250
-min_ms = 500
-max_ms = 750
-thermal_max_ms = 2000
 """
 MI = {"name": "MI", "E_rev": -10.0, "m": {"V_half": -21.0, "slope": -8.0, "tau": 6.0}}
 
 
 @pytest.fixture(scope="module")
-def recipe():
-    return tomllib.loads(MODULATED)
+def recipe(tiny):
+    return tomllib.loads(MODULATED) | {"protocol": tiny()["protocol"]}
 
 
 @pytest.fixture(scope="module")
